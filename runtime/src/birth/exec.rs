@@ -1,0 +1,143 @@
+//! The forked child that starts one more process in a container, and that process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use cleat_sys::cgroup::Cgroup;
+use cleat_sys::namespace;
+use cleat_sys::process::{Clone, Cloned, clone3, exit_now};
+
+use super::builder::{abandon, await_report};
+use super::channel::{Answer, Channel, Received, Report, shortened};
+use super::{Answered, check_terminal, kept_filter, start_session, streams};
+use crate::failure::Step;
+use crate::procfs::Procfs;
+use crate::spec::ProcessPlan;
+use crate::target::exec_cgroup;
+use crate::{Exec, Failure, Target, process, rootfs};
+
+/// The exit code of a process that never executed its program.
+const NOT_STARTED: i32 = 1;
+
+/// Namespaces of init that the process joins itself. The builder joins the pid namespace alone, for its children: it
+/// stays on the host otherwise, where it can undo what it did.
+const JOINED: u64 =
+    namespace::MOUNT | namespace::NETWORK | namespace::IPC | namespace::UTS | namespace::CGROUP;
+
+/// Starts the process. It has executed its program when this succeeds.
+pub(crate) fn exec(target: &Target, request: &Exec<'_>) -> Answered {
+    let early = |failure| (shortened(failure), None);
+    let prepared = prepare(target, request).map_err(early)?;
+    let kill_cgroup = exec_cgroup(target.cgroup(), request.id).map_err(early)?;
+    kill_cgroup.create_for_kill().step(|| format!("make cgroup {}", kill_cgroup.path())).map_err(early)?;
+    give_birth(target, request, prepared, &kill_cgroup).map_err(|(failure, orphan)| {
+        let failure = abandon(&kill_cgroup, orphan.as_ref(), failure);
+        (shortened(failure), orphan)
+    })
+}
+
+struct Prepared {
+    plan: ProcessPlan,
+    filter: Option<Vec<u8>>,
+    procfs: Procfs,
+}
+
+/// Everything that can be decided, and opened on the host, before there is an effect.
+fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
+    cleat_sys::process::become_undumpable().step(|| "hide from the container")?;
+    cleat_sys::signal::reset().step(|| "reset signals")?;
+    let specified = serde_json::from_str(request.process_json).step(|| "read process")?;
+    let plan = ProcessPlan::new(&specified).step(|| "check process")?;
+    check_terminal(&request.stdio, plan.terminal)?;
+    let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(|| "read the seccomp filter")?;
+    let procfs = Procfs::open().step(|| "open /proc")?;
+    Ok(Prepared { plan, filter, procfs })
+}
+
+fn give_birth(target: &Target, request: &Exec<'_>, prepared: Prepared, kill_cgroup: &Cgroup) -> Answered {
+    let early = |failure| (failure, None);
+    let folder = kill_cgroup.v2_dir_fd().step(|| "open the exec's cgroup").map_err(early)?;
+    namespace::join(&target.pidfd, namespace::PID)
+        .step(|| "join the container's pid namespace")
+        .map_err(early)?;
+    let (ours, theirs) = Channel::pair().step(|| "connect with the process").map_err(early)?;
+    let how = Clone { namespaces: 0, sibling: true, cgroup: folder.as_ref().map(OwnedFd::as_fd) };
+    match clone3(&how).step(|| "clone the process").map_err(early)? {
+        Cloned::Child => {
+            drop(ours);
+            run(target, request, prepared, kill_cgroup, &theirs)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(theirs);
+            let console = match await_program(&ours) {
+                Ok(console) => console,
+                Err(failure) => return Err((failure, Some(pidfd))),
+            };
+            let answer = Answer::Born {
+                pid,
+                cgroup: String::new(),
+                console: console.is_some(),
+                filter: false,
+                notes: Vec::new(),
+            };
+            Ok((answer, [Some(pidfd), console].into_iter().flatten().collect()))
+        }
+    }
+}
+
+/// Waits until the process has executed its program: its report, then the end of its side.
+fn await_program(from: &Channel) -> Result<Option<OwnedFd>, Failure> {
+    let (_, console) = await_report(from, "the process")?;
+    match from.receive().step(|| "hear from the process")? {
+        Received::Closed => Ok(console),
+        Received::Message(Report::Failed(failure), _) => Err(failure),
+        Received::Message(Report::Ready { .. }, _) => {
+            Err(Failure::because("hear from the process", "it reported twice"))
+        }
+    }
+}
+
+/// Becomes the process. Never returns.
+fn run(
+    target: &Target,
+    request: &Exec<'_>,
+    prepared: Prepared,
+    kill_cgroup: &Cgroup,
+    builder: &Channel,
+) -> ! {
+    let joined = join(target, kill_cgroup);
+    let failure = match joined.and_then(|()| become_process(request, prepared, builder)) {
+        Ok(prepared) => process::execute(prepared),
+        Err(failure) => failure,
+    };
+    // A builder that is gone has nobody to tell.
+    builder.send(&Report::Failed(shortened(failure)), &[]).ok();
+    exit_now(NOT_STARTED)
+}
+
+/// Joins the container: its v1 cgroups (the process was born in a cgroup2 one), then its namespaces, which take the
+/// cgroups' paths out of reach.
+fn join(target: &Target, kill_cgroup: &Cgroup) -> Result<(), Failure> {
+    let cgroups = target.cgroup.join_self().and_then(|()| kill_cgroup.join_self_for_kill());
+    cgroups.step(|| "join the container's cgroups")?;
+    namespace::join(&target.pidfd, JOINED).step(|| "join the container's namespaces")
+}
+
+fn become_process(
+    request: &Exec<'_>,
+    prepared: Prepared,
+    builder: &Channel,
+) -> Result<process::Prepared, Failure> {
+    let Prepared { plan, filter, procfs } = prepared;
+    let notes = process::limit(&plan, &procfs)?;
+    let tree = rootfs::own_root()?;
+    let console = if plan.terminal { Some(rootfs::open_console(&tree, &plan)?) } else { None };
+    let cwd = plan.cwd.clone();
+    tree.find_or_create(&cwd, rootfs::Wanted::Folder)
+        .step(|| format!("make the working folder {}", cwd.display()))?;
+    start_session(&request.stdio, console.as_ref())?;
+    let streams = streams(&request.stdio, console.as_ref())?;
+    let master = console.as_ref().map(|console| console.master.as_fd());
+    let ready = process::become_process(plan, &tree, streams, filter)?;
+    builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
+    Ok(ready)
+}

@@ -1,0 +1,147 @@
+//! How processes of a container come into being.
+//!
+//! ```text
+//! caller            builder (forked)                       init | exec'd process (born by the builder, child of the caller)
+//!   │ fork ─────────▶ read, plan, make cgroups
+//!   │                 clone3 ─────────────────────────────▶ join v1 cgroups, build the root, limits, identity
+//!   │                    ◀──────────── Ready | Failed ────── (exec: end of file, the program was executed)
+//!   ◀──── Done | Failed ─┘ ends                              waits at the gate
+//!   │ go ──────────────────────────────────────────────────▶ execve: end of file | Failed
+//! ```
+//! The builder holds everything that is made until the new process is ready, and undoes it when it is not. Every socket
+//! keeps message boundaries, and every end of one is the end of the process that held the other side.
+
+mod builder;
+mod channel;
+mod exec;
+mod gate;
+mod init;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use cleat_sys::process::{Cloned, exit_now};
+use oci_spec::runtime::LinuxSeccomp;
+use rustix::fs::MemfdFlags;
+
+pub(crate) use builder::create;
+pub(crate) use channel::{Answer, Channel, Received};
+pub(crate) use exec::exec;
+pub(crate) use gate::{GO, Outcome};
+
+use crate::failure::Step;
+use crate::{Failure, Stdio, seccomp};
+
+/// The longest specification that is read, in bytes.
+const MAX_CONFIG_BYTES: u64 = 16 << 20;
+
+/// A forked child at work for the caller.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) channel: Channel,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Runs `work` in a forked child that answers on a channel. The caller has to be single-threaded.
+pub(crate) fn in_child(work: impl FnOnce(&Channel) -> Answered) -> Result<Worker, Failure> {
+    let (ours, theirs) = Channel::pair().step(|| "connect with the runtime's child")?;
+    match cleat_sys::process::fork().step(|| "fork the runtime's child")? {
+        Cloned::Parent { pidfd, .. } => Ok(Worker { channel: ours, pidfd }),
+        Cloned::Child => {
+            drop(ours);
+            let (answer, descriptors) = work(&theirs)
+                .unwrap_or_else(|(failure, orphan)| (Answer::Failed(failure), orphan.into_iter().collect()));
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            // A caller that is gone has nobody to tell.
+            exit_now(theirs.send(&answer, &descriptors).is_err().into())
+        }
+    }
+}
+
+/// A child's answer with its descriptors; or the failure, with a descriptor of a process that the caller has to reap.
+pub(crate) type Answered = Result<(Answer, Vec<OwnedFd>), (Failure, Option<OwnedFd>)>;
+
+/// Reads a specification, of bounded size.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    let step = || format!("read {}", path.display());
+    let mut bytes = Vec::new();
+    let length = File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes))
+        .step(step)?;
+    if length as u64 > MAX_CONFIG_BYTES {
+        return Err(Failure::because(step(), format!("it is longer than {MAX_CONFIG_BYTES} bytes")));
+    }
+    serde_json::from_slice(&bytes).step(step)
+}
+
+/// A filter as bytes for the kernel.
+pub(crate) fn compile_filter(seccomp: &LinuxSeccomp) -> Result<Vec<u8>, Failure> {
+    let filter = seccomp::compile(seccomp).step(|| "compile the seccomp filter")?;
+    Ok(filter.to_bytes())
+}
+
+/// Puts a compiled filter where every later exec finds it without the caller keeping it in its own memory.
+pub(crate) fn keep_filter(filter: &[u8]) -> io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create("seccomp", MemfdFlags::CLOEXEC)?;
+    rustix::io::pwrite(&file, filter, 0)?;
+    Ok(file)
+}
+
+/// What [`keep_filter`] kept.
+pub(crate) fn kept_filter(file: &OwnedFd) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let read = rustix::io::pread(file, &mut bytes[..], 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// The window size of a wanted terminal.
+fn terminal_size(stdio: &Stdio<'_>) -> Option<(u16, u16)> {
+    match *stdio {
+        Stdio::Terminal { height, width } => Some((height, width)),
+        Stdio::Descriptors(_) => None,
+    }
+}
+
+/// A process asks for a terminal exactly when its caller expects one.
+fn check_terminal(stdio: &Stdio<'_>, terminal: bool) -> Result<(), Failure> {
+    if terminal == terminal_size(stdio).is_some() {
+        return Ok(());
+    }
+    let reason = if terminal {
+        "it asks for a terminal, none is offered"
+    } else {
+        "a terminal is offered, it asks for none"
+    };
+    Err(Failure::because("read process.terminal", reason))
+}
+
+/// The standard streams: the caller's descriptors, above those they will replace, or the terminal three times.
+fn streams(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Result<[OwnedFd; 3], Failure> {
+    let copy = |fd: std::os::fd::BorrowedFd<'_>| {
+        rustix::io::fcntl_dupfd_cloexec(fd, 3).step(|| "copy a standard stream")
+    };
+    match (stdio, console) {
+        (Stdio::Descriptors([stdin, stdout, stderr]), _) => {
+            Ok([copy(*stdin)?, copy(*stdout)?, copy(*stderr)?])
+        }
+        (Stdio::Terminal { .. }, Some(console)) => {
+            let terminal = console.terminal.as_fd();
+            Ok([copy(terminal)?, copy(terminal)?, copy(terminal)?])
+        }
+        (Stdio::Terminal { .. }, None) => Err(Failure::because("set up streams", "there is no terminal")),
+    }
+}
+
+/// A session of the process's own, with its terminal.
+fn start_session(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Result<(), Failure> {
+    rustix::process::setsid().step(|| "start a session")?;
+    if let (Some((height, width)), Some(console)) = (terminal_size(stdio), console) {
+        cleat_sys::pty::set_size(&console.terminal, height, width).step(|| "size the terminal")?;
+        cleat_sys::pty::make_controlling(&console.terminal).step(|| "take control of the terminal")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! `linux.resources.devices`: which devices may be opened and made, as v1 rules or a v2 program.
+
+use cleat_sys::cgroup::Cgroup;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+use super::{ResourceError, device_program};
+
+/// Devices every container may use (config-linux.md, "Default Devices"), and making any node. None: any number.
+const DEFAULTS: [(DeviceKind, Option<u32>, Option<u32>, &str); 10] = [
+    (DeviceKind::Character, None, None, "m"),
+    (DeviceKind::Block, None, None, "m"),
+    (DeviceKind::Character, Some(1), Some(3), "rwm"),
+    (DeviceKind::Character, Some(1), Some(5), "rwm"),
+    (DeviceKind::Character, Some(1), Some(7), "rwm"),
+    (DeviceKind::Character, Some(1), Some(8), "rwm"),
+    (DeviceKind::Character, Some(1), Some(9), "rwm"),
+    (DeviceKind::Character, Some(5), Some(0), "rwm"),
+    (DeviceKind::Character, Some(5), Some(2), "rwm"),
+    (DeviceKind::Character, Some(136), None, "rwm"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeviceKind {
+    Any,
+    Character,
+    Block,
+}
+
+/// One rule; a later one overrides an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DeviceRule {
+    pub(super) allow: bool,
+    pub(super) kind: DeviceKind,
+    pub(super) major: Option<u32>,
+    pub(super) minor: Option<u32>,
+    /// Of `rwm`.
+    pub(super) access: String,
+}
+
+/// All rules of a container, the default ones included; none when the specification has none.
+#[derive(Debug)]
+pub(crate) struct DeviceRules(Vec<DeviceRule>);
+
+impl DeviceRules {
+    /// Checks the specified rules and adds the default ones, unless everything is allowed anyway.
+    pub(crate) fn new(specified: &[LinuxDeviceCgroup]) -> Result<Self, ResourceError> {
+        let mut rules = specified.iter().map(DeviceRule::new).collect::<Result<Vec<_>, _>>()?;
+        // What comes before a rule for everything has no effect.
+        if let Some(last) = rules.iter().rposition(DeviceRule::is_everything) {
+            rules.drain(..last);
+        }
+        let only_open = matches!(rules.as_slice(), [rule] if rule.is_everything() && rule.allow);
+        if !rules.is_empty() && !only_open {
+            rules.extend(DEFAULTS.iter().map(|&(kind, major, minor, access)| DeviceRule {
+                allow: true,
+                kind,
+                major,
+                minor,
+                access: access.into(),
+            }));
+        }
+        Ok(Self(rules))
+    }
+
+    /// Makes the rules hold for `cgroup`.
+    pub(crate) fn apply(&self, cgroup: &Cgroup) -> Result<(), ResourceError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        if !cgroup.layout().is_v1("devices") {
+            return device_program::attach(cgroup, &self.0);
+        }
+        self.0.iter().try_for_each(|rule| {
+            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+            cgroup.write("devices", file, &rule.v1_line()).map_err(ResourceError::Cgroup)
+        })
+    }
+}
+
+impl DeviceRule {
+    fn new(specified: &LinuxDeviceCgroup) -> Result<Self, ResourceError> {
+        let invalid = |value: String| ResourceError::Value { field: "devices", value };
+        let number = |value: Option<i64>| match value {
+            None | Some(-1) => Ok(None),
+            Some(value) => u32::try_from(value).map(Some).map_err(|_| invalid(value.to_string())),
+        };
+        let kind = match specified.typ() {
+            None | Some(LinuxDeviceType::A) => DeviceKind::Any,
+            Some(LinuxDeviceType::C | LinuxDeviceType::U) => DeviceKind::Character,
+            Some(LinuxDeviceType::B) => DeviceKind::Block,
+            Some(LinuxDeviceType::P) => return Err(invalid("type p".into())),
+        };
+        let access = specified.access().clone().filter(|access| !access.is_empty()).unwrap_or("rwm".into());
+        if access.len() > 3 || !access.bytes().all(|letter| b"rwm".contains(&letter)) {
+            return Err(invalid(access));
+        }
+        let (major, minor) = (number(specified.major())?, number(specified.minor())?);
+        if kind == DeviceKind::Any && (major.is_some() || minor.is_some()) {
+            return Err(invalid("a number without a type".into()));
+        }
+        Ok(Self { allow: specified.allow(), kind, major, minor, access })
+    }
+
+    pub(super) fn is_everything(&self) -> bool {
+        let all = ['r', 'w', 'm'].iter().all(|letter| self.access.contains(*letter));
+        self.kind == DeviceKind::Any && self.major.is_none() && self.minor.is_none() && all
+    }
+
+    /// The line of `devices.allow` and `devices.deny` (cgroup-v1/devices.rst). `a` alone stands for everything.
+    fn v1_line(&self) -> String {
+        let number = |value: Option<u32>| value.map_or("*".into(), |value| value.to_string());
+        let kind = match self.kind {
+            DeviceKind::Any => return "a".into(),
+            DeviceKind::Character => 'c',
+            DeviceKind::Block => 'b',
+        };
+        format!("{kind} {}:{} {}", number(self.major), number(self.minor), self.access)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(json: &str) -> Result<Vec<String>, ResourceError> {
+        let specified: Vec<LinuxDeviceCgroup> = serde_json::from_str(json).unwrap();
+        Ok(DeviceRules::new(&specified)?.0.iter().map(DeviceRule::v1_line).collect())
+    }
+
+    #[test]
+    fn default_devices_follow_a_denial_of_everything() {
+        let lines = rules(r#"[{"allow":false,"access":"rwm"}]"#).unwrap();
+        assert_eq!(lines[0], "a");
+        assert_eq!(lines.len(), 11);
+        assert!(lines.contains(&"c 136:* rwm".to_owned()));
+    }
+
+    #[test]
+    fn a_container_that_may_do_everything_gets_one_rule() {
+        let lines = rules(r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"a","access":"rwm"}]"#);
+        assert_eq!(lines.unwrap(), ["a"]);
+        assert!(rules("[]").unwrap().is_empty());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for json in [
+            r#"[{"allow":true,"type":"c","major":-2,"access":"r"}]"#,
+            r#"[{"allow":true,"type":"c","access":"x"}]"#,
+            r#"[{"allow":true,"type":"p","access":"r"}]"#,
+            r#"[{"allow":true,"major":1,"access":"r"}]"#,
+        ] {
+            assert!(rules(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `linux.resources`: limits become values of cgroup files, all checked before the first is written.
+//!
+//! ```text
+//! LinuxResources ──settings──▶ Vec<Setting> ──apply──▶ cgroup files        (create)
+//!                                         └──replace──▶ the same, old values put back on failure   (update)
+//!                ──devices──▶  v1 rules or a v2 device program
+//! ```
+
+mod apply;
+mod device_program;
+mod devices;
+mod settings;
+
+use cleat_sys::cgroup::{Cgroup, CgroupError};
+use oci_spec::runtime::LinuxResources;
+
+use crate::Failure;
+use crate::failure::Step;
+
+pub(crate) use devices::DeviceRules;
+pub(crate) use settings::{Setting, settings};
+
+/// Limits that cannot be set.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResourceError {
+    #[error("linux.resources.{field} has the invalid value {value}")]
+    Value { field: &'static str, value: String },
+    #[error("linux.resources.{0} is not supported on this host")]
+    Unsupported(&'static str),
+    #[error("set limits")]
+    Cgroup(#[source] CgroupError),
+    #[error("put back {file} after a failure ({first})")]
+    Restore {
+        file: String,
+        /// What made putting it back necessary.
+        first: Box<CgroupError>,
+        #[source]
+        source: CgroupError,
+    },
+    #[error("{0} the device program of the cgroup")]
+    DeviceProgram(&'static str, #[source] std::io::Error),
+}
+
+/// Sets all limits of a new cgroup, without processes as yet.
+pub(crate) fn limit(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
+    let settings = settings(cgroup.layout(), resources).step(|| "read linux.resources")?;
+    let rules = DeviceRules::new(resources.devices().as_deref().unwrap_or_default())
+        .step(|| "read linux.resources.devices")?;
+    apply::apply(cgroup, &settings).step(|| format!("limit cgroup {}", cgroup.path()))?;
+    rules.apply(cgroup).step(|| format!("limit devices of cgroup {}", cgroup.path()))
+}
+
+/// Changes the limits of a cgroup in use: all or none. Device rules cannot be changed.
+pub(crate) fn update(cgroup: &Cgroup, resources_json: &str) -> Result<(), Failure> {
+    let resources: LinuxResources = serde_json::from_str(resources_json).step(|| "read resources")?;
+    if resources.devices().as_ref().is_some_and(|rules| !rules.is_empty()) {
+        return Err(Failure::new("read resources", &ResourceError::Unsupported("devices (in an update)")));
+    }
+    let settings = settings(cgroup.layout(), &resources).step(|| "read resources")?;
+    apply::replace(cgroup, settings).step(|| format!("update cgroup {}", cgroup.path()))
+}

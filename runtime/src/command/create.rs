@@ -1,0 +1,112 @@
+//! `create`, and what `run` shares with it.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use cleat_runtime::{Create, Created, Gate, Rootfs, Stdio, Target};
+
+use super::arguments::{Arguments, Global, Taken, one_id};
+use super::store::{Configuration, Folder, Record};
+use super::{CommandError, console, log};
+
+/// The window of a terminal whose size nobody has told; who attaches to it sets it.
+const UNKNOWN_SIZE: (u16, u16) = (24, 80);
+
+/// Options of `create` and `run`.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    pub(super) bundle: Option<PathBuf>,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) console_socket: Option<PathBuf>,
+}
+
+impl Options {
+    /// Takes an option if it is one of these.
+    pub(super) fn take(&mut self, mut option: Taken<'_>) -> Result<bool, CommandError> {
+        match option.name {
+            "bundle" | "b" => self.bundle = Some(option.value()?.into()),
+            "pid-file" => self.pid_file = Some(option.value()?.into()),
+            "console-socket" => self.console_socket = Some(option.value()?.into()),
+            // The runtime always pivots and leaves the caller's keyring alone.
+            "no-new-keyring" => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// `create`.
+pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), CommandError> {
+    let mut options = Options::default();
+    let positional = arguments.each(None, |option| options.take(option))?;
+    let id = one_id(positional)?;
+    let configuration = configuration(&options)?;
+    if configuration.terminal && options.console_socket.is_none() {
+        return Err(CommandError::Usage("process.terminal needs --console-socket".into()));
+    }
+    let folder = Folder::create(&global.root, &id)?;
+    let created = folder.make_fifo().and_then(|fifo| create(&id, configuration, Gate::Fifo(&fifo), &folder));
+    let finished = created.and_then(|created| {
+        created.notes.iter().for_each(|note| log::note(global, note));
+        hand_over(&options, created.pid, created.console.as_ref())
+            .inspect_err(|_| discard(global, &created.pidfd, &created.target))
+    });
+    finished.inspect_err(|_| remove_folder(global, &folder))
+}
+
+/// Reads the bundle's configuration.
+pub(super) fn configuration(options: &Options) -> Result<Configuration, CommandError> {
+    Configuration::read(options.bundle.as_deref().unwrap_or(".".as_ref()))
+}
+
+/// Creates the container and records it.
+pub(super) fn create(
+    id: &str,
+    configuration: Configuration,
+    gate: Gate<'_>,
+    folder: &Folder,
+) -> Result<Created, CommandError> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let stdio = if configuration.terminal {
+        let (height, width) = cleat_sys::pty::size(&stdin).unwrap_or(UNKNOWN_SIZE);
+        Stdio::Terminal { height, width }
+    } else {
+        Stdio::Descriptors([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+    };
+    let bundle = configuration.bundle.clone();
+    let request = Create { id, bundle: &bundle, rootfs: Rootfs::Ready, stdio, gate };
+    let created = cleat_runtime::spawn_create(&request)?.finish()?;
+    let record = Record::new(id, created.pid, &created.target, configuration);
+    folder.write(&record)?;
+    Ok(created)
+}
+
+/// Gives the caller what it asked for: the terminal, the process id.
+pub(super) fn hand_over(options: &Options, pid: i32, console: Option<&OwnedFd>) -> Result<(), CommandError> {
+    if let (Some(socket), Some(master)) = (&options.console_socket, console) {
+        console::send(socket, master)?;
+    }
+    match &options.pid_file {
+        Some(path) => fs::write(path, pid.to_string()).map_err(CommandError::file("write", path)),
+        None => Ok(()),
+    }
+}
+
+/// Undoes a creation. The failure that led here is the one to report; what fails here goes to the log.
+pub(super) fn discard(global: &Global, init: &OwnedFd, target: &Target) {
+    let undone = target.kill_all().and_then(|()| {
+        // ECHILD is impossible here: init is our child and nobody else reaps.
+        cleat_sys::process::reap(init).ok();
+        target.remove_cgroup()
+    });
+    if let Err(failure) = undone {
+        log::note(global, &failure.to_string());
+    }
+}
+
+pub(super) fn remove_folder(global: &Global, folder: &Folder) {
+    if let Err(error) = folder.remove() {
+        log::note(global, &error.to_string());
+    }
+}

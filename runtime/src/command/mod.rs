@@ -1,0 +1,115 @@
+//! The commands, one file each, and what they share: global options, errors, the log.
+
+mod arguments;
+mod console;
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod guard;
+mod kill;
+mod list;
+mod log;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod store;
+mod supervise;
+mod time;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use cleat_runtime::Failure;
+use cleat_sys::cgroup::CgroupError;
+
+use arguments::{Arguments, Global};
+
+/// The OCI runtime specification this implements.
+const OCI_VERSION: &str = "1.2.1";
+
+/// The exit code of every failure that is not a container's own.
+const FAILED: u8 = 1;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("{0}")]
+    Usage(String),
+    #[error("unknown command {0:?}; see cleat-runtime --help")]
+    UnknownCommand(String),
+    #[error("container {0:?} exists already")]
+    Exists(String),
+    #[error("container {0:?} does not exist")]
+    Absent(String),
+    #[error("container {id:?} is {status}; it has to be {wanted}")]
+    Status { id: String, status: &'static str, wanted: &'static str },
+    #[error("{action} {}", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0}")]
+    System(&'static str, #[source] io::Error),
+    #[error("read {}", path.display())]
+    Json {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Runtime(#[from] Failure),
+}
+
+impl CommandError {
+    fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { action, path: path.into(), source }
+    }
+}
+
+/// Runs the command of this process's arguments.
+pub(crate) fn main() -> ExitCode {
+    let (mut arguments, global) = match Arguments::from_environment().and_then(Arguments::global) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            eprintln!("cleat-runtime: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    dispatch(&mut arguments, &global).unwrap_or_else(|error| {
+        log::report(&global, &error);
+        ExitCode::from(FAILED)
+    })
+}
+
+fn dispatch(arguments: &mut Arguments, global: &Global) -> Result<ExitCode, CommandError> {
+    if global.version {
+        println!("cleat-runtime version {}\nspec: {OCI_VERSION}", env!("CARGO_PKG_VERSION"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let command = arguments.command()?;
+    if matches!(command.as_str(), "create" | "run" | "exec") {
+        guard::protect_own_program()?;
+    }
+    let done = match command.as_str() {
+        "create" => create::command(arguments, global),
+        "delete" => delete::command(arguments, global),
+        "exec" => return exec::command(arguments, global),
+        "features" => features::command(),
+        "help" => arguments::print_help(),
+        "kill" => kill::command(arguments, global),
+        "list" => list::command(arguments, global),
+        "run" => return run::command(arguments, global),
+        "spec" => spec::command(arguments),
+        "start" => start::command(arguments, global),
+        "state" => state::command(arguments, global),
+        other => Err(CommandError::UnknownCommand(other.into())),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}

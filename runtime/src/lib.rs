@@ -1,0 +1,65 @@
+//! An OCI runtime as a library.
+//!
+//! A caller (single-threaded: the monitor, or the `cleat-runtime` command) asks for a container or for one more
+//! process in it. All heavy work is done by a forked child, so that the caller's heap never grows; what is born is the
+//! caller's own child.
+//!
+//! ```text
+//! caller ──fork──▶ builder: reads config.json, plans, makes the cgroup
+//!    │                └─clone3(CLONE_PARENT, CLONE_INTO_CGROUP, new namespaces)─▶ init: mounts, pivot_root, identity
+//!    │◀── Created { pid, pidfd, console, .. } ──┘ (builder ends)                    │ waits at the gate
+//!    └── StartGate::release ───────────────────────────────────────────────────────▶ execve
+//! ```
+#![forbid(unsafe_code)]
+
+mod birth;
+mod cgroups;
+mod failure;
+mod pending;
+mod process;
+mod procfs;
+mod request;
+mod rootfs;
+pub mod seccomp;
+mod spec;
+mod target;
+
+use cleat_sys::cgroup::Cgroup;
+
+use failure::Step;
+
+pub use failure::Failure;
+pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
+pub use request::{Create, Exec, Gate, Rootfs, Stdio};
+pub use target::Target;
+
+/// Starts creating a container. The caller must be single-threaded (`EBUSY` otherwise).
+pub fn spawn_create(request: &Create<'_>) -> Result<PendingCreate, Failure> {
+    birth::in_child(|caller| birth::create(request, caller)).map(PendingCreate)
+}
+
+/// Whether `id` can name a container: 1 to 255 characters of `[A-Za-z0-9_+.-]`, neither `.` nor `..`.
+pub fn check_id(id: &str) -> Result<(), Failure> {
+    spec::check_id(id).step(|| "check the id")
+}
+
+/// Starts one more process in a container. The caller must be single-threaded (`EBUSY` otherwise).
+pub fn spawn_exec(target: &Target, exec: &Exec<'_>) -> Result<PendingExec, Failure> {
+    birth::in_child(|_| birth::exec(target, exec)).map(PendingExec)
+}
+
+/// Starts changing a container's limits, as [`update`], in a forked child. The caller must be single-threaded (`EBUSY`
+/// otherwise).
+pub fn spawn_update(cgroup: &Cgroup, resources_json: &str) -> Result<PendingUpdate, Failure> {
+    let work = |_: &birth::Channel| {
+        let done = cgroups::update(cgroup, resources_json).map_err(|failure| (failure, None));
+        done.map(|()| (birth::Answer::Updated, Vec::new()))
+    };
+    birth::in_child(work).map(PendingUpdate)
+}
+
+/// Changes limits: `linux.resources` of the OCI specification as JSON text. All of it or nothing: the old values are
+/// put back when one write fails.
+pub fn update(cgroup: &Cgroup, resources_json: &str) -> Result<(), Failure> {
+    cgroups::update(cgroup, resources_json)
+}

@@ -1,0 +1,166 @@
+//! The caller's side of a fork: what is under way, and what came of it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::birth::{Answer, Channel, GO, Outcome, Received, Worker};
+use crate::failure::Step;
+use crate::{Failure, Target};
+
+/// A container that a forked child is creating. Readable when [`PendingCreate::finish`] would not block.
+#[derive(Debug)]
+pub struct PendingCreate(pub(crate) Worker);
+
+/// A process that a forked child is starting in a container. Readable when [`PendingExec::finish`] would not block.
+#[derive(Debug)]
+pub struct PendingExec(pub(crate) Worker);
+
+/// New limits that a forked child is writing. Readable when [`PendingUpdate::finish`] would not block.
+#[derive(Debug)]
+pub struct PendingUpdate(pub(crate) Worker);
+
+/// A container whose init waits at its gate.
+#[derive(Debug)]
+pub struct Created {
+    /// Init's process id in the caller's pid namespace. Init is a child of the caller, who has to reap it.
+    pub pid: i32,
+    /// Readable when init has ended.
+    pub pidfd: OwnedFd,
+    /// The master side of init's terminal.
+    pub console: Option<OwnedFd>,
+    /// Lets init execute its program (of no use with [`crate::Gate::Fifo`]). Dropped, it ends init.
+    pub start: StartGate,
+    /// What later requests on this container need.
+    pub target: Target,
+    /// What could not be set as asked (limits that need CAP_SYS_RESOURCE) and is clamped, for the log.
+    pub notes: Vec<String>,
+}
+
+/// A process that has executed its program.
+#[derive(Debug)]
+pub struct Executed {
+    /// Its process id in the caller's pid namespace. It is a child of the caller, who has to reap it.
+    pub pid: i32,
+    /// Readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// The master side of its terminal.
+    pub console: Option<OwnedFd>,
+}
+
+/// Keeps a created container's init from executing its program.
+#[derive(Debug)]
+pub struct StartGate(Channel);
+
+/// An init on its way to its program. Readable when [`PendingStart::finish`] would not block.
+#[derive(Debug)]
+pub struct PendingStart(Channel);
+
+impl PendingCreate {
+    /// What came of it. On failure nothing is left behind: no process, no cgroup, no mount.
+    pub fn finish(self) -> Result<Created, Failure> {
+        let born = await_birth(&self.0)?;
+        let target = Target::new(&born.pidfd, &born.cgroup, born.filter)?;
+        let start = StartGate(self.0.channel);
+        Ok(Created {
+            pid: born.pid,
+            pidfd: born.pidfd,
+            console: born.console,
+            start,
+            target,
+            notes: born.notes,
+        })
+    }
+}
+
+impl PendingExec {
+    /// What came of it. On failure nothing is left behind.
+    pub fn finish(self) -> Result<Executed, Failure> {
+        let born = await_birth(&self.0)?;
+        Ok(Executed { pid: born.pid, pidfd: born.pidfd, console: born.console })
+    }
+}
+
+impl PendingUpdate {
+    /// What came of it. On failure the old limits are back in place.
+    pub fn finish(self) -> Result<(), Failure> {
+        match await_answer(&self.0)? {
+            (Answer::Updated, _) => Ok(()),
+            (Answer::Failed(failure), _) => Err(failure),
+            (Answer::Born { .. }, _) => Err(unexpected()),
+        }
+    }
+}
+
+impl StartGate {
+    /// Lets init go on.
+    pub fn release(self) -> Result<PendingStart, Failure> {
+        self.0.send(&GO, &[]).step(|| "let init go on")?;
+        Ok(PendingStart(self.0))
+    }
+}
+
+impl PendingStart {
+    /// Success once the program was executed; else why not, with `errno` (`ENOENT`, `EACCES`, `ENOEXEC`).
+    pub fn finish(self) -> Result<(), Failure> {
+        match self.0.receive().step(|| "hear from init")? {
+            Received::Closed => Ok(()),
+            Received::Message(Outcome(failure), _) => Err(failure),
+        }
+    }
+}
+
+/// A new process as the forked child describes it.
+struct Born {
+    pid: i32,
+    pidfd: OwnedFd,
+    cgroup: String,
+    console: Option<OwnedFd>,
+    filter: Option<OwnedFd>,
+    notes: Vec<String>,
+}
+
+fn await_birth(worker: &Worker) -> Result<Born, Failure> {
+    let (answer, descriptors) = await_answer(worker)?;
+    let mut descriptors = descriptors.into_iter();
+    match answer {
+        Answer::Born { pid, cgroup, console, filter, notes } => {
+            let pidfd = descriptors.next().ok_or_else(unexpected)?;
+            let mut announced = |is: bool| if is { descriptors.next() } else { None };
+            let (console, filter) = (announced(console), announced(filter));
+            Ok(Born { pid, pidfd, cgroup, console, filter, notes })
+        }
+        Answer::Failed(failure) => {
+            // The process that failed is our child; ECHILD when a reaper of all children was quicker.
+            descriptors.for_each(|orphan| drop(cleat_sys::process::reap(&orphan)));
+            Err(failure)
+        }
+        Answer::Updated => Err(unexpected()),
+    }
+}
+
+/// The child's answer; the child itself is reaped.
+fn await_answer(worker: &Worker) -> Result<(Answer, Vec<OwnedFd>), Failure> {
+    let received = worker.channel.receive().step(|| "hear from the runtime's child");
+    // It ends after its answer. ECHILD when a reaper of all children was quicker.
+    cleat_sys::process::reap(&worker.pidfd).ok();
+    match received? {
+        Received::Message(answer, descriptors) => Ok((answer, descriptors)),
+        Received::Closed => {
+            Err(Failure::because("hear from the runtime's child", "it ended without an answer"))
+        }
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::because("hear from the runtime's child", "its answer does not fit the request")
+}
+
+macro_rules! as_fd {
+    ($($name:ident: $($field:tt).+),*) => {$(
+        impl AsFd for $name {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.$($field).+.as_fd()
+            }
+        }
+    )*};
+}
+as_fd!(PendingCreate: 0.channel, PendingExec: 0.channel, PendingUpdate: 0.channel, PendingStart: 0);

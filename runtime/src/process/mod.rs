@@ -1,0 +1,98 @@
+//! Becoming the process: limits, identity, privileges, then the program. The same for init and for exec'd processes.
+//!
+//! The order is what the kernel's rules leave: what needs privileges first, then the identity, then the filter (last of
+//! all where no_new_privs allows that), then the program.
+
+mod capabilities;
+mod identity;
+mod limits;
+mod program;
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::Mode;
+
+pub(crate) use program::execute;
+
+use crate::Failure;
+use crate::failure::Step;
+use crate::procfs::Procfs;
+use crate::rootfs::Tree;
+use crate::spec::ProcessPlan;
+
+/// A process that has nothing left to do but to load a late filter and to execute its program.
+pub(crate) struct Prepared {
+    /// Where the program is, or why it cannot be found: told when the program is executed.
+    pub(crate) program: Result<CString, Failure>,
+    pub(crate) arguments: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+    /// Loaded just before the program.
+    pub(crate) late_filter: Option<Vec<u8>>,
+}
+
+/// What needs the host's procfs: to be done before the identity changes. Gives notes on what could not be set as asked.
+pub(crate) fn limit(plan: &ProcessPlan, procfs: &Procfs) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    limits::adjust_oom_score(plan, procfs, &mut notes)?;
+    limits::set_rlimits(plan, &mut notes)?;
+    if let Some(profile) = &plan.apparmor_profile {
+        let step = || format!("set AppArmor profile {profile}");
+        let path = Path::new("thread-self/attr/apparmor/exec");
+        procfs.write(path, &format!("exec {profile}")).step(step)?;
+    }
+    Ok(notes)
+}
+
+/// Takes on the process's identity; afterwards nothing but its program is left.
+pub(crate) fn become_process(
+    plan: ProcessPlan,
+    tree: &Tree,
+    streams: [OwnedFd; 3],
+    filter: Option<Vec<u8>>,
+) -> Result<Prepared, Failure> {
+    let environment = identity::environment(&plan, tree)?;
+    for (number, stream) in (0..).zip(&streams) {
+        cleat_sys::descriptors::make_standard_stream(stream, number)
+            .step(|| format!("set up stream {number}"))?;
+    }
+    cleat_sys::descriptors::close_on_exec_from(3).step(|| "close what the container must not inherit")?;
+    if let Some(umask) = plan.umask {
+        rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
+    }
+    let entered = rustix::process::chdir(&plan.cwd);
+    capabilities::drop_bounding(&plan).step(|| "drop capabilities from the bounding set")?;
+    identity::change(&plan)?;
+    // A folder may be open to the user alone, or to root alone.
+    entered
+        .or_else(|_| rustix::process::chdir(&plan.cwd))
+        .step(|| format!("enter {}", plan.cwd.display()))?;
+    check_cwd().step(|| format!("enter {}", plan.cwd.display()))?;
+    let (early, late) = if plan.no_new_privileges { (None, filter) } else { (filter, None) };
+    if let Some(filter) = early {
+        // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is about to go.
+        capabilities::raise_all().step(|| "raise capabilities for the seccomp filter")?;
+        load_filter(&filter)?;
+    }
+    capabilities::set(&plan).step(|| "set capabilities")?;
+    if plan.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs")?;
+    }
+    let program = program::find(&plan);
+    Ok(Prepared { program, arguments: plan.arguments, environment, late_filter: late })
+}
+
+/// Loads a filter for everything that follows.
+pub(crate) fn load_filter(filter: &[u8]) -> Result<(), Failure> {
+    cleat_sys::seccomp::load(filter, 0).map(drop).step(|| "load the seccomp filter")
+}
+
+/// A folder outside the container's root, reached by a leaked descriptor, has no path in it (CVE-2024-21626).
+fn check_cwd() -> std::io::Result<()> {
+    let cwd = rustix::process::getcwd(Vec::new())?;
+    if cwd.as_bytes().first() != Some(&b'/') {
+        return Err(std::io::Error::other("it is outside the container's root"));
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! What a caller asks for.
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+/// A container to create.
+#[derive(Debug)]
+pub struct Create<'a> {
+    /// The container's id: 1 to 255 characters of `[A-Za-z0-9_+.-]`, neither `.` nor `..`.
+    pub id: &'a str,
+    /// Folder with the container's `config.json`.
+    pub bundle: &'a Path,
+    /// Where the root filesystem comes from.
+    pub rootfs: Rootfs,
+    /// The standard streams of the container's init.
+    pub stdio: Stdio<'a>,
+    /// Who lets init execute its program.
+    pub gate: Gate<'a>,
+}
+
+/// Where a container's root filesystem comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rootfs {
+    /// `root.path` of the specification, a folder that is ready to use.
+    Ready,
+    /// An overlay that is mounted inside the container's mount namespace only.
+    Overlay {
+        /// Read-only layers, the topmost first.
+        lower: Vec<PathBuf>,
+        /// The container's own changes.
+        upper: PathBuf,
+        /// The kernel's scratch folder, on the filesystem of `upper`.
+        work: PathBuf,
+    },
+}
+
+/// A process's standard streams.
+#[derive(Clone, Copy, Debug)]
+pub enum Stdio<'a> {
+    /// Standard input, output and error. The caller keeps its own copies.
+    Descriptors([BorrowedFd<'a>; 3]),
+    /// A terminal made inside the container; its master side is handed back as `console`.
+    Terminal {
+        /// Rows.
+        height: u16,
+        /// Columns.
+        width: u16,
+    },
+}
+
+/// Who lets a created container's init execute its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate<'a> {
+    /// The caller, by [`crate::StartGate::release`].
+    Caller,
+    /// Whoever opens this FIFO for reading: the gate outlives the caller. The opener reads the byte `0`, then nothing
+    /// more if the program was executed, else a [`crate::Failure`] as JSON.
+    Fifo(&'a Path),
+}
+
+/// One more process in a running container.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// Unique among the execs of this container, at most 64 characters of `[A-Za-z0-9_-]`: names its cgroup.
+    pub id: &'a str,
+    /// `process` of the OCI specification as JSON text.
+    pub process_json: &'a str,
+    /// Its standard streams.
+    pub stdio: Stdio<'a>,
+}

@@ -1,0 +1,89 @@
+//! Mounts as detached trees: made or cloned, given their attributes, then put in place by two descriptors.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use cleat_sys::mount::{Attributes, set_attributes};
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::spec::{Mount, MountKind, OptionList};
+
+/// A new filesystem, mounted nowhere yet.
+pub(super) fn new_filesystem(
+    name: &str,
+    source: &str,
+    options: &OptionList,
+    attributes: u64,
+) -> io::Result<OwnedFd> {
+    let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", source)?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&context, key, value)?,
+            None => fsconfig_set_flag(&context, key)?,
+        }
+    }
+    fsconfig_create(&context)?;
+    mount_context(&context, attributes)
+}
+
+/// Mounts the filesystem that `context` has created, nowhere yet.
+pub(super) fn mount_context(context: &OwnedFd, attributes: u64) -> io::Result<OwnedFd> {
+    let attributes = u32::try_from(attributes).map_err(io::Error::other)?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes);
+    Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// A copy of the mount at `path` on the host, beginning at that file or folder.
+pub(super) fn clone_path(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    Ok(open_tree(CWD, path, clone_flags(recursive))?)
+}
+
+/// A copy of the mount that `descriptor` lies in, beginning there.
+pub(super) fn clone_descriptor(descriptor: &impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
+    Ok(open_tree(descriptor, "", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)?)
+}
+
+fn clone_flags(recursive: bool) -> OpenTreeFlags {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+}
+
+/// Puts a detached tree on top of what `target` stands for.
+pub(super) fn attach(tree: &impl AsFd, target: &impl AsFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", target, "", flags)?)
+}
+
+/// The detached tree of a planned mount; for a bind mount the copy of its source was made before.
+pub(super) fn detached(mount: &Mount, source: Option<OwnedFd>) -> io::Result<OwnedFd> {
+    let (tree, attributes) = match (&mount.kind, source) {
+        (MountKind::Filesystem { name, source, options }, _) => {
+            return apply_recursive(mount, new_filesystem(name, source, options, mount.attributes.set)?);
+        }
+        (_, Some(tree)) => (tree, bind_attributes(mount.attributes)),
+        (_, None) => return Err(rustix::io::Errno::INVAL.into()),
+    };
+    if !attributes.is_empty() {
+        set_attributes(&tree, &attributes, false)?;
+    }
+    apply_recursive(mount, tree)
+}
+
+fn apply_recursive(mount: &Mount, tree: OwnedFd) -> io::Result<OwnedFd> {
+    if !mount.recursive_attributes.is_empty() {
+        set_attributes(&tree, &mount.recursive_attributes, true)?;
+    }
+    Ok(tree)
+}
+
+/// A copy keeps what its original has: `rw` must not open a read-only mount of the host. Only access times, where the
+/// later mode replaces the earlier one, are cleared.
+fn bind_attributes(attributes: Attributes) -> Attributes {
+    Attributes { clear: attributes.clear & cleat_sys::mount::ACCESS_TIME_MASK, ..attributes }
+}

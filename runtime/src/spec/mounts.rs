@@ -1,0 +1,246 @@
+//! `mounts`: the options of fstab(5) and of the OCI specification as attributes, propagation and filesystem parameters.
+
+use std::path::{Component, PathBuf};
+
+use cleat_sys::mount::{self as attribute, Attributes, Propagation};
+use oci_spec::runtime as oci;
+
+use super::{RootPropagation, SpecError};
+
+/// One mount.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mount {
+    /// Absolute, in the container.
+    pub(crate) target: PathBuf,
+    pub(crate) kind: MountKind,
+    /// Attributes of the mount itself.
+    pub(crate) attributes: Attributes,
+    /// Attributes of it and of everything beneath it (`rro` and its kin).
+    pub(crate) recursive_attributes: Attributes,
+    /// Set after it is in place.
+    pub(crate) propagation: Option<RootPropagation>,
+}
+
+/// What is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum MountKind {
+    /// A file or folder of the host.
+    Bind { source: PathBuf, recursive: bool },
+    /// A new filesystem.
+    Filesystem { name: String, source: String, options: OptionList },
+    /// The container's own cgroups, in the host's layout.
+    Cgroup,
+}
+
+/// Parameters of a filesystem: flags, and keys with values.
+pub(crate) type OptionList = Vec<(String, Option<String>)>;
+
+/// How one option changes the plan.
+enum Effect {
+    Set(u64),
+    Clear(u64),
+    /// The access time modes replace each other.
+    AccessTime(u64),
+    Propagation(Propagation),
+    Bind,
+    /// It is so already.
+    Nothing,
+    Unsupported,
+    /// A parameter of the filesystem.
+    Parameter,
+}
+
+impl Mount {
+    pub(super) fn new(specified: &oci::Mount) -> Result<Self, SpecError> {
+        let target = specified.destination().clone();
+        let invalid = |value: &str| SpecError::value(format!("mounts[{}]", target.display()), value);
+        if !target.is_absolute() || target.components().any(|part| part == Component::ParentDir) {
+            return Err(invalid("destination is not a plain absolute path"));
+        }
+        let mut parsed = Parsed::default();
+        for option in specified.options().as_deref().unwrap_or_default() {
+            parsed.add(option).map_err(|reason| match reason {
+                Refusal::Invalid => invalid(option),
+                Refusal::Unsupported => {
+                    SpecError::Unsupported(format!("mounts[{}]: option {option}", target.display()))
+                }
+            })?;
+        }
+        let name = specified.typ().as_deref().unwrap_or_default();
+        let source = specified.source().clone().unwrap_or_default();
+        let kind = match (parsed.bind, name) {
+            (None, "bind") => MountKind::Bind { source, recursive: false },
+            (Some(recursive), _) => MountKind::Bind { source, recursive },
+            (None, "cgroup" | "cgroup2") => MountKind::Cgroup,
+            (None, "") => return Err(invalid("type is missing")),
+            (None, name) => {
+                let source = source.to_str().ok_or_else(|| invalid("source"))?;
+                let source = if source.is_empty() { name } else { source };
+                MountKind::Filesystem { name: name.into(), source: source.into(), options: parsed.parameters }
+            }
+        };
+        if let MountKind::Bind { source, .. } = &kind
+            && !source.is_absolute()
+        {
+            return Err(invalid("source of a bind mount has to be absolute"));
+        }
+        Ok(Self {
+            target,
+            kind,
+            attributes: parsed.attributes,
+            recursive_attributes: parsed.recursive_attributes,
+            propagation: parsed.propagation,
+        })
+    }
+
+    /// Whether it is a new filesystem of this type.
+    pub(crate) fn is_filesystem(&self, wanted: &str) -> bool {
+        matches!(&self.kind, MountKind::Filesystem { name, .. } if name == wanted)
+    }
+}
+
+#[derive(Default)]
+struct Parsed {
+    attributes: Attributes,
+    recursive_attributes: Attributes,
+    propagation: Option<RootPropagation>,
+    bind: Option<bool>,
+    parameters: OptionList,
+}
+
+enum Refusal {
+    Invalid,
+    Unsupported,
+}
+
+impl Parsed {
+    fn add(&mut self, option: &str) -> Result<(), Refusal> {
+        if option.contains('\0') {
+            return Err(Refusal::Invalid);
+        }
+        // `rro` is `ro` for everything beneath too; names that merely start with an r are looked up first.
+        let (effect, recursive) = match (effect(option), option.strip_prefix('r').map(effect)) {
+            (
+                Effect::Parameter,
+                Some(effect @ (Effect::Parameter | Effect::Unsupported | Effect::Nothing)),
+            ) => {
+                let _ = effect;
+                (Effect::Parameter, false)
+            }
+            (Effect::Parameter, Some(effect)) => (effect, true),
+            (effect, _) => (effect, false),
+        };
+        match effect {
+            Effect::Bind => self.bind = Some(recursive),
+            Effect::Propagation(kind) => self.propagation = Some(RootPropagation { kind, recursive }),
+            Effect::Nothing => {}
+            Effect::Unsupported => return Err(Refusal::Unsupported),
+            Effect::Parameter => self.parameters.push(parameter(option)),
+            Effect::Set(bits) => change(self.attributes_mut(recursive), bits, 0),
+            Effect::Clear(bits) => change(self.attributes_mut(recursive), 0, bits),
+            Effect::AccessTime(mode) => {
+                let attributes = self.attributes_mut(recursive);
+                attributes.set = attributes.set & !attribute::ACCESS_TIME_MASK | mode;
+                attributes.clear |= attribute::ACCESS_TIME_MASK;
+            }
+        }
+        Ok(())
+    }
+
+    fn attributes_mut(&mut self, recursive: bool) -> &mut Attributes {
+        if recursive { &mut self.recursive_attributes } else { &mut self.attributes }
+    }
+}
+
+/// The later of two options that contradict each other holds.
+fn change(attributes: &mut Attributes, set: u64, clear: u64) {
+    attributes.set = attributes.set & !clear | set;
+    attributes.clear = attributes.clear & !set | clear;
+}
+
+fn parameter(option: &str) -> (String, Option<String>) {
+    match option.split_once('=') {
+        Some((key, value)) => (key.into(), Some(value.into())),
+        None => (option.into(), None),
+    }
+}
+
+fn effect(option: &str) -> Effect {
+    match option {
+        "ro" => Effect::Set(attribute::READ_ONLY),
+        "rw" => Effect::Clear(attribute::READ_ONLY),
+        "nosuid" => Effect::Set(attribute::NO_SUID),
+        "suid" => Effect::Clear(attribute::NO_SUID),
+        "nodev" => Effect::Set(attribute::NO_DEVICES),
+        "dev" => Effect::Clear(attribute::NO_DEVICES),
+        "noexec" => Effect::Set(attribute::NO_EXEC),
+        "exec" => Effect::Clear(attribute::NO_EXEC),
+        "nodiratime" => Effect::Set(attribute::NO_FOLDER_ACCESS_TIME),
+        "diratime" => Effect::Clear(attribute::NO_FOLDER_ACCESS_TIME),
+        "nosymfollow" => Effect::Set(attribute::NO_SYMLINKS),
+        "symfollow" => Effect::Clear(attribute::NO_SYMLINKS),
+        "noatime" => Effect::AccessTime(attribute::NO_ACCESS_TIME),
+        "strictatime" => Effect::AccessTime(attribute::STRICT_ACCESS_TIME),
+        // Mode 0 of the access time bits is relatime; every kernel takes atime and norelatime for it.
+        "relatime" | "atime" | "norelatime" | "nostrictatime" => Effect::AccessTime(0),
+        "private" => Effect::Propagation(Propagation::Private),
+        "slave" => Effect::Propagation(Propagation::Slave),
+        "shared" => Effect::Propagation(Propagation::Shared),
+        "unbindable" => Effect::Propagation(Propagation::Unbindable),
+        "bind" => Effect::Bind,
+        // `async`, `nomand` and `nolazytime` are what a new mount has; `loud` and `silent` concern the kernel's log.
+        "defaults" | "async" | "nomand" | "nolazytime" | "loud" | "silent" => Effect::Nothing,
+        "remount" | "tmpcopyup" | "copy-symlink" | "dest-nofollow" | "src-nofollow" | "idmap" | "ridmap" => {
+            Effect::Unsupported
+        }
+        _ if option.starts_with("idmap=") || option.starts_with("ridmap=") => Effect::Unsupported,
+        _ => Effect::Parameter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(typ: &str, source: &str, options: &[&str]) -> Result<Mount, SpecError> {
+        let mut mount = oci::Mount::default();
+        mount.set_destination("/target".into());
+        mount.set_typ(Some(typ.into()));
+        mount.set_source(Some(source.into()));
+        mount.set_options(Some(options.iter().map(ToString::to_string).collect()));
+        Mount::new(&mount)
+    }
+
+    #[test]
+    fn options_become_attributes_and_parameters() {
+        let mount = plan("tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]).unwrap();
+        assert_eq!(mount.attributes.set, attribute::NO_SUID | attribute::STRICT_ACCESS_TIME);
+        let MountKind::Filesystem { options, .. } = mount.kind else { panic!("a filesystem") };
+        assert_eq!(options, [("mode".into(), Some("755".into())), ("size".into(), Some("65536k".into()))]);
+    }
+
+    #[test]
+    fn the_later_option_holds() {
+        let mount = plan("bind", "/x", &["ro", "rw", "noexec", "exec", "noexec"]).unwrap();
+        assert_eq!(mount.attributes.set, attribute::NO_EXEC);
+        assert_eq!(mount.attributes.clear, attribute::READ_ONLY);
+    }
+
+    #[test]
+    fn a_leading_r_means_recursive_where_it_is_no_part_of_the_name() {
+        let mount = plan("", "/x", &["rbind", "rslave", "rro", "relatime"]).unwrap();
+        assert_eq!(mount.kind, MountKind::Bind { source: "/x".into(), recursive: true });
+        assert_eq!(mount.propagation, Some(RootPropagation { kind: Propagation::Slave, recursive: true }));
+        assert_eq!(mount.recursive_attributes.set, attribute::READ_ONLY);
+        assert_eq!(mount.attributes.clear, attribute::ACCESS_TIME_MASK);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        for option in ["tmpcopyup", "idmap", "ridmap", "idmap=uids=0-1-2", "remount"] {
+            assert!(matches!(plan("tmpfs", "tmpfs", &[option]), Err(SpecError::Unsupported(_))), "{option}");
+        }
+        assert!(plan("bind", "relative", &[]).is_err());
+        assert!(plan("", "x", &[]).is_err());
+    }
+}

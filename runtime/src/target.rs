@@ -1,0 +1,91 @@
+//! A running container as its monitor keeps it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use cleat_sys::cgroup::{Cgroup, Layout};
+
+use oci_spec::runtime::Spec;
+
+use crate::failure::Step;
+use crate::{Failure, birth};
+
+/// The longest id of an exec'd process, in bytes.
+const MAX_EXEC_ID_BYTES: usize = 64;
+
+/// What later requests on a container need; small, kept for the container's life.
+#[derive(Debug)]
+pub struct Target {
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) cgroup: Cgroup,
+    /// A memory file with the container's seccomp filter, ready for the kernel; every exec'd process gets it too.
+    pub(crate) seccomp: Option<OwnedFd>,
+}
+
+impl Target {
+    pub(crate) fn new(pidfd: &OwnedFd, cgroup: &str, seccomp: Option<OwnedFd>) -> Result<Self, Failure> {
+        let pidfd = pidfd.try_clone().step(|| "copy init's pidfd")?;
+        let layout = Layout::detect().step(|| "look at the host's cgroups")?;
+        let cgroup = Cgroup::open(&layout, cgroup).step(|| "open the container's cgroup")?;
+        Ok(Self { pidfd, cgroup, seccomp })
+    }
+
+    /// A container that another process created: its init, its cgroup's path, and the bundle whose `config.json` has the
+    /// seccomp profile that exec'd processes get.
+    pub fn reopen(init: &OwnedFd, cgroup: &str, bundle: &Path) -> Result<Self, Failure> {
+        let spec: Spec = birth::read_json(&bundle.join("config.json"))?;
+        let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let filter = profile.map(birth::compile_filter).transpose()?;
+        let kept =
+            filter.as_deref().map(birth::keep_filter).transpose().step(|| "keep the seccomp filter")?;
+        Self::new(init, cgroup, kept)
+    }
+
+    /// The container's cgroup in every hierarchy.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// A descriptor of the container's init.
+    #[must_use]
+    pub fn init(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Kills every process of the container, exec'd ones included: needed after init's end when init had no pid
+    /// namespace of its own. Returns when the kernel has been told, not when they are gone.
+    pub fn kill_all(&self) -> Result<(), Failure> {
+        self.cgroup.kill().step(|| format!("kill cgroup {}", self.cgroup.path()))
+    }
+
+    /// Kills the exec'd process `id` and everything it started.
+    pub fn kill_exec(&self, id: &str) -> Result<(), Failure> {
+        let cgroup = exec_cgroup(&self.cgroup, id)?;
+        cgroup.kill().step(|| format!("kill cgroup {}", cgroup.path()))
+    }
+
+    /// Removes the cgroup of the exec'd process `id`, after its end. What it left running in the background goes on, in
+    /// the container's own cgroup. Absent is fine.
+    pub fn remove_exec(&self, id: &str) -> Result<(), Failure> {
+        let cgroup = exec_cgroup(&self.cgroup, id)?;
+        cgroup.dissolve_for_kill().step(|| format!("remove cgroup {}", cgroup.path()))
+    }
+
+    /// Removes the container's cgroup with all its children, after the end of all its processes. Absent is fine.
+    pub fn remove_cgroup(&self) -> Result<(), Failure> {
+        self.cgroup.remove().step(|| format!("remove cgroup {}", self.cgroup.path()))
+    }
+}
+
+/// The cgroup of one exec'd process: a child of the container's, so that its whole tree can be killed.
+pub(crate) fn exec_cgroup(container: &Cgroup, id: &str) -> Result<Cgroup, Failure> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if id.is_empty() || id.len() > MAX_EXEC_ID_BYTES || !id.bytes().all(plain) {
+        return Err(Failure::because(
+            format!("check exec id {id:?}"),
+            "it is not 1 to 64 characters of [A-Za-z0-9_-]",
+        ));
+    }
+    container.child(&format!("exec-{id}")).step(|| format!("name the cgroup of exec {id}"))
+}

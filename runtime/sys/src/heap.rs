@@ -1,0 +1,19 @@
+//! The C library's heap in a process that lives long and needs little.
+
+/// Keeps what was freed from staying with the process. By default glibc raises its threshold for own pages up to 32 MiB
+/// as large allocations are freed, and keeps twice that at the heap's end: a single large message would cost its size
+/// for the rest of the process's life. To be called before the first large allocation; other C libraries need nothing.
+pub fn keep_small() {
+    #[cfg(target_env = "gnu")]
+    {
+        // Allocations of this many bytes and more get pages of their own, which go back to the kernel when they are
+        // freed; as much free memory at the heap's end is given back too.
+        const LARGE_BYTES: libc::c_int = 64 << 10;
+        // SAFETY: mallopt takes numbers only; the process has one thread or none that allocates yet. A parameter it
+        // does not know is refused, which changes nothing.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Bytes with descriptors over a Unix socket (SCM_RIGHTS).
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+/// The most descriptors one message may carry here.
+pub const MAX_DESCRIPTORS: usize = 8;
+
+/// A connected pair that keeps message boundaries (SOCK_SEQPACKET).
+pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sends `bytes` and copies of `descriptors`; gives the number of bytes sent (all of them on a message socket).
+/// A closed peer is `EPIPE` without a signal.
+pub fn send(socket: &impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
+    loop {
+        match sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Receives into `buffer`: the number of bytes (0 when the peer has closed) and the descriptors that came along, close-on-exec.
+/// A message longer than `buffer`, or with too many descriptors, is `EMSGSIZE`.
+pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let message = loop {
+        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for part in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = part {
+            descriptors.extend(received);
+        }
+    }
+    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+    }
+    Ok((message.bytes, descriptors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_descriptors_arrive_together() {
+        let (left, right) = message_pair().unwrap();
+        let (_, passed) = message_pair().unwrap();
+        send(&left, b"hello", &[passed.as_fd()]).unwrap();
+        let mut buffer = [0; 16];
+        let (length, descriptors) = receive(&right, &mut buffer).unwrap();
+        assert_eq!((&buffer[..length], descriptors.len()), (&b"hello"[..], 1));
+    }
+
+    #[test]
+    fn a_message_that_does_not_fit_is_an_error() {
+        let (left, right) = message_pair().unwrap();
+        send(&left, b"hello", &[]).unwrap();
+        assert_eq!(receive(&right, &mut [0; 2]).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+    }
+
+    #[test]
+    fn a_closed_peer_reads_as_nothing_and_refuses_bytes() {
+        let (left, right) = message_pair().unwrap();
+        drop(left);
+        assert_eq!(receive(&right, &mut [0; 2]).unwrap().0, 0);
+        assert_eq!(send(&right, b"x", &[]).unwrap_err().raw_os_error(), Some(libc::EPIPE));
+    }
+}

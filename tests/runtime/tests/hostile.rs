@@ -1,0 +1,114 @@
+//! Images and requests that try to get out.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use cleat_tests_runtime::{Bundle, Container, text};
+use serde_json::json;
+
+/// CVE-2024-21626: a working folder by a descriptor that leads out of the container.
+#[test]
+fn privileged_no_descriptor_leads_out_by_the_working_folder() {
+    for number in 3..20 {
+        let mut bundle = Bundle::script("pwd; ls ..");
+        bundle.spec["process"]["cwd"] = format!("/proc/self/fd/{number}").into();
+        let output = Container::new(&mut bundle).run();
+        assert!(!output.status.success(), "{number}: {}", text(&output));
+    }
+    let mut bundle = Bundle::script("exec sleep 100");
+    let container = Container::new(&mut bundle);
+    container.start();
+    for number in 3..20 {
+        let output = container.exec(&["--cwd", &format!("/proc/self/fd/{number}")], &["ls", ".."]);
+        assert!(!output.status.success(), "{number}: {}", text(&output));
+    }
+}
+
+#[test]
+fn privileged_a_missing_working_folder_is_made() {
+    let mut bundle = Bundle::script("pwd");
+    bundle.spec["process"]["cwd"] = "/made/for/it".into();
+    assert_eq!(text(&Container::new(&mut bundle).run()), "/made/for/it\n");
+}
+
+/// CVE-2021-30465 and its kin: links in the image as mount targets.
+#[test]
+fn privileged_links_in_the_image_do_not_lead_mounts_out() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("hosts"), "host's\n").unwrap();
+    let source = tempfile::tempdir().unwrap();
+    fs::write(source.path().join("hosts"), "container's\n").unwrap();
+    let mut bundle = Bundle::script("cat /etc/hosts");
+    fs::remove_dir(bundle.rootfs("etc")).unwrap();
+    symlink(format!("/../../../../../..{}", outside.path().display()), bundle.rootfs("etc")).unwrap();
+    bundle.mount(json!({
+        "destination": "/etc/hosts", "type": "bind", "source": source.path().join("hosts"), "options": ["bind"],
+    }));
+    let output = Container::new(&mut bundle).run();
+    assert_eq!(text(&output), "container's\n");
+    assert_eq!(fs::read_to_string(outside.path().join("hosts")).unwrap(), "host's\n");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing is made outside");
+}
+
+#[test]
+fn privileged_a_link_as_dev_makes_nothing_outside() {
+    let outside = tempfile::tempdir().unwrap();
+    let mut bundle = Bundle::script("ls -l /dev/null");
+    fs::remove_dir(bundle.rootfs("dev")).unwrap();
+    symlink(format!("/../../..{}", outside.path().display()), bundle.rootfs("dev")).unwrap();
+    // Either refused or kept within the root: in no case anything outside.
+    let output = Container::new(&mut bundle).run();
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{}", text(&output));
+}
+
+/// CVE-2019-19921: with /proc elsewhere its masks would be, too.
+#[test]
+fn privileged_a_link_as_proc_is_refused() {
+    let mut bundle = Bundle::program(&["true"]);
+    fs::remove_dir(bundle.rootfs("proc")).unwrap();
+    symlink("/tmp", bundle.rootfs("proc")).unwrap();
+    let output = Container::new(&mut bundle).run();
+    assert!(!output.status.success(), "{}", text(&output));
+}
+
+/// CVE-2026-47262: a passwd that never ends, or never begins.
+#[test]
+fn privileged_a_hostile_passwd_delays_nothing() {
+    let mut bundle = Bundle::script("echo $HOME");
+    fs::File::create(bundle.rootfs("etc/passwd")).unwrap().set_len(10 << 30).unwrap();
+    let output = Container::new(&mut bundle).run();
+    assert!(!output.status.success() || text(&output) == "/\n", "{}", text(&output));
+    for target in ["/dev/zero", "/proc/self/fd/0"] {
+        let mut bundle = Bundle::script("echo $HOME");
+        symlink(target, bundle.rootfs("etc/passwd")).unwrap();
+        let output = Container::new(&mut bundle).run();
+        assert!(!output.status.success() || text(&output) == "/\n", "{}", text(&output));
+    }
+    let mut bundle = Bundle::script("echo $HOME");
+    let made = std::process::Command::new("mkfifo").arg(bundle.rootfs("etc/passwd")).status().unwrap();
+    assert!(made.success());
+    assert_eq!(text(&Container::new(&mut bundle).run()), "/\n");
+}
+
+/// CVE-2019-5736: the runtime's own program is not to be had for writing.
+#[test]
+fn privileged_the_runtime_cannot_be_overwritten_from_inside() {
+    let before = fs::read(cleat_tests_runtime::runtime()).unwrap();
+    // The image's program is the runtime's process itself.
+    let mut bundle = Bundle::program(&["/proc/self/exe", "--version"]);
+    let output = Container::new(&mut bundle).run();
+    drop(output);
+    let mut bundle = Bundle::script(
+        "while true; do for p in /proc/[0-9]*; do case $(readlink $p/exe) in /bin/busybox) ;; *) echo x > $p/exe; esac; done; done 2>/dev/null",
+    );
+    let capabilities = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
+    bundle.spec["process"]["capabilities"] =
+        json!({ "bounding": capabilities, "effective": capabilities, "permitted": capabilities });
+    let container = Container::new(&mut bundle);
+    container.start();
+    for _ in 0..20 {
+        assert!(container.exec(&[], &["true"]).status.success());
+    }
+    assert!(fs::read(cleat_tests_runtime::runtime()).unwrap() == before, "the runtime's program was changed");
+}

@@ -1,0 +1,182 @@
+//! What a container sees and may do.
+#![forbid(unsafe_code)]
+
+use std::fs;
+
+use cleat_tests_runtime::{Bundle, Container, text};
+use serde_json::json;
+
+/// Runs a script and gives its output; it has to succeed.
+fn run(bundle: &mut Bundle) -> String {
+    let output = Container::new(bundle).run();
+    assert!(output.status.success(), "{}", text(&output));
+    text(&output)
+}
+
+#[test]
+fn privileged_namespaces_are_its_own() {
+    for kind in ["pid", "net", "ipc", "uts", "mnt", "cgroup"] {
+        let own = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        let inside = run(&mut Bundle::script(&format!("readlink /proc/self/ns/{kind}")));
+        assert_ne!(inside.trim(), own.to_string_lossy(), "{kind}");
+    }
+    assert_eq!(run(&mut Bundle::script("hostname; echo $$")), "inside\n1\n");
+}
+
+#[test]
+fn privileged_a_namespace_is_joined_by_its_path() {
+    let mut bundle = Bundle::script("readlink /proc/self/ns/net; readlink /proc/self/ns/ipc");
+    let namespaces = bundle.spec["linux"]["namespaces"].as_array_mut().unwrap();
+    for namespace in namespaces {
+        if namespace["type"] == "network" {
+            namespace["path"] = "/proc/self/ns/net".into();
+        }
+        if namespace["type"] == "ipc" {
+            namespace["path"] = "/proc/self/ns/ipc".into();
+        }
+    }
+    let own = |kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().to_string_lossy().into_owned();
+    assert_eq!(run(&mut bundle), format!("{}\n{}\n", own("net"), own("ipc")));
+}
+
+#[test]
+fn privileged_masked_and_read_only_paths_hold() {
+    let script = "cat /proc/keys | wc -c; ls /sys/firmware | wc -l; echo 1 > /proc/sys/kernel/shmmax; echo $?
+        cat /proc/timer_list | wc -c; mkdir /proc/acpi/x; echo $?";
+    let output = run(&mut Bundle::script(&format!("({script}) 2>/dev/null")));
+    assert_eq!(output, "0\n0\n1\n0\n1\n");
+}
+
+#[test]
+fn privileged_capabilities_are_exactly_those_asked_for() {
+    let mut bundle = Bundle::script("grep Cap /proc/self/status");
+    bundle.spec["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN", "CAP_KILL"],
+        "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"],
+    });
+    let output = run(&mut bundle);
+    // Ambient capabilities are permitted and effective for a program without any of its own; root gets its bounding set.
+    for line in ["CapInh:\t0000000000000020", "CapBnd:\t0000000000000021", "CapAmb:\t0000000000000020"] {
+        assert!(output.contains(line), "{line} in {output}");
+    }
+}
+
+#[test]
+fn privileged_no_capability_is_inherited_unless_asked_for() {
+    let output = run(&mut Bundle::script("grep -E 'CapInh|CapAmb' /proc/self/status"));
+    assert_eq!(output, "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n");
+}
+
+#[test]
+fn privileged_a_user_has_its_groups_umask_home_and_no_capability() {
+    let mut bundle = Bundle::script(
+        "id -u; id -g; grep Groups /proc/self/status; umask; echo $HOME; grep CapEff /proc/self/status",
+    );
+    fs::write(bundle.rootfs("etc/passwd"), "1000:x:0:0::/root:/bin/sh\nu:x:1000:1001:u:/home/u:/bin/sh\n")
+        .unwrap();
+    bundle.spec["process"]["user"] =
+        json!({ "uid": 1000, "gid": 1001, "additionalGids": [7, 8], "umask": 0o27 });
+    let output = run(&mut bundle);
+    assert_eq!(output, "1000\n1001\nGroups:\t7 8 \n0027\n/home/u\nCapEff:\t0000000000000000\n");
+}
+
+#[test]
+fn privileged_no_new_privileges_and_the_filter_hold() {
+    for no_new_privileges in [true, false] {
+        let mut bundle = Bundle::script("mkdir /tmp/x; echo $?; grep -E 'NoNew|Seccomp:' /proc/self/status");
+        bundle.spec["process"]["noNewPrivileges"] = no_new_privileges.into();
+        bundle.spec["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        bundle.spec["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+            "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }],
+        });
+        let output = run(&mut bundle);
+        assert!(output.contains("Function not implemented"), "{output}");
+        assert!(output.contains(&format!("NoNewPrivs:\t{}", u8::from(no_new_privileges))), "{output}");
+        assert!(output.contains("Seccomp:\t2"), "{output}");
+    }
+}
+
+#[test]
+fn privileged_only_the_standard_streams_are_inherited() {
+    // A file the runtime itself inherits, and whatever it opens.
+    let mut bundle = Bundle::program(&["sh", "-c", "for fd in /proc/self/fd/*; do echo $fd; done"]);
+    let container = Container::new(&mut bundle);
+    let inner = container.command("run");
+    let arguments: Vec<_> = inner.get_args().map(|text| text.to_string_lossy().into_owned()).collect();
+    let script = format!(
+        "exec timeout {} --bundle {} {} 9</etc/passwd 8</",
+        arguments.join(" "),
+        bundle.path().display(),
+        container.id
+    );
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let fds: Vec<_> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    assert_eq!(fds[..3], ["/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2"], "{}", text(&output));
+    // The shell's own descriptor of the folder it lists may follow.
+    assert!(fds.len() <= 4 && !fds.iter().any(|fd| fd.ends_with("/9") || fd.ends_with("/8")), "{fds:?}");
+}
+
+#[test]
+fn privileged_rlimits_are_set_or_clamped() {
+    let mut bundle = Bundle::script("ulimit -n; ulimit -Hn");
+    bundle.spec["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]);
+    assert_eq!(run(&mut bundle), "100\n200\n");
+    // Beyond what this process may set, or exactly that with CAP_SYS_RESOURCE.
+    let mut bundle = Bundle::script("ulimit -Hc");
+    bundle.spec["process"]["rlimits"] = json!([{ "type": "RLIMIT_NPROC", "soft": u64::MAX, "hard": u64::MAX }, { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }]);
+    bundle.spec["process"]["oomScoreAdj"] = json!(-999);
+    assert_eq!(run(&mut bundle), "0\n");
+}
+
+#[test]
+fn privileged_devices_are_the_allowed_ones() {
+    let mut bundle = Bundle::script(
+        "echo x > /dev/null && head -c 3 /dev/zero | wc -c; stat -c '%t:%T %a %u' /dev/special; cat /dev/special 2>&1; echo $?
+         mknod /tmp/null c 1 3 && echo x > /tmp/null && echo made; readlink /dev/fd; readlink /dev/ptmx",
+    );
+    bundle.spec["linux"]["devices"] = json!([{ "path": "/dev/special", "type": "c", "major": 10, "minor": 237, "fileMode": 0o666, "uid": 5, "gid": 6 }]);
+    let output = run(&mut bundle);
+    for part in ["3\n", "a:ed 666 5\n", "made\n", "/proc/self/fd\npts/ptmx\n"] {
+        assert!(output.contains(part), "{part:?} in {output}");
+    }
+    assert!(output.contains("Operation not permitted\n1\n"), "the device cgroup refuses it: {output}");
+}
+
+#[test]
+fn privileged_the_root_is_read_only_and_mounts_are_what_they_say() {
+    let mut bundle =
+        Bundle::script("touch /x; touch /data/x; touch /ro/x; cat /file; touch /tmp/y && echo tmp");
+    let source = tempfile::tempdir().unwrap();
+    fs::write(source.path().join("file"), "content\n").unwrap();
+    let bind = |destination: &str, from: &str, options: &[&str]| json!({ "destination": destination, "type": "bind", "source": source.path().join(from), "options": options });
+    bundle.spec["root"]["readonly"] = true.into();
+    bundle.mount(bind("/data", "", &["rbind", "rw"]));
+    bundle.mount(bind("/ro", "", &["rbind", "ro"]));
+    bundle.mount(bind("/file", "file", &["bind", "ro"]));
+    bundle.mount(json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" }));
+    let output = run(&mut bundle);
+    assert!(source.path().join("x").exists(), "a writable bind mount is written to: {output}");
+    assert!(output.contains("/x: Read-only") && output.contains("/ro/x: Read-only"), "{output}");
+    assert!(output.contains("content\n") && output.contains("tmp\n"), "{output}");
+}
+
+#[test]
+fn privileged_sysctls_are_set_and_those_of_the_host_refused() {
+    let mut bundle = Bundle::script("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced");
+    bundle.spec["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1" });
+    assert_eq!(run(&mut bundle), "1\n1\n");
+    let mut bundle = Bundle::program(&["true"]);
+    bundle.spec["linux"]["sysctl"] = json!({ "kernel.core_pattern": "|/x" });
+    assert!(!Container::new(&mut bundle).run().status.success());
+}
+
+#[test]
+fn privileged_its_cgroups_are_all_it_sees() {
+    let output =
+        run(&mut Bundle::script("cat /proc/self/cgroup; cat /sys/fs/cgroup/*/cgroup.procs | head -1"));
+    assert!(output.lines().filter(|line| line.contains(':')).all(|line| line.ends_with(":/")), "{output}");
+    assert!(output.ends_with("1\n"), "{output}");
+}
