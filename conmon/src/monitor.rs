@@ -1,0 +1,138 @@
+//! The monitor: everything it owns, and the loop that deals with what happens, one thing at a time.
+//!
+//! ```text
+//!             ┌──────────────── Poller::wait ◀───────────────┐
+//!             ▼                                              │
+//!   Start, Exec, Update   the runtime's answers   requests.rs│
+//!   Children, Oom         ends of processes       ending.rs  │
+//!   Output                bytes for the log       stdio.rs   │
+//!   Connection, Listener  clients                 requests.rs│
+//!             └── what is due: drained? saved? sent? ending.rs┘
+//! ```
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use cleat_conmon_proto::{Message, SOCKET_NAME};
+
+use crate::children::ChildSignals;
+use crate::complaint::{best_effort, complain};
+use crate::connection::{Connections, Listener};
+use crate::container::Container;
+use crate::exec::Execs;
+use crate::log::StreamName;
+use crate::oom::OomKills;
+use crate::pace::Pace;
+use crate::poller::{Happened, Interest, Poller, Source};
+use crate::stdio::{Flow, Stdio};
+
+/// All that one container's monitor owns.
+pub(crate) struct Monitor {
+    pub(crate) poller: Poller,
+    pub(crate) signals: ChildSignals,
+    pub(crate) listener: Listener,
+    /// The container's state folder.
+    pub(crate) folder: OwnedFd,
+    pub(crate) container: Container,
+    pub(crate) stdio: Stdio,
+    pub(crate) pace: Pace,
+    pub(crate) oom: OomKills,
+    pub(crate) connections: Connections,
+    pub(crate) execs: Execs,
+}
+
+impl Monitor {
+    /// Serves until the container has ended, its end is on disk, and those who watch have been told.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        while !self.is_done() {
+            for happened in self.poller.wait(self.time_left())? {
+                self.deal_with(happened);
+            }
+            if self.pace.resume_at().is_some_and(|due| due <= Instant::now()) {
+                self.resume_output();
+            }
+            self.advance_end();
+        }
+        Ok(())
+    }
+
+    /// Until something is due though nothing happens.
+    fn time_left(&self) -> Option<Duration> {
+        let due = [self.container.deadline(), self.pace.resume_at()].into_iter().flatten().min();
+        due.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    fn deal_with(&mut self, happened: Happened) {
+        match happened.source {
+            Source::Start => self.settle_start(),
+            Source::Exec(number) => self.settle_exec(number),
+            Source::Update(number) => self.settle_update(number),
+            Source::Children => {
+                best_effort("read signals", self.signals.acknowledge());
+                self.reap_children();
+            }
+            Source::Oom => {
+                self.oom.acknowledge();
+                self.tell_oom();
+            }
+            Source::Output(name) => self.read_output(name),
+            Source::Connection(number) => self.serve(number, happened.hung_up),
+            Source::Listener => self.accept(),
+        }
+    }
+
+    fn read_output(&mut self, name: StreamName) {
+        match self.stdio.read(name) {
+            Flow::Open { bytes } => {
+                if self.pace.note_read(Instant::now(), bytes) {
+                    let paused = self.stdio.change_interest(&self.poller, Interest::NOTHING);
+                    best_effort("pause reading output", paused);
+                }
+            }
+            Flow::Ended => {
+                best_effort("stop waiting for output", self.stdio.deregister(&self.poller, name));
+            }
+        }
+    }
+
+    /// Reads output as it comes again.
+    pub(crate) fn resume_output(&mut self) {
+        if self.pace.resume() {
+            let resumed = self.stdio.change_interest(&self.poller, Interest::READABLE);
+            best_effort("go on reading output", resumed);
+        }
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok(None) => return,
+                Ok(Some(client)) => match self.connections.add(&self.poller, client) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => complain(format_args!(
+                        "{SOCKET_NAME}: a client was turned away: too many are connected"
+                    )),
+                    Err(error) => complain(format_args!("{SOCKET_NAME}: take a client in: {error}")),
+                },
+                Err(error) => {
+                    complain(format_args!("{SOCKET_NAME}: accept a client: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells those who watch when the kernel has killed for want of memory.
+    pub(crate) fn tell_oom(&mut self) {
+        if self.oom.rose(&self.container.target) {
+            self.connections.publish(&self.poller, &Message::Oom);
+        }
+    }
+
+    /// Removes a client and what depended on it.
+    pub(crate) fn let_go(&mut self, number: u32) {
+        self.execs.disconnect(&self.container.target, number);
+        self.connections.remove(&self.poller, number);
+    }
+}

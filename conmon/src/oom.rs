@@ -1,0 +1,55 @@
+//! OOM kills in the container's cgroup.
+
+use cleat_runtime::Target;
+use cleat_sys::cgroup::OomWatch;
+use rustix::event::PollFlags;
+
+use crate::complaint::best_effort;
+use crate::poller::{Interest, Poller, Source};
+
+/// What is known of the kernel's OOM kills. A host without a memory controller has none to tell of.
+#[derive(Default)]
+pub(crate) struct OomKills {
+    watch: Option<OomWatch>,
+    seen: u64,
+}
+
+impl OomKills {
+    /// Watches where the kernel offers it; where it does not, the counter is still read at each end of a child.
+    pub(crate) fn watch(target: &Target, poller: &Poller) -> Self {
+        let watch = target.cgroup().watch_oom().ok();
+        if let Some(watch) = &watch {
+            let urgent = watch.poll_flags().contains(PollFlags::PRI);
+            let interest = if urgent { Interest::URGENT } else { Interest::READABLE };
+            best_effort("watch OOM kills", poller.add(watch, Source::Oom, interest));
+        }
+        Self { watch, seen: 0 }
+    }
+
+    /// Watches no more: the file of a cgroup that is gone would report without end.
+    pub(crate) fn stop(&mut self, poller: &Poller) {
+        if let Some(watch) = self.watch.take() {
+            best_effort("stop watching OOM kills", poller.remove(&watch));
+        }
+    }
+
+    /// Takes note of an event, so that the next one is waited for.
+    pub(crate) fn acknowledge(&self) {
+        if let Some(watch) = &self.watch {
+            watch.acknowledge();
+        }
+    }
+
+    /// Whether the kernel has killed since this was last asked.
+    pub(crate) fn rose(&mut self, target: &Target) -> bool {
+        let kills = target.cgroup().oom_kills().unwrap_or(self.seen);
+        let rose = kills > self.seen;
+        self.seen = self.seen.max(kills);
+        rose
+    }
+
+    /// Whether the kernel has killed at all.
+    pub(crate) fn any(&self) -> bool {
+        self.seen > 0
+    }
+}

@@ -1,0 +1,67 @@
+//! The exit record on disk: whole or not there, also after a power cut.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+
+use cleat_conmon_proto::{EXIT_RECORD_NAME, ExitRecord};
+use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+
+/// The record's name until it is complete.
+const DRAFT_NAME: &str = "exit.json.draft";
+
+/// The exit record could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    #[error("encode the exit record")]
+    Encode(#[source] serde_json::Error),
+    #[error("write {DRAFT_NAME} in the state folder")]
+    Write(#[source] io::Error),
+    #[error("rename {DRAFT_NAME} to {EXIT_RECORD_NAME} in the state folder")]
+    Publish(#[source] io::Error),
+}
+
+/// Writes `record` to [`EXIT_RECORD_NAME`] in `folder`: data, then its name.
+pub(crate) fn write_record(folder: BorrowedFd<'_>, record: &ExitRecord) -> Result<(), RecordError> {
+    let json = serde_json::to_vec(record).map_err(RecordError::Encode)?;
+    write_draft(folder, &json).map_err(RecordError::Write)?;
+    let publish = || renameat(folder, DRAFT_NAME, folder, EXIT_RECORD_NAME).and_then(|()| fsync(folder));
+    publish().map_err(|errno| RecordError::Publish(errno.into()))
+}
+
+fn write_draft(folder: BorrowedFd<'_>, json: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, DRAFT_NAME, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(json)?;
+    file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use cleat_conmon_proto::{ExitStatus, VERSION};
+
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_and_leaves_no_draft() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = ExitRecord {
+            version: VERSION,
+            id: "c1".into(),
+            pid: 12,
+            status: ExitStatus::Signaled(9),
+            oom_killed: true,
+            started_at_ns: 1,
+            finished_at_ns: 2,
+        };
+        let handle = File::open(folder.path()).unwrap();
+        for _ in 0..2 {
+            write_record(handle.as_fd(), &record).unwrap();
+            let json = std::fs::read(folder.path().join(EXIT_RECORD_NAME)).unwrap();
+            assert_eq!(serde_json::from_slice::<ExitRecord>(&json).unwrap(), record);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+}
