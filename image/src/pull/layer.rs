@@ -1,0 +1,212 @@
+//! One layer: transfer and unpacking at once, whoever asks for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::error::{PullError, Shared};
+use super::flight::{Flight, Flights, Reporter, WhenAlone};
+use super::pipe::{Output, pipe};
+use super::progress::LayerState;
+use super::transfer::{TransferError, transfer};
+use super::{Engine, PullFailure};
+use crate::reference::Digest;
+use crate::registry::{Descriptor, Session};
+use crate::store::{LayerStats, StagedLayer, Store};
+use crate::unpack::{UnpackLimits, unpack_layer};
+
+/// A layer is the same for two pulls if they expect the same from the same blob: a lying configuration spoils its own
+/// image only.
+type Key = (Digest, Digest);
+/// Least time between two reports of progress: ten a second are more than a terminal shows.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where a layer's flight stands.
+#[derive(Clone, Copy)]
+pub(super) struct LayerStatus {
+    pub(super) done_bytes: u64,
+    pub(super) state: LayerState,
+}
+
+impl Default for LayerStatus {
+    fn default() -> Self {
+        Self { done_bytes: 0, state: LayerState::Waiting }
+    }
+}
+
+type Outcome = Result<Arc<Unpublished>, Shared>;
+pub(super) type LayerFlight = Flight<LayerStatus, Outcome>;
+
+/// All layers under way, and those that are unpacked and wait for their images.
+pub(super) struct Layers {
+    flights: Flights<Key, LayerStatus, Outcome>,
+    unpublished: Mutex<HashMap<Key, Weak<Unpublished>>>,
+}
+
+/// An unpacked layer on behalf of its pulls. If no pull publishes it, its files are removed on a blocking thread.
+pub(super) struct Unpublished {
+    layer: Option<StagedLayer>,
+    tracker: TaskTracker,
+}
+
+impl Unpublished {
+    pub(super) fn layer(&self) -> Option<&StagedLayer> {
+        self.layer.as_ref()
+    }
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        let layer = self.layer.take();
+        if let Ok(runtime) = Handle::try_current() {
+            self.tracker.spawn_blocking_on(move || drop(layer), &runtime);
+        }
+    }
+}
+
+/// What a layer's flight works on.
+struct Job {
+    engine: Arc<Engine>,
+    /// The sources, the one that gave the manifest first.
+    sessions: Vec<Session>,
+    blob: Descriptor,
+    diff_id: Digest,
+}
+
+impl Layers {
+    pub(super) fn new(tracker: TaskTracker) -> Self {
+        Self { flights: Flights::new(tracker), unpublished: Mutex::default() }
+    }
+
+    /// Join the flight of this layer, or start one.
+    pub(super) fn join(
+        &self,
+        engine: &Arc<Engine>,
+        sessions: &[Session],
+        blob: &Descriptor,
+        diff_id: &Digest,
+    ) -> LayerFlight {
+        let key = (blob.digest.clone(), diff_id.clone());
+        self.flights.join(&key, WhenAlone::GiveUp, |reporter| {
+            let (sessions, blob, diff_id) = (sessions.to_vec(), blob.clone(), diff_id.clone());
+            let job = Job { engine: Arc::clone(engine), sessions, blob, diff_id };
+            let key = key.clone();
+            async move {
+                if let Some(layer) = job.engine.layers.waiting(&key) {
+                    return Ok(layer);
+                }
+                tokio::select! {
+                    biased;
+                    () = job.engine.stop.cancelled() => Err(Arc::new(PullError::Cancelled)),
+                    outcome = job.run(&reporter) => {
+                        let layer = outcome.map_err(Arc::new)?;
+                        job.engine.layers.keep(key, &layer);
+                        Ok(layer)
+                    }
+                }
+            }
+        })
+    }
+
+    /// A layer whose flight is over, while a pull still holds it.
+    fn waiting(&self, key: &Key) -> Option<Arc<Unpublished>> {
+        self.unpublished.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.upgrade()
+    }
+
+    fn keep(&self, key: Key, layer: &Arc<Unpublished>) {
+        let mut unpublished = self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
+        unpublished.retain(|_, layer| layer.strong_count() > 0);
+        unpublished.insert(key, Arc::downgrade(layer));
+    }
+}
+
+impl Job {
+    async fn run(&self, reporter: &Reporter<LayerStatus, Outcome>) -> Result<Arc<Unpublished>, PullError> {
+        // The semaphore is never closed, so the only way not to get a place is to be cancelled.
+        let _place = self.engine.places.acquire().await.map_err(|_| PullError::Cancelled)?;
+        reporter.report(|status| status.state = LayerState::Pulling);
+        let mut sessions = self.sessions.clone();
+        for _ in 1..sessions.len() {
+            match self.attempt(&sessions, reporter).await {
+                // What was unpacked came, at least in part, from a source that lies: begin anew with the next one.
+                Err(error) if error.failure() == PullFailure::Invalid => {
+                    tracing::warn!(blob = %self.blob.digest, %error, "trying the next source");
+                    sessions.remove(0);
+                }
+                result => return result,
+            }
+        }
+        self.attempt(&sessions, reporter).await
+    }
+
+    async fn attempt(
+        &self,
+        sessions: &[Session],
+        reporter: &Reporter<LayerStatus, Outcome>,
+    ) -> Result<Arc<Unpublished>, PullError> {
+        let (input, output) = pipe();
+        let (done, unpacking) = oneshot::channel();
+        self.engine.tracker.spawn_blocking({
+            let (store, limits) = (self.engine.store.clone(), self.engine.limits.unpack);
+            let (blob, diff_id) = (self.blob.clone(), self.diff_id.clone());
+            // A layer that nobody waits for any more is removed here, while this thread is still counted.
+            move || drop(done.send(unpack(&store, output, &blob, diff_id, &limits)))
+        });
+        let report = throttled(|done| reporter.report(|status| status.done_bytes = done));
+        let transferred = transfer(sessions, &self.blob, input, &self.engine.limits, report).await;
+        let unpacked = unpacking.await.map_err(|_| PullError::Lost(self.blob.digest.to_string()))?;
+        let layer = match transferred {
+            // The reader gave up first, so its reason is the one.
+            Ok(()) | Err(TransferError::Abandoned) => unpacked?,
+            Err(TransferError::Registry { host, source }) => {
+                return Err(PullError::Transfer {
+                    blob: self.blob.digest.clone(),
+                    host,
+                    source: source.into(),
+                });
+            }
+        };
+        reporter
+            .report(|status| *status = LayerStatus { done_bytes: self.blob.size, state: LayerState::Done });
+        Ok(Arc::new(Unpublished { layer: Some(layer), tracker: self.engine.tracker.clone() }))
+    }
+}
+
+/// On a blocking thread: unpack what comes out of the pipe and verify it.
+fn unpack(
+    store: &Store,
+    source: Output,
+    blob: &Descriptor,
+    diff_id: Digest,
+    limits: &UnpackLimits,
+) -> Result<StagedLayer, PullError> {
+    use std::os::fd::AsFd;
+    let staging = store.stage()?;
+    let unpacked = unpack_layer(source, blob.size, staging.folder.as_fd(), diff_id.algorithm(), limits)
+        .map_err(|source| PullError::Unpack { blob: blob.digest.clone(), source })?;
+    if unpacked.diff_id != diff_id {
+        let (blob, actual) = (blob.digest.clone(), unpacked.diff_id);
+        return Err(PullError::DiffId { blob, expected: diff_id, actual });
+    }
+    let (bytes, inodes, opaque_root) = (unpacked.bytes, unpacked.inodes, unpacked.opaque_root);
+    Ok(staging.complete(diff_id, LayerStats { bytes, inodes, opaque_root }))
+}
+
+/// `report`, called no more often than anybody can see.
+fn throttled(report: impl Fn(u64)) -> impl Fn(u64) {
+    let begun = Instant::now();
+    let next_ms = AtomicU64::new(0);
+    let interval_ms = u64::try_from(REPORT_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+    move |done| {
+        let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now_ms >= next_ms.load(Ordering::Relaxed) {
+            next_ms.store(now_ms + interval_ms, Ordering::Relaxed);
+            report(done);
+        }
+    }
+}

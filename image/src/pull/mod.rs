@@ -1,0 +1,158 @@
+//! Pulling: from a reference to an image in the store.
+//!
+//! ```text
+//! pull(reference) ──▶ one task per (reference, credentials); every caller joins it
+//!    manifest, configuration
+//!    for each layer at once, one task per layer whoever asks for it:
+//!       socket ─▶ compressed digest ─▶ pipe ─▶ decompress ─▶ diff id ─▶ unpack into tmp/
+//!    one syncfs, renames, one transaction
+//! ```
+//!
+//! Callers come and go; the work goes on, so a client that gave up and asks again finds it further along.
+
+mod error;
+mod flight;
+mod image;
+mod layer;
+mod limits;
+mod pipe;
+mod progress;
+mod transfer;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use error::{PullError, PullFailure};
+use flight::{Flight, Flights, WhenAlone};
+use image::{Outcome, Pull};
+use layer::Layers;
+pub use limits::Limits;
+pub use progress::{LayerProgress, LayerState, PullProgress};
+
+use crate::reference::Reference;
+use crate::registries::Registries;
+use crate::registry::{Client, Credentials};
+use crate::store::{Image, Store};
+
+/// Pulls images into one store. Clones share running pulls.
+#[derive(Clone)]
+pub struct Puller {
+    engine: Arc<Engine>,
+    images: Arc<Flights<(Reference, Option<Credentials>), PullProgress, Outcome>>,
+}
+
+/// What all tasks of a puller share.
+struct Engine {
+    store: Store,
+    registries: ArcSwap<Registries>,
+    limits: Limits,
+    client: Client,
+    layers: Layers,
+    /// Places for layers being transferred and unpacked.
+    places: Semaphore,
+    /// Counts every task and blocking thread, so that shutting down can wait for them.
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// One caller's part in a pull. Dropping it does not stop the pull.
+pub struct PullHandle {
+    flight: Flight<PullProgress, Outcome>,
+    reference: Reference,
+}
+
+/// A pull's progress as one caller sees it.
+pub struct PullWatch {
+    state: watch::Receiver<flight::State<PullProgress, Outcome>>,
+}
+
+impl Puller {
+    /// A puller; needs no runtime yet.
+    pub fn new(store: Store, registries: Registries, limits: Limits) -> Result<Self, PullError> {
+        let client = Client::new(limits.connect_timeout, limits.response_timeout)
+            .map_err(|error| PullError::Client(error.into()))?;
+        let tracker = TaskTracker::new();
+        let engine = Engine {
+            store,
+            registries: ArcSwap::from_pointee(registries),
+            client,
+            layers: Layers::new(tracker.clone()),
+            places: Semaphore::new(limits.parallel_layers.clamp(1, Semaphore::MAX_PERMITS)),
+            limits,
+            tracker: tracker.clone(),
+            stop: CancellationToken::new(),
+        };
+        Ok(Self { engine: Arc::new(engine), images: Arc::new(Flights::new(tracker)) })
+    }
+
+    /// Use these registries for pulls that start from now on (configuration reloaded).
+    pub fn set_registries(&self, registries: Registries) {
+        self.engine.registries.store(Arc::new(registries));
+    }
+
+    /// What a name as written may mean, in the order to try: see [`Registries::candidates`].
+    pub fn candidates(&self, name: &str) -> Result<Vec<Reference>, PullError> {
+        Ok(self.engine.registries.load().candidates(name)?)
+    }
+
+    /// Start pulling, or join the pull of the same reference with the same credentials that is under way.
+    /// Must be called on a tokio runtime.
+    #[must_use]
+    pub fn start(&self, reference: &Reference, credentials: Option<Credentials>) -> PullHandle {
+        let key = (reference.clone(), credentials);
+        let flight = self.images.join(&key, WhenAlone::GoOn, |reporter| {
+            let (reference, credentials) = key.clone();
+            let registries = self.engine.registries.load_full();
+            let pull = Pull { engine: Arc::clone(&self.engine), registries, reference, credentials };
+            pull.run(reporter)
+        });
+        PullHandle { flight, reference: reference.clone() }
+    }
+
+    /// [`Puller::start`] and [`PullHandle::wait`] in one.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<Arc<Image>, Arc<PullError>> {
+        self.start(reference, credentials).wait().await
+    }
+
+    /// Refuse new pulls, cancel the running ones and wait until all their tasks have ended and removed their files.
+    pub async fn shutdown(&self) {
+        self.engine.stop.cancel();
+        self.engine.tracker.close();
+        self.engine.tracker.wait().await;
+    }
+}
+
+impl PullHandle {
+    /// The pull's progress; changes at most ten times a second for each layer.
+    #[must_use]
+    pub fn progress(&self) -> PullWatch {
+        PullWatch { state: self.flight.state.clone() }
+    }
+
+    /// Wait for the end of the pull. Safe to drop; the pull goes on.
+    pub async fn wait(self) -> Result<Arc<Image>, Arc<PullError>> {
+        let outcome = self.flight.wait().await;
+        outcome.unwrap_or_else(|| Err(Arc::new(PullError::Lost(self.reference.to_string()))))
+    }
+}
+
+impl PullWatch {
+    /// How far the pull is now.
+    #[must_use]
+    pub fn now(&mut self) -> PullProgress {
+        self.state.borrow_and_update().progress.clone()
+    }
+
+    /// Wait until it is further than at the last [`PullWatch::now`]; false once the pull has ended.
+    pub async fn changed(&mut self) -> bool {
+        self.state.changed().await.is_ok() && self.state.borrow().outcome.is_none()
+    }
+}

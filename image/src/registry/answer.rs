@@ -1,0 +1,68 @@
+//! Reading answers: bodies with a limit, redirects, and a registry's own words.
+
+use reqwest::header::LOCATION;
+use reqwest::{Response, Url};
+
+use super::error::RegistryError;
+use crate::reference::shorten;
+
+/// Most bytes read of an answer that reports an error.
+const MAX_ERROR_BYTES: u64 = 16 << 10;
+
+/// Where the answer sends us, if it does.
+pub(super) fn redirect_target(response: &Response) -> Result<Option<Url>, RegistryError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let target = location.and_then(|location| response.url().join(location).ok());
+    let malformed = || RegistryError::Malformed { url: shown(response.url()), what: "a redirect" };
+    target.map(Some).ok_or_else(malformed)
+}
+
+/// The whole body, if it is not longer than `limit` bytes.
+pub(super) async fn read_all(mut response: Response, limit: u64) -> Result<Vec<u8>, RegistryError> {
+    let url = response.url().clone();
+    let mut bytes = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| unreachable_error(&url, error))? {
+        if bytes.len() as u64 + piece.len() as u64 > limit {
+            return Err(RegistryError::TooLarge { url: shown(&url), limit });
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// The registry's own words (distribution specification, "Error Codes"), shortened, without control characters.
+pub(super) async fn error_message(response: Response) -> String {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        errors: Vec<Item>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Item {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    // A body that cannot be read only means that there is nothing more to tell than the status.
+    let bytes = read_all(response, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let first = serde_json::from_slice::<Body>(&bytes).ok().and_then(|body| body.errors.into_iter().next());
+    first.map_or_else(String::new, |Item { code, message }| {
+        shorten(format!("{code} {message}").trim())
+            .chars()
+            .filter(|character| !character.is_control())
+            .collect()
+    })
+}
+
+pub(super) fn unreachable_error(url: &Url, error: reqwest::Error) -> RegistryError {
+    RegistryError::Unreachable { url: shown(url), source: error.without_url() }
+}
+
+/// A URL for people: without user, password, query and fragment.
+pub(super) fn shown(url: &Url) -> String {
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}

@@ -1,0 +1,327 @@
+//! One repository at one source: requests, redirects, and proof of identity when it is asked for.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
+use reqwest::{Response, StatusCode, Url};
+
+use super::answer::{error_message, read_all, redirect_target, shown, unreachable_error};
+use super::blob::BlobStream;
+use super::challenge::{self, Challenge};
+use super::error::RegistryError;
+use super::manifest::{self, Descriptor, MAX_MANIFEST_BYTES};
+use super::{Credentials, tls, token};
+use crate::reference::{Algorithm, Digest};
+use crate::registries::{Source, api_host};
+
+/// Most redirects followed for one request.
+const MAX_REDIRECTS: usize = 10;
+const USER_AGENT: &str = concat!("cleat/", env!("CARGO_PKG_VERSION"));
+
+/// Connections to registries, shared by all sessions.
+#[derive(Clone)]
+pub(crate) struct Client {
+    verified: reqwest::Client,
+    unverified: reqwest::Client,
+    response_timeout: Duration,
+}
+
+impl Client {
+    pub(crate) fn new(connect_timeout: Duration, response_timeout: Duration) -> Result<Self, RegistryError> {
+        let build = |tls: rustls::ClientConfig| {
+            let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).user_agent(USER_AGENT);
+            let builder =
+                builder.redirect(reqwest::redirect::Policy::none()).connect_timeout(connect_timeout);
+            builder.build().map_err(RegistryError::Client)
+        };
+        let verified = build(tls::verified().map_err(RegistryError::Tls)?)?;
+        let unverified = build(tls::unverified().map_err(RegistryError::Tls)?)?;
+        Ok(Self { verified, unverified, response_timeout })
+    }
+}
+
+/// One repository at one source. Clones share what was learnt.
+#[derive(Clone)]
+pub(crate) struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    source: Source,
+    credentials: Option<Credentials>,
+    learnt: Mutex<Learnt>,
+}
+
+/// What earlier requests have shown.
+#[derive(Clone, Default)]
+struct Learnt {
+    scheme: Option<&'static str>,
+    authorization: Option<HeaderValue>,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Default)]
+struct Ask {
+    accept: Option<&'static str>,
+    from: u64,
+}
+
+/// A manifest or index as it was sent, its digest verified.
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    pub(crate) content_type: Option<String>,
+}
+
+impl Session {
+    pub(crate) fn new(client: Client, source: Source, credentials: Option<Credentials>) -> Self {
+        let authorization = match &credentials {
+            Some(Credentials::RegistryToken(token)) => token::bearer(token.expose()),
+            _ => None,
+        };
+        let learnt = Mutex::new(Learnt { scheme: None, authorization });
+        Self { inner: Arc::new(Inner { client, source, credentials, learnt }) }
+    }
+
+    /// The source's host as configured.
+    pub(crate) fn host(&self) -> &str {
+        self.inner.source.reference.registry()
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.inner.source
+    }
+
+    /// The manifest or index called `wanted`, a tag or a digest; `expected` is the digest it has to have.
+    pub(crate) async fn manifest(
+        &self,
+        wanted: &str,
+        expected: Option<&Digest>,
+    ) -> Result<Fetched, RegistryError> {
+        let what = format!("{}:{wanted}", self.inner.source.reference.name());
+        let path = format!("manifests/{wanted}");
+        let ask = Ask { accept: Some(manifest::ACCEPT), from: 0 };
+        let work = async {
+            let response = self.get(&path, ask, &what).await?;
+            let headers = response.headers().clone();
+            Ok((read_all(response, MAX_MANIFEST_BYTES).await?, headers))
+        };
+        let (bytes, headers) = self.in_time(&path, work).await?;
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let promised = text("docker-content-digest").and_then(|digest| Digest::parse(digest).ok());
+        let expected = expected.cloned().or(promised);
+        let algorithm = expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let digest = Digest::with(algorithm, &bytes);
+        if let Some(what) = expected.filter(|expected| *expected != digest) {
+            return Err(RegistryError::Digest { what, actual: digest, host: self.host().to_owned() });
+        }
+        Ok(Fetched { bytes, digest, content_type: text(CONTENT_TYPE.as_str()).map(str::to_owned) })
+    }
+
+    /// A blob small enough for memory, verified.
+    pub(crate) async fn small_blob(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
+        let path = format!("blobs/{}", blob.digest);
+        if blob.size > limit {
+            return Err(RegistryError::TooLarge { url: path, limit });
+        }
+        let work = async {
+            let response = self.get(&path, Ask::default(), &blob.digest.to_string()).await?;
+            read_all(response, limit).await
+        };
+        let bytes = self.in_time(&path, work).await?;
+        if bytes.len() as u64 != blob.size {
+            let (expected, actual) = (blob.size, bytes.len() as u64);
+            return Err(RegistryError::Size { what: blob.digest.clone(), expected, actual });
+        }
+        let actual = Digest::with(blob.digest.algorithm(), &bytes);
+        if actual != blob.digest {
+            return Err(RegistryError::Digest {
+                what: blob.digest.clone(),
+                actual,
+                host: self.host().to_owned(),
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// A blob as a stream from `offset` on.
+    pub(crate) async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream, RegistryError> {
+        let path = format!("blobs/{}", blob.digest);
+        let what = blob.digest.to_string();
+        let work = self.get(&path, Ask { accept: None, from: offset }, &what);
+        let response = self.in_time(&path, work).await?;
+        BlobStream::new(response, blob, offset)
+    }
+
+    async fn in_time<T>(
+        &self,
+        path: &str,
+        work: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, RegistryError> {
+        let limit = self.inner.client.response_timeout;
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+            let url = format!("{}/{path}", self.inner.source.reference.name());
+            Err(RegistryError::Timeout { url, seconds: limit.as_secs() })
+        })
+    }
+
+    /// GET, proving who we are if the registry asks for it; only a success is returned.
+    async fn get(&self, path: &str, ask: Ask, what: &str) -> Result<Response, RegistryError> {
+        let (response, at_home) = self.try_schemes(path, ask).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || !at_home {
+            return self.succeed(response, what).await;
+        }
+        let challenge = response.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenge = challenge.filter_map(|value| challenge::parse(value.to_str().ok()?)).next();
+        let Some(authorization) = self.authorize(challenge, response.url(), what).await? else {
+            return self.succeed(response, what).await;
+        };
+        self.learn(|learnt| learnt.authorization = Some(authorization));
+        let (response, _) = self.try_schemes(path, ask).await?;
+        self.succeed(response, what).await
+    }
+
+    /// HTTPS; for an insecure source that cannot be reached by it, HTTP.
+    async fn try_schemes(&self, path: &str, ask: Ask) -> Result<(Response, bool), RegistryError> {
+        let known = self.learnt().scheme;
+        let scheme = known.unwrap_or("https");
+        let result = self.follow(self.url(scheme, path)?, ask).await;
+        let unreachable =
+            matches!(&result, Err(RegistryError::Unreachable { source, .. }) if source.is_connect());
+        let (scheme, result) = if known.is_none() && self.inner.source.insecure && unreachable {
+            ("http", self.follow(self.url("http", path)?, ask).await)
+        } else {
+            (scheme, result)
+        };
+        if result.is_ok() {
+            self.learn(|learnt| learnt.scheme = Some(scheme));
+        }
+        result
+    }
+
+    /// Follow redirects. The answer says whether it is from the registry itself, which alone gets the authorization.
+    async fn follow(&self, start: Url, ask: Ask) -> Result<(Response, bool), RegistryError> {
+        let authorization = self.learnt().authorization;
+        let mut url = start.clone();
+        let mut at_home = true;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = authorization.as_ref().filter(|_| at_home) {
+                headers.insert(AUTHORIZATION, value.clone());
+            }
+            if let Some(accept) = ask.accept {
+                headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            }
+            if let Some(range) =
+                HeaderValue::try_from(format!("bytes={}-", ask.from)).ok().filter(|_| ask.from > 0)
+            {
+                headers.insert(RANGE, range);
+            }
+            let request = self.connections().get(url.clone()).headers(headers);
+            let response = request.send().await.map_err(|error| unreachable_error(&url, error))?;
+            let Some(target) = redirect_target(&response)? else { return Ok((response, at_home)) };
+            self.check_redirect(&url, &target)?;
+            at_home = at_home && target.origin() == start.origin();
+            url = target;
+        }
+        let reason = "too many redirects";
+        Err(RegistryError::Redirect { url: shown(&start), target: shown(&url), reason })
+    }
+
+    fn check_redirect(&self, from: &Url, to: &Url) -> Result<(), RegistryError> {
+        let reason = match (from.scheme(), to.scheme()) {
+            (_, "https") | ("http", "http") => return Ok(()),
+            ("https", "http") if self.inner.source.insecure => return Ok(()),
+            ("https", "http") => "a connection that began encrypted must not go on in the clear",
+            _ => "neither http nor https",
+        };
+        Err(RegistryError::Redirect { url: shown(from), target: shown(to), reason })
+    }
+
+    /// The header that meets the challenge; none where there are no credentials for it.
+    async fn authorize(
+        &self,
+        challenge: Option<Challenge>,
+        registry: &Url,
+        what: &str,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        match (challenge, &self.inner.credentials) {
+            // It was sent already and did not do.
+            (_, Some(Credentials::RegistryToken(_))) | (None, _) => Ok(None),
+            (Some(Challenge::Basic), Some(Credentials::Basic { username, password })) => {
+                Ok(token::basic(username, password))
+            }
+            (Some(Challenge::Basic), _) => Ok(None),
+            (Some(Challenge::Bearer { realm, service, .. }), credentials) => {
+                let realm = Url::parse(&realm).ok().filter(|realm| self.may_be_told(registry, realm));
+                let malformed = || RegistryError::Malformed { url: shown(registry), what: "a token service" };
+                let request = token::Request {
+                    realm: realm.ok_or_else(malformed)?,
+                    service,
+                    // Not the scope the registry asks for: a token is to allow what this session does and no more.
+                    scope: format!("repository:{}:pull", self.inner.source.reference.repository()),
+                    credentials: credentials.as_ref(),
+                };
+                token::fetch(self.connections_to(&request.realm, registry), request, what).await.map(Some)
+            }
+        }
+    }
+
+    /// Whether credentials for `registry` may be told to its token service: not in the clear, unless the registry itself
+    /// is insecure.
+    fn may_be_told(&self, registry: &Url, realm: &Url) -> bool {
+        match realm.scheme() {
+            "https" => true,
+            "http" => self.inner.source.insecure || registry.scheme() == "http",
+            _ => false,
+        }
+    }
+
+    async fn succeed(&self, response: Response, what: &str) -> Result<Response, RegistryError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let (what, host, url) = (what.to_owned(), self.host().to_owned(), shown(response.url()));
+        let message = error_message(response).await;
+        Err(match status {
+            StatusCode::NOT_FOUND => RegistryError::NotFound { what, host },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let reason = if message.is_empty() { "no reason given".to_owned() } else { message };
+                RegistryError::Unauthorized { what, host, reason }
+            }
+            status => {
+                let message = if message.is_empty() { message } else { format!(": {message}") };
+                RegistryError::Status { url, status: status.as_u16(), message }
+            }
+        })
+    }
+
+    fn url(&self, scheme: &str, path: &str) -> Result<Url, RegistryError> {
+        let reference = &self.inner.source.reference;
+        let text =
+            format!("{scheme}://{}/v2/{}/{path}", api_host(reference.registry()), reference.repository());
+        Url::parse(&text).map_err(|_| RegistryError::Malformed { url: text, what: "an address" })
+    }
+
+    fn connections(&self) -> &reqwest::Client {
+        let client = &self.inner.client;
+        if self.inner.source.insecure { &client.unverified } else { &client.verified }
+    }
+
+    /// An insecure registry does not make the token service of another host insecure.
+    fn connections_to(&self, realm: &Url, registry: &Url) -> &reqwest::Client {
+        if realm.host_str() == registry.host_str() { self.connections() } else { &self.inner.client.verified }
+    }
+
+    fn learnt(&self) -> Learnt {
+        self.inner.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn learn(&self, change: impl FnOnce(&mut Learnt)) {
+        change(&mut self.inner.learnt.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

@@ -1,0 +1,107 @@
+//! Snapshots: the writable layer of one container above an image's layers.
+//!
+//! A snapshot is two folders and a list of paths; nothing is mounted here. It leases its layers: they outlive their
+//! image for as long as a snapshot needs them.
+
+mod overlay;
+
+use std::path::PathBuf;
+
+use crate::reference::Digest;
+use crate::store::{Image, StoreError};
+pub use overlay::Overlay;
+
+/// Longest key in characters.
+pub const MAX_KEY_CHARS: usize = 128;
+
+/// What a container's overlay is mounted from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Who it was prepared for.
+    pub key: String,
+    /// The image it was prepared from; it may be gone by now.
+    pub image: Digest,
+    /// Read-only layers, the topmost first; never empty.
+    pub lower: Vec<PathBuf>,
+    /// What the container writes; its own mode and owner are those of the container's `/`.
+    pub upper: PathBuf,
+    /// Overlay's own scratch folder, on the same file system as `upper`.
+    pub work: PathBuf,
+}
+
+/// Space a snapshot takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
+}
+
+/// Why a snapshot could not be had, measured or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// A key that is no plain file name of at most 128 letters, digits, `_`, `.`, `-`.
+    #[error(
+        "snapshot key {0:?} must be 1 to {MAX_KEY_CHARS} letters, digits, '_', '.' or '-', not starting with a dot"
+    )]
+    Key(String),
+    /// There is a snapshot with this key, of another image.
+    #[error("snapshot {key} exists already and is of image {image}")]
+    Exists {
+        /// The key.
+        key: String,
+        /// The image it is of.
+        image: Digest,
+    },
+    /// There is no such snapshot.
+    #[error("there is no snapshot {0}")]
+    NotFound(String),
+    /// The image's layers are not in the store (any more).
+    #[error("layer {layer} of image {image} is not in the store: pull the image again")]
+    LayerMissing {
+        /// The image.
+        image: Digest,
+        /// The layer's diff id.
+        layer: Digest,
+    },
+    /// A file operation on the snapshot's folder failed.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: rustix::io::Errno,
+    },
+    /// The store's records failed.
+    #[error("find or record snapshot {key:?}")]
+    Store {
+        /// The snapshot's key.
+        key: String,
+        /// Why it failed.
+        #[source]
+        source: Box<StoreError>,
+    },
+}
+
+/// Makes, finds, measures and removes snapshots. All methods block on disk.
+pub trait Snapshotter: Send + Sync {
+    /// Make the snapshot `key` of `image`; the one that is there already if it is of the same image.
+    fn prepare(&self, key: &str, image: &Image) -> Result<Snapshot, SnapshotError>;
+
+    /// The snapshot with this key.
+    fn get(&self, key: &str) -> Result<Option<Snapshot>, SnapshotError>;
+
+    /// Remove the snapshot with everything in it, whatever its modes and flags, and release its layers. No snapshot
+    /// with this key is no error. Its overlay must not be mounted any more.
+    fn remove(&self, key: &str) -> Result<(), SnapshotError>;
+
+    /// All keys, sorted.
+    fn list(&self) -> Result<Vec<String>, SnapshotError>;
+
+    /// What the container wrote: the folder is walked, so ask from a blocking thread and keep the answer a while.
+    fn usage(&self, key: &str) -> Result<Usage, SnapshotError>;
+}

@@ -1,0 +1,94 @@
+//! An image enters the store.
+
+use std::sync::Arc;
+
+use super::image::Image;
+use super::layers::StagedLayer;
+use super::{Store, StoreError, database};
+use crate::reference::{Digest, Reference};
+
+/// An image with everything verified: its digests are those of its bytes.
+pub(crate) struct NewImage<'a> {
+    pub(crate) id: Digest,
+    pub(crate) config: Vec<u8>,
+    pub(crate) manifest_digest: Digest,
+    pub(crate) manifest: Vec<u8>,
+    /// What it was pulled as.
+    pub(crate) reference: Reference,
+    /// Digest of what the reference stood for: the index, or the manifest.
+    pub(crate) target: Digest,
+    /// Lowest first.
+    pub(crate) layers: Vec<NewLayer<'a>>,
+}
+
+/// A layer of a [`NewImage`].
+pub(crate) struct NewLayer<'a> {
+    pub(crate) diff_id: Digest,
+    /// The unpacked layer; none if it is in the store and leased by the caller.
+    pub(crate) staged: Option<&'a StagedLayer>,
+}
+
+impl Store {
+    /// Make the image and its layers durable and visible: files to disk, folders into place, then one transaction.
+    pub(crate) fn publish(&self, image: &NewImage<'_>) -> Result<Arc<Image>, StoreError> {
+        let staged: Vec<_> = image.layers.iter().filter_map(|layer| layer.staged).collect();
+        if !staged.is_empty() {
+            self.inner.folder.sync_files()?;
+        }
+        let failed = |operation| self.inner.failed(operation);
+        let mut database = self.inner.database();
+        let leftovers = self.place(&database, &staged)?;
+        let id = image.id.to_string();
+        let names = names_of(image);
+        let mut changed = vec![id];
+        let transaction = database.transaction().map_err(failed("begin to record an image"))?;
+        for name in &names {
+            changed.extend(owner_of(&transaction, name).map_err(failed("look up a name"))?);
+        }
+        database::insert_image(&transaction, image, &names).map_err(failed("record an image"))?;
+        transaction.commit().map_err(failed("record an image"))?;
+        self.inner.refresh(&database, &changed)?;
+        drop(database);
+        leftovers.iter().try_for_each(|name| self.inner.folder.discard(name))?;
+        self.get(&image.id).ok_or_else(|| StoreError::NoImage(image.id.clone()))
+    }
+
+    /// Move staged layers to their places, except those another pull has published meanwhile. Returns names in `tmp/` to
+    /// be removed.
+    fn place(
+        &self,
+        database: &rusqlite::Connection,
+        staged: &[&StagedLayer],
+    ) -> Result<Vec<String>, StoreError> {
+        let folder = &self.inner.folder;
+        let mut leftovers = Vec::new();
+        let mut placed = std::collections::BTreeSet::new();
+        for layer in staged {
+            let known =
+                database::layer(database, &layer.diff_id).map_err(self.inner.failed("look up a layer"))?;
+            // An image may have a layer twice.
+            if known.is_none() && placed.insert(&layer.diff_id) {
+                let layers = folder.layers(layer.diff_id.algorithm());
+                leftovers.extend(folder.publish(&layer.name, layers, layer.diff_id.hex())?);
+            }
+        }
+        if !placed.is_empty() {
+            folder.sync_layers()?;
+        }
+        Ok(leftovers)
+    }
+}
+
+/// An image pulled by tag gets the tag; however it was pulled, it gets the digest.
+fn names_of(image: &NewImage<'_>) -> Vec<String> {
+    let by_digest = image.reference.at(image.target.clone()).to_string();
+    match image.reference.digest() {
+        None => vec![image.reference.to_string(), by_digest],
+        Some(_) => vec![by_digest],
+    }
+}
+
+/// The image that has the name now.
+pub(super) fn owner_of(database: &rusqlite::Connection, name: &str) -> rusqlite::Result<Vec<String>> {
+    database::strings_of(database, "SELECT image FROM names WHERE reference = ?1", name)
+}

@@ -1,0 +1,96 @@
+//! What a crash left behind goes when the store is opened; what a power cut took is forgotten.
+
+use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
+
+use rusqlite::Connection;
+use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
+
+use super::folder::Folder;
+use super::{StoreError, database};
+use crate::reference::{Algorithm, Digest};
+
+/// Make folder and database agree, and empty `tmp/`.
+pub(super) fn sweep(folder: &Folder, database: &Connection) -> Result<(), StoreError> {
+    sweep_folder(folder, folder.tmp(), "tmp", &BTreeSet::new())?;
+    forget_lost_layers(folder, database)?;
+    forget_lost_snapshots(folder, database)?;
+    let failed = |operation| move |error| StoreError::database(operation, folder.root(), error);
+    let known: BTreeSet<String> =
+        database::layers(database).map_err(failed("list layers"))?.into_iter().collect();
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let prefix = format!("{}:", algorithm.name());
+        let names = known.iter().filter_map(|id| id.strip_prefix(&prefix)).map(str::to_owned).collect();
+        sweep_folder(folder, folder.layers(algorithm), &format!("layers/{}", algorithm.name()), &names)?;
+    }
+    let keys = database::strings(database, "SELECT key FROM snapshots").map_err(failed("list snapshots"))?;
+    sweep_folder(folder, folder.snapshots(), "snapshots", &keys.into_iter().collect())
+}
+
+/// Remove everything in `part` (which is `within` the store) that is not in `known`.
+fn sweep_folder(
+    folder: &Folder,
+    part: BorrowedFd<'_>,
+    within: &str,
+    known: &BTreeSet<String>,
+) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io("list the folder", folder.root().join(within), error);
+    for entry in rustix::fs::Dir::read_from(part).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy();
+        if name != "." && name != ".." && !known.contains(name.as_ref()) {
+            tracing::info!(folder = within, %name, "removing what an interrupted operation left behind");
+            folder.remove_tree(part, within, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// A layer's row without its folder means that a power cut undid the row's removal, or that somebody else was here. The
+/// images that need the layer are dropped, to be pulled again; their other layers are still good.
+fn forget_lost_layers(folder: &Folder, database: &Connection) -> Result<(), StoreError> {
+    let failed = |operation| move |error| StoreError::database(operation, folder.root(), error);
+    for text in database::layers(database).map_err(failed("list layers"))? {
+        let exists = match Digest::parse(&text) {
+            Ok(diff_id) => is_there(folder, folder.layers(diff_id.algorithm()), diff_id.hex())?,
+            Err(_) => false,
+        };
+        if exists {
+            continue;
+        }
+        tracing::warn!(
+            layer = text,
+            "a layer is missing on disk: images that need it have to be pulled again"
+        );
+        database
+            .execute(
+                "DELETE FROM images WHERE id IN (SELECT image FROM image_layers WHERE diff_id = ?1)",
+                [&text],
+            )
+            .and_then(|_| database.execute("DELETE FROM layers WHERE diff_id = ?1", [&text]))
+            .map_err(failed("forget a layer that is missing"))?;
+    }
+    Ok(())
+}
+
+fn forget_lost_snapshots(folder: &Folder, database: &Connection) -> Result<(), StoreError> {
+    let failed = |operation| move |error| StoreError::database(operation, folder.root(), error);
+    for key in database::strings(database, "SELECT key FROM snapshots").map_err(failed("list snapshots"))? {
+        if !is_there(folder, folder.snapshots(), &key)? {
+            tracing::warn!(key, "a snapshot is missing on disk");
+            database
+                .execute("DELETE FROM snapshots WHERE key = ?1", [&key])
+                .map_err(failed("forget a snapshot that is missing"))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_there(folder: &Folder, part: BorrowedFd<'_>, name: &str) -> Result<bool, StoreError> {
+    match statat(part, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(StoreError::io("examine", folder.root().join(name), error)),
+    }
+}

@@ -1,0 +1,9 @@
+//! Unpacking, the store, snapshots and pulls on a real file system, with ownership, devices and overlay attributes: needs
+//! root. Everything happens in temporary folders and on loopback, and goes with its test.
+#![allow(clippy::unwrap_used, reason = "a test that fails by a panic says so where it happens")]
+
+mod fixture;
+mod pull;
+mod pull_faults;
+mod store;
+mod unpack;

@@ -1,0 +1,254 @@
+//! The store and its snapshots: what stays, what goes, and what is found after a crash.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use cleat_image::{
+    Image, Limits, Overlay, Puller, Reference, Removed, SnapshotError, Snapshotter, Store, StoreError,
+};
+
+use super::fixture::image::{Compression, TestImage};
+use super::fixture::registry::Registry;
+use super::fixture::tar::{Head, Tar};
+
+/// A registry, a store, and images pulled from the one into the other.
+struct Setting {
+    registry: Registry,
+    folder: tempfile::TempDir,
+    store: Store,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        Self { registry: Registry::start(), folder, store, runtime }
+    }
+
+    fn pull(&self, name: &str, image: &TestImage) -> (Reference, Arc<Image>) {
+        let reference = self.registry.push(name, image);
+        let puller = Puller::new(self.store.clone(), self.registry.registries(), Limits::default()).unwrap();
+        let pulled = self.runtime.block_on(puller.pull(&reference, None)).unwrap();
+        self.runtime.block_on(puller.shutdown());
+        (reference, pulled)
+    }
+
+    fn root(&self) -> &Path {
+        self.store.root()
+    }
+
+    fn layer_folders(&self) -> usize {
+        fs::read_dir(self.root().join("layers/sha256")).unwrap().count()
+    }
+
+    /// Close the store and open it again, with `between` in between.
+    fn reopened(self, between: impl FnOnce(&Path)) -> Self {
+        let Self { registry, folder, store, runtime } = self;
+        let root = store.root().to_owned();
+        drop(store);
+        between(&root);
+        let store = Store::open(&root).unwrap();
+        Self { registry, folder, store, runtime }
+    }
+}
+
+fn base() -> Vec<u8> {
+    Tar::new()
+        .add(&Head { mode: 0o751, uid: 3, ..Head::new(b'5', "./") }, b"")
+        .file("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+        .file("etc/gone", "lower")
+        .symlink("etc/link", "/etc/passwd")
+        .symlink("etc/out", "../../../../etc/hostname")
+        .add(&Head { device: (1, 5), ..Head::new(b'3', "dev/zero") }, b"")
+        .add(&Head::new(b'6', "etc/fifo"), b"")
+        .finish()
+}
+
+fn upper() -> Vec<u8> {
+    Tar::new()
+        .add(&Head { mode: 0o701, uid: 5, ..Head::new(b'5', "./") }, b"")
+        .file("etc/.wh.gone", "")
+        .file("etc/group", "root:x:0:\n")
+        .finish()
+}
+
+#[test]
+fn privileged_a_second_process_is_refused() {
+    let setting = Setting::new();
+    assert!(matches!(Store::open(setting.root()), Err(StoreError::InUse(_))));
+    let again = setting.reopened(|_| {});
+    assert!(again.folder.path().exists());
+}
+
+#[test]
+fn privileged_files_are_read_from_the_merged_image() {
+    let setting = Setting::new();
+    let (_, one) = setting.pull("one:1", &TestImage::gzip(&[base()]));
+    let (_, two) = setting.pull("two:1", &TestImage::gzip(&[base(), upper()]));
+    let read = |image: &Image, path: &str| setting.store.file(image, path, 1000);
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mounts();
+    for image in [&one, &two] {
+        for path in ["/etc/passwd", "/etc/link", "etc/../etc/passwd", "/../../etc/passwd"] {
+            assert!(read(image, path).unwrap().unwrap().starts_with(b"root:"), "{path}");
+        }
+        assert_eq!(read(image, "/etc/missing").unwrap(), None);
+        assert_eq!(read(image, "/etc/passwd/x").unwrap(), None);
+        assert_eq!(read(image, "/etc/out").unwrap(), None);
+        for path in ["/etc/fifo", "/dev/zero", "/etc"] {
+            assert!(matches!(read(image, path), Err(StoreError::NotAFile { .. })), "{path}");
+        }
+        assert!(matches!(setting.store.file(image, "/etc/passwd", 3), Err(StoreError::FileTooLarge { .. })));
+    }
+    assert_eq!(read(&one, "/etc/gone").unwrap().unwrap(), b"lower");
+    assert_eq!(read(&two, "/etc/gone").unwrap(), None);
+    let rootfs = setting.store.open_rootfs(&two).unwrap();
+    assert_eq!(rootfs.read("/etc/group", 100).unwrap().unwrap(), b"root:x:0:\n");
+    assert_eq!(mounts(), before, "a mount is to be seen");
+}
+
+#[test]
+fn privileged_images_are_found_after_a_restart() {
+    let setting = Setting::new();
+    let image = TestImage::new(&[(base(), Compression::Zstd), (upper(), Compression::None)]);
+    let (reference, pulled) = setting.pull("app:1", &image);
+    let usage = setting.store.usage();
+    assert_eq!(pulled.id, image.id());
+    assert_eq!(pulled.names, std::slice::from_ref(&reference));
+    assert_eq!(pulled.size_bytes, usage.bytes + (image.config.len() + image.manifest.len()) as u64);
+    let setting = setting.reopened(|_| {});
+    assert_eq!(setting.store.list().to_vec(), [Arc::clone(&pulled)]);
+    assert_eq!(setting.store.resolve(&reference.to_string()), Some(Arc::clone(&pulled)));
+    assert_eq!(setting.store.resolve(&pulled.id.hex()[..12]), Some(pulled.clone()));
+    assert_eq!(setting.store.resolve(&pulled.digests[0].to_string()), Some(pulled.clone()));
+    assert_eq!(setting.store.config_json(&pulled.id).unwrap().unwrap(), image.config);
+    assert_eq!(setting.store.manifest_json(&pulled.id).unwrap().unwrap(), image.manifest);
+    assert_eq!(setting.store.usage(), usage);
+}
+
+#[test]
+fn privileged_layers_go_with_their_last_user() {
+    let setting = Setting::new();
+    let (_, one) = setting.pull("one:1", &TestImage::gzip(&[base()]));
+    let alone = setting.store.usage();
+    let (_, two) = setting.pull("two:1", &TestImage::gzip(&[base(), upper()]));
+    assert_eq!(setting.layer_folders(), 2, "the shared layer is there once");
+    assert!(setting.store.usage().bytes < 2 * alone.bytes + alone.bytes);
+    let overlay = Overlay::new(setting.store.clone());
+    overlay.prepare("container", &two).unwrap();
+    assert!(matches!(setting.store.remove(&two.id).unwrap(), Removed::Deleted { .. }));
+    assert_eq!(setting.store.remove(&two.id).unwrap(), Removed::Nothing);
+    assert_eq!(setting.layer_folders(), 2, "the snapshot needs both");
+    assert!(overlay.get("container").unwrap().is_some());
+    overlay.remove("container").unwrap();
+    assert_eq!(setting.layer_folders(), 1);
+    assert_eq!(setting.store.usage(), alone);
+    setting.store.remove(&one.id).unwrap();
+    assert_eq!(setting.layer_folders(), 0);
+    assert_eq!((setting.store.usage().bytes, setting.store.usage().inodes), (0, 0));
+    assert_eq!(fs::read_dir(setting.root().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn privileged_names_come_and_go() {
+    let setting = Setting::new();
+    let (reference, image) = setting.pull("app:1", &TestImage::gzip(&[base()]));
+    let second = Reference::parse("docker.io/library/app:2").unwrap();
+    setting.store.tag(&image.id, &second).unwrap();
+    assert_eq!(setting.store.find(&second).unwrap().id, image.id);
+    assert_eq!(setting.store.remove_name(&reference).unwrap(), Removed::Untagged(reference.clone()));
+    assert_eq!(setting.store.remove_name(&reference).unwrap(), Removed::Nothing);
+    setting.store.set_pinned(&image.id, true).unwrap();
+    assert!(setting.store.get(&image.id).unwrap().pinned);
+    assert!(matches!(setting.store.remove_name(&second), Err(StoreError::Pinned(_))));
+    assert!(matches!(setting.store.remove(&image.id), Err(StoreError::Pinned(_))));
+    setting.store.set_pinned(&image.id, false).unwrap();
+    // The tag moves to another image; the first one is left with its digest.
+    let (moved, newer) = setting.pull("other:1", &TestImage::gzip(&[upper()]));
+    setting.store.tag(&newer.id, &second).unwrap();
+    let dangling = setting.store.get(&image.id).unwrap();
+    assert!(dangling.names.is_empty() && dangling.digests.len() == 1);
+    assert_eq!(setting.store.find(&second).unwrap().id, newer.id);
+    assert!(matches!(setting.store.remove_name(&dangling.digests[0]).unwrap(), Removed::Deleted { .. }));
+    setting.store.remove_name(&second).unwrap();
+    assert!(matches!(setting.store.remove_name(&moved).unwrap(), Removed::Deleted { .. }));
+    assert!(setting.store.list().is_empty());
+}
+
+#[test]
+fn privileged_what_a_crash_left_is_swept() {
+    let setting = Setting::new();
+    let (_, kept) = setting.pull("kept:1", &TestImage::gzip(&[base()]));
+    let (_, broken) = setting.pull("broken:1", &TestImage::gzip(&[base(), upper()]));
+    Overlay::new(setting.store.clone()).prepare("kept", &kept).unwrap();
+    let setting = setting.reopened(|root| {
+        fs::create_dir_all(root.join("tmp/7/half/a/layer")).unwrap();
+        fs::create_dir_all(root.join("layers/sha256").join("0".repeat(64)).join("x")).unwrap();
+        fs::create_dir_all(root.join("snapshots/orphan/upper")).unwrap();
+        fs::remove_dir_all(root.join("layers/sha256").join(broken.layers[1].hex())).unwrap();
+    });
+    assert_eq!(fs::read_dir(setting.root().join("tmp")).unwrap().count(), 0);
+    assert_eq!(setting.layer_folders(), 1);
+    assert_eq!(
+        setting.store.list().to_vec(),
+        [kept],
+        "the image that lost a layer is gone, the other is not"
+    );
+    assert_eq!(Overlay::new(setting.store.clone()).list().unwrap(), ["kept"]);
+    assert!(!setting.root().join("snapshots/orphan").exists());
+    // It can be pulled again, and fetches only what is missing.
+    let before = setting.registry.count("/blobs/");
+    setting.pull("broken:1", &TestImage::gzip(&[base(), upper()]));
+    assert_eq!(setting.registry.count("/blobs/") - before, 2, "the configuration and one layer");
+}
+
+#[test]
+fn privileged_snapshots_mount_as_the_image_says() {
+    let setting = Setting::new();
+    let image = TestImage::gzip(&[base(), upper(), base()]);
+    let (_, image) = setting.pull("app:1", &image);
+    let overlay = Overlay::new(setting.store.clone());
+    let snapshot = overlay.prepare("a.b-c_1", &image).unwrap();
+    assert_eq!(overlay.prepare("a.b-c_1", &image).unwrap(), snapshot, "preparing again is no error");
+    assert_eq!(overlay.get("a.b-c_1").unwrap(), Some(snapshot.clone()));
+    assert_eq!(overlay.get("other").unwrap(), None);
+    assert_eq!(snapshot.lower.len(), 2, "a layer that occurs twice is used once");
+    assert!(snapshot.lower[0].ends_with(image.layers[2].hex()));
+    let upper = fs::metadata(&snapshot.upper).unwrap();
+    assert_eq!((upper.mode() & 0o7777, upper.uid()), (0o751, 3));
+    assert!(matches!(overlay.prepare("../x", &image), Err(SnapshotError::Key(_))));
+    let (_, other) = setting.pull("other:1", &TestImage::gzip(&[]));
+    assert!(matches!(overlay.prepare("a.b-c_1", &other), Err(SnapshotError::Exists { .. })));
+    let empty = overlay.prepare("empty", &other).unwrap();
+    assert_eq!(fs::metadata(&empty.upper).unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(empty.lower.len(), 1);
+}
+
+#[test]
+fn privileged_a_snapshot_is_measured_and_removed_whatever_is_in_it() {
+    let setting = Setting::new();
+    let (_, image) = setting.pull("app:1", &TestImage::gzip(&[base()]));
+    let overlay = Overlay::new(setting.store.clone());
+    let snapshot = overlay.prepare("c", &image).unwrap();
+    let fresh = overlay.usage("c").unwrap();
+    fs::create_dir_all(snapshot.upper.join("a/b")).unwrap();
+    fs::write(snapshot.upper.join("a/b/file"), vec![1; 40_960]).unwrap();
+    let used = overlay.usage("c").unwrap();
+    assert_eq!((used.inodes - fresh.inodes, used.bytes - fresh.bytes >= 40_960), (3, true));
+    assert!(matches!(overlay.usage("none"), Err(SnapshotError::NotFound(_))));
+    fs::set_permissions(snapshot.upper.join("a"), fs::Permissions::from_mode(0o0)).unwrap();
+    fs::create_dir_all(snapshot.work.join("work")).unwrap();
+    fs::set_permissions(snapshot.work.join("work"), fs::Permissions::from_mode(0o0)).unwrap();
+    let file = fs::File::open(snapshot.upper.join("a/b/file")).unwrap();
+    rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::IMMUTABLE).unwrap();
+    overlay.remove("c").unwrap();
+    overlay.remove("c").unwrap();
+    assert_eq!(overlay.list().unwrap(), Vec::<String>::new());
+    assert_eq!(fs::read_dir(setting.root().join("snapshots")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(setting.root().join("tmp")).unwrap().count(), 0);
+}
