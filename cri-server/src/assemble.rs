@@ -1,0 +1,95 @@
+//! From the operator's settings to the engine's parts.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cleat_image::{Limits, Registries};
+use cleat_network::Network;
+use cleat_network::bridge::{Bridge, BridgeConfig};
+use cleat_network::cni::CniNetwork;
+
+use crate::config::{CgroupDriver, Config};
+use crate::engine::{Defaults, Parts, Settings};
+use crate::spec::{Profile, capability};
+
+/// Longest a CNI plugin may take.
+const PLUGIN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The engine's parts as `config` wants them.
+pub(crate) fn parts(config: &Config) -> Result<Parts> {
+    Ok(Parts {
+        settings: settings(config),
+        defaults: defaults(config)?,
+        registries: Registries::load(&config.image.registries_conf, &config.image.registries_conf_dir)
+            .context("read the registries' configuration")?,
+        limits: Limits {
+            parallel_layers: config.image.max_parallel_layers,
+            stall_window: config.image.stall_timeout,
+            ..Limits::default()
+        },
+        network: network(config)?,
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        root: config.root.clone(),
+        state: config.state.clone(),
+        conmon: config.runtime.conmon.clone(),
+        pause: config.runtime.pause.clone(),
+        cgroup_parent: config.cgroup.parent.display().to_string(),
+        cgroup_driver: match config.cgroup.driver {
+            CgroupDriver::Cgroupfs => "cgroupfs",
+        },
+        exec_output_bytes: config.api.exec_sync_output_bytes,
+        host_resolv_conf: "/etc/resolv.conf".into(),
+    }
+}
+
+fn defaults(config: &Config) -> Result<Defaults> {
+    let capabilities = config
+        .runtime
+        .default_capabilities
+        .iter()
+        .map(|name| capability(name).with_context(|| format!("default capability {name:?}")))
+        .collect::<Result<HashSet<_>>>()?;
+    let seccomp_profile = match &config.runtime.seccomp_profile {
+        Some(path) => {
+            let text =
+                fs::read(path).with_context(|| format!("read the seccomp profile {}", path.display()))?;
+            Profile::parse(&text).with_context(|| format!("read the seccomp profile {}", path.display()))?
+        }
+        None => Profile::runtime_default().context("read the built-in seccomp profile")?,
+    };
+    Ok(Defaults {
+        capabilities,
+        seccomp_profile,
+        pids_limit: config.runtime.pids_limit.map(i64::from),
+        shm_size_bytes: config.runtime.shm_size_bytes,
+    })
+}
+
+/// The operator's CNI configuration where there is one, else the built-in bridge.
+fn network(config: &Config) -> Result<Network> {
+    let network = &config.network;
+    if has_configuration(&network.cni_conf_dir) {
+        let cni = CniNetwork::load(&network.cni_conf_dir, &network.cni_plugin_dirs, PLUGIN_TIMEOUT)
+            .context("read the CNI configuration")?;
+        return Ok(Network::Cni(cni));
+    }
+    let bridge = BridgeConfig::new(&network.bridge, &network.subnets, network.mtu, network.masquerade)
+        .context("configure the built-in network")?;
+    Ok(Network::Bridge(Bridge::new(bridge)))
+}
+
+/// Whether a folder holds a file that CNI would read.
+fn has_configuration(folder: &Path) -> bool {
+    let wanted = |path: &Path| {
+        path.extension()
+            .is_some_and(|extension| ["conf", "conflist", "json"].iter().any(|known| extension == *known))
+    };
+    fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| wanted(&entry.path())))
+}

@@ -1,0 +1,170 @@
+//! The one place where the engine's errors become gRPC statuses.
+
+use cleat_image::PullFailure;
+use tonic::{Code, Status};
+
+use crate::engine::{EngineError, chain};
+
+/// Longest message sent. It travels in an HTTP/2 header, where clients stop reading long before their message limit.
+const MAX_MESSAGE_BYTES: usize = 8 << 10;
+
+/// The kubelet shows a pull as `RegistryUnavailable` when the message starts with this word.
+const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
+
+/// Who has to do something about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// Whoever sent the request.
+    Caller,
+    /// Whoever looks after this node.
+    Node,
+}
+
+/// The gRPC status of an error: its code says what a client may do next, its message is for people.
+pub(super) fn status(error: &EngineError) -> Status {
+    let mut message = chain(error);
+    if let EngineError::Pull(pull) = error
+        && pull.failure() == PullFailure::Unreachable
+    {
+        message = format!("{REGISTRY_UNAVAILABLE}: {message}");
+    }
+    message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+    Status::new(code(error), message)
+}
+
+/// The gRPC code of an error.
+fn code(error: &EngineError) -> Code {
+    match error {
+        EngineError::NotFound { .. } => Code::NotFound,
+        // Not NOT_FOUND: a kubelet that reads it takes the object for gone, and here there are several.
+        EngineError::Ambiguous { .. } | EngineError::Invalid { .. } => Code::InvalidArgument,
+        EngineError::WrongState { .. } => Code::FailedPrecondition,
+        EngineError::Exists { .. } => Code::AlreadyExists,
+        // The kubelet tells a probe that timed out from one that failed by this code.
+        EngineError::Timeout { .. } => Code::DeadlineExceeded,
+        // Not CANCELLED: Go clients take that for their own context's end and drop the message.
+        EngineError::Cancelled { .. } => Code::Aborted,
+        EngineError::Unsupported { .. } => Code::Unimplemented,
+        EngineError::DiskFull { .. } => Code::ResourceExhausted,
+        EngineError::Step { .. } => Code::Internal,
+        EngineError::Pull(error) => pull_code(error.failure()),
+    }
+}
+
+/// The gRPC code of a failed pull.
+fn pull_code(failure: PullFailure) -> Code {
+    match failure {
+        PullFailure::NotFound => Code::NotFound,
+        PullFailure::Unauthorized => Code::Unauthenticated,
+        PullFailure::Blocked => Code::PermissionDenied,
+        // Not UNAVAILABLE, which gRPC clients read as "this daemon's socket is gone". The kubelet looks for the word
+        // in front of the message only when the code is UNKNOWN (pullImageV1 of k8s.io/cri-client strips that code).
+        PullFailure::Unreachable => Code::Unknown,
+        PullFailure::Invalid => Code::DataLoss,
+        PullFailure::NoSpace => Code::ResourceExhausted,
+        PullFailure::Cancelled => Code::Aborted,
+        PullFailure::Local => Code::Internal,
+    }
+}
+
+/// Who has to do something about an error.
+pub(super) fn blame(error: &EngineError) -> Blame {
+    match error {
+        EngineError::NotFound { .. }
+        | EngineError::Ambiguous { .. }
+        | EngineError::Invalid { .. }
+        | EngineError::WrongState { .. }
+        | EngineError::Exists { .. }
+        | EngineError::Cancelled { .. }
+        | EngineError::Unsupported { .. }
+        // The limit was the caller's; a probe that runs into its own every few seconds must not fill the log.
+        | EngineError::Timeout { .. } => Blame::Caller,
+        EngineError::DiskFull { .. } | EngineError::Step { .. } => Blame::Node,
+        EngineError::Pull(error) => match error.failure() {
+            PullFailure::NotFound
+            | PullFailure::Unauthorized
+            | PullFailure::Blocked
+            | PullFailure::Cancelled => Blame::Caller,
+            PullFailure::Unreachable | PullFailure::Invalid | PullFailure::NoSpace | PullFailure::Local => Blame::Node,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::model::Id;
+
+    fn text(text: &str) -> String {
+        text.to_owned()
+    }
+
+    #[test]
+    fn every_error_has_the_code_its_clients_act_upon() {
+        let id = Id::try_from("a".repeat(64)).unwrap();
+        let step =
+            EngineError::Step { step: "mount", object: text("pod x"), reason: text("EIO"), errno: Some(5) };
+        let timeout = EngineError::Timeout { what: text("exec"), limit: Duration::from_secs(1), outcome: "" };
+        let table = [
+            (
+                EngineError::NotFound { kind: "pod", name: text("x"), list: "pods" },
+                Code::NotFound,
+                Blame::Caller,
+            ),
+            (EngineError::Ambiguous { kind: "pod", prefix: text("x") }, Code::InvalidArgument, Blame::Caller),
+            (EngineError::Invalid { what: text("x"), why: text("y") }, Code::InvalidArgument, Blame::Caller),
+            (
+                EngineError::WrongState {
+                    action: "start",
+                    object: text("x"),
+                    state: "running",
+                    remedy: "stop it",
+                },
+                Code::FailedPrecondition,
+                Blame::Caller,
+            ),
+            (EngineError::Exists { kind: "pod", name: text("x"), id }, Code::AlreadyExists, Blame::Caller),
+            (timeout, Code::DeadlineExceeded, Blame::Caller),
+            (EngineError::Cancelled { what: text("x"), why: "a stop" }, Code::Aborted, Blame::Caller),
+            (
+                EngineError::Unsupported { what: text("x"), why: text("y") },
+                Code::Unimplemented,
+                Blame::Caller,
+            ),
+            (
+                EngineError::DiskFull { step: "write", object: text("x") },
+                Code::ResourceExhausted,
+                Blame::Node,
+            ),
+            (step, Code::Internal, Blame::Node),
+        ];
+        for (error, code, who) in table {
+            assert_eq!((status(&error).code(), blame(&error)), (code, who), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn failed_pulls_have_the_code_of_their_kind() {
+        for (failure, code) in [
+            (PullFailure::NotFound, Code::NotFound),
+            (PullFailure::Unauthorized, Code::Unauthenticated),
+            (PullFailure::Blocked, Code::PermissionDenied),
+            (PullFailure::Unreachable, Code::Unknown),
+            (PullFailure::Invalid, Code::DataLoss),
+            (PullFailure::NoSpace, Code::ResourceExhausted),
+            (PullFailure::Cancelled, Code::Aborted),
+            (PullFailure::Local, Code::Internal),
+        ] {
+            assert_eq!(pull_code(failure), code, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_between_characters() {
+        let error = EngineError::Invalid { what: "é".repeat(MAX_MESSAGE_BYTES), why: text("x") };
+        let length = status(&error).message().len();
+        assert!((MAX_MESSAGE_BYTES - 3..=MAX_MESSAGE_BYTES).contains(&length), "{length}");
+    }
+}

@@ -1,0 +1,48 @@
+//! The CRI front door: the two gRPC services of `runtime.v1` over the engine.
+//!
+//! ```text
+//!  kubelet, crictl ──▶ runtime_service, image_service     one short function per RPC
+//!                          │ translate/   request ──▶ engine::model      (pure; what is malformed is refused here)
+//!                          ▼
+//!                        Engine                        reads: what takes several questions to it
+//!                          │ translate/   engine's objects ──▶ response  (pure)
+//!                          ▼
+//!                        door: one span per RPC, one log line per refusal, error.rs picks the gRPC code
+//! ```
+//!
+//! Nothing here decides what happens to a pod or container: a behaviour that exists in this folder only is in the wrong
+//! room. An RPC that is not built answers UNIMPLEMENTED with its name, never OK.
+
+mod door;
+mod error;
+mod image_service;
+mod reads;
+mod runtime_service;
+mod translate;
+
+use cleat_cri_api::v1::image_service_server::ImageServiceServer;
+use cleat_cri_api::v1::runtime_service_server::RuntimeServiceServer;
+use tonic::service::Routes;
+
+use crate::engine::Engine;
+use image_service::ImageDoor;
+use runtime_service::RuntimeDoor;
+
+/// Largest request accepted. The kubelet and crictl accept answers of 16 MiB; a request is a pod's or container's
+/// configuration, and etcd keeps those below 2 MiB.
+const MAX_REQUEST_BYTES: usize = 16 << 20;
+
+/// Largest answer sent: lists of a full node with every annotation stay far below it.
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
+
+/// Both services over `engine`, for `tonic::transport::Server::add_routes`.
+#[must_use]
+pub(crate) fn router(engine: Engine) -> Routes {
+    let runtime = RuntimeServiceServer::new(RuntimeDoor::new(engine.clone()))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let image = ImageServiceServer::new(ImageDoor::new(engine))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    Routes::new(runtime).add_service(image)
+}

@@ -1,0 +1,100 @@
+//! Reads that take more than one question to the engine: statuses, and figures of many.
+
+use cleat_cri_api::v1::{
+    ContainerStatusResponse, ListContainerStatsResponse, ListPodSandboxStatsResponse,
+    PodSandboxStatusResponse, StatusResponse,
+};
+
+use super::door::now_ns;
+use super::translate::field;
+use super::translate::filter::{ContainerFilter, PodFilter};
+use super::translate::{container_status, info, node, pod_status, stats};
+use crate::engine::{Engine, EngineError, Result};
+
+/// The status of the node.
+pub(super) async fn status(engine: &Engine, verbose: bool) -> Result<StatusResponse> {
+    let status = node::status(engine.network_status().await, engine.has_recursive_read_only());
+    let info = if verbose { node::info(&engine.host_report()) } else { Default::default() };
+    Ok(StatusResponse { info, ..status })
+}
+
+/// The status of a pod and its containers, all of one moment.
+pub(super) async fn pod_status(engine: &Engine, id: &str, verbose: bool) -> Result<PodSandboxStatusResponse> {
+    let timestamp = now_ns();
+    let view = engine.view();
+    let pod = view.pod(field::filled("pod_sandbox_id", id)?)?;
+    let info = if verbose { info::pod(&pod, engine.pod_spec(&pod).await) } else { Default::default() };
+    Ok(PodSandboxStatusResponse {
+        status: Some(pod_status::status(&pod)),
+        info,
+        containers_statuses: view.containers_of(&pod.id).map(|one| container_status::status(one)).collect(),
+        timestamp,
+    })
+}
+
+/// The status of a container.
+pub(super) async fn container_status(
+    engine: &Engine,
+    id: &str,
+    verbose: bool,
+) -> Result<ContainerStatusResponse> {
+    let view = engine.view();
+    let container = view.container(field::filled("container_id", id)?)?;
+    let info = if verbose {
+        let handler = view.pods.get(&container.pod).map(|pod| pod.config.runtime_handler.as_str());
+        info::container(&container, handler.unwrap_or_default(), engine.container_spec(&container).await)
+    } else {
+        Default::default()
+    };
+    Ok(ContainerStatusResponse { status: Some(container_status::status(&container)), info })
+}
+
+/// The figures of all containers that `filter` accepts.
+pub(super) async fn container_stats(
+    engine: &Engine,
+    filter: &ContainerFilter,
+) -> Result<ListContainerStatsResponse> {
+    let view = engine.view();
+    let mut list = Vec::new();
+    for container in view.containers.values().filter(|container| filter.accepts(container)) {
+        if let Some(figures) = unless_gone(engine.container_stats(container).await)? {
+            list.push(stats::container(container, &figures));
+        }
+    }
+    Ok(ListContainerStatsResponse { stats: list })
+}
+
+/// The figures of all pods that `filter` accepts.
+pub(super) async fn pod_stats(engine: &Engine, filter: &PodFilter) -> Result<ListPodSandboxStatsResponse> {
+    let view = engine.view();
+    let mut list = Vec::new();
+    for pod in view.pods.values().filter(|pod| filter.accepts(pod)) {
+        if let Some(figures) = unless_gone(engine.pod_stats(pod).await)? {
+            list.push(stats::pod(pod, &figures));
+        }
+    }
+    Ok(ListPodSandboxStatsResponse { stats: list })
+}
+
+/// What is removed while a list is made is not in it; any other failure is the list's.
+fn unless_gone<T>(figures: Result<T>) -> Result<Option<T>> {
+    match figures {
+        Ok(figures) => Ok(Some(figures)),
+        Err(EngineError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_gone_may_be_missing_from_a_list() {
+        let gone = EngineError::NotFound { kind: "pod", name: "x".into(), list: "pods" };
+        let failed = EngineError::Invalid { what: "x".into(), why: "y".into() };
+        assert_eq!(unless_gone(Ok(1)).unwrap(), Some(1));
+        assert_eq!(unless_gone::<()>(Err(gone)).unwrap(), None);
+        assert!(unless_gone::<()>(Err(failed)).is_err());
+    }
+}

@@ -1,0 +1,356 @@
+//! The CRI's RuntimeService: each RPC parses, calls the engine, and answers. In the order of the `.proto` file.
+
+use cleat_cri_api::v1::runtime_service_server::RuntimeService;
+use cleat_cri_api::v1::*;
+use tonic::{Request, Status};
+
+use super::door::{Answer, answer, missing};
+use super::reads;
+use super::translate::{container, container_status, field, filter, node, pod, pod_status, stats};
+use crate::engine::Engine;
+
+/// The stream of an RPC that is not built.
+type Unbuilt<T> = tokio_stream::Empty<Result<T, Status>>;
+
+/// The runtime service over an engine.
+pub(super) struct RuntimeDoor {
+    engine: Engine,
+}
+
+impl RuntimeDoor {
+    /// The service over `engine`.
+    pub(super) fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+#[tonic::async_trait]
+impl RuntimeService for RuntimeDoor {
+    type StreamPodSandboxesStream = Unbuilt<StreamPodSandboxesResponse>;
+    type StreamContainersStream = Unbuilt<StreamContainersResponse>;
+    type StreamContainerStatsStream = Unbuilt<StreamContainerStatsResponse>;
+    type StreamPodSandboxStatsStream = Unbuilt<StreamPodSandboxStatsResponse>;
+    type GetContainerEventsStream = Unbuilt<ContainerEventResponse>;
+    type StreamPodSandboxMetricsStream = Unbuilt<StreamPodSandboxMetricsResponse>;
+
+    async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
+        answer("Version", String::new(), async { Ok(node::version()) }).await
+    }
+
+    async fn run_pod_sandbox(&self, request: Request<RunPodSandboxRequest>) -> Answer<RunPodSandboxResponse> {
+        let request = request.into_inner();
+        let name = request.config.as_ref().and_then(|config| config.metadata.as_ref());
+        let name = name.map(|name| format!("{}/{}", name.namespace, name.name)).unwrap_or_default();
+        answer("RunPodSandbox", name, async {
+            let config = pod::config(request.config, request.runtime_handler)?;
+            let id = self.engine.run_pod(config).await?;
+            Ok(RunPodSandboxResponse { pod_sandbox_id: id.into() })
+        })
+        .await
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<StopPodSandboxRequest>,
+    ) -> Answer<StopPodSandboxResponse> {
+        let id = request.into_inner().pod_sandbox_id;
+        answer("StopPodSandbox", id.clone(), async {
+            self.engine.stop_pod(field::filled("pod_sandbox_id", &id)?).await?;
+            Ok(StopPodSandboxResponse {})
+        })
+        .await
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<RemovePodSandboxRequest>,
+    ) -> Answer<RemovePodSandboxResponse> {
+        let id = request.into_inner().pod_sandbox_id;
+        answer("RemovePodSandbox", id.clone(), async {
+            self.engine.remove_pod(field::filled("pod_sandbox_id", &id)?).await?;
+            Ok(RemovePodSandboxResponse {})
+        })
+        .await
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<PodSandboxStatusRequest>,
+    ) -> Answer<PodSandboxStatusResponse> {
+        let request = request.into_inner();
+        let id = request.pod_sandbox_id;
+        answer("PodSandboxStatus", id.clone(), reads::pod_status(&self.engine, &id, request.verbose)).await
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<ListPodSandboxRequest>,
+    ) -> Answer<ListPodSandboxResponse> {
+        answer("ListPodSandbox", String::new(), async {
+            let filter = filter::PodFilter::new(request.into_inner().filter)?;
+            let view = self.engine.view();
+            let pods = view.pods.values().filter(|pod| filter.accepts(pod));
+            Ok(ListPodSandboxResponse { items: pods.map(|pod| pod_status::item(pod)).collect() })
+        })
+        .await
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        _: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        missing("StreamPodSandboxes", "ListPodSandbox tells the same")
+    }
+
+    /// The pod's configuration in the request is not looked at: the pod is what it was made as.
+    async fn create_container(
+        &self,
+        request: Request<CreateContainerRequest>,
+    ) -> Answer<CreateContainerResponse> {
+        let request = request.into_inner();
+        let pod = request.pod_sandbox_id;
+        answer("CreateContainer", pod.clone(), async {
+            let config = container::config(request.config)?;
+            let id = self.engine.create_container(field::filled("pod_sandbox_id", &pod)?, config).await?;
+            Ok(CreateContainerResponse { container_id: id.into() })
+        })
+        .await
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<StartContainerRequest>,
+    ) -> Answer<StartContainerResponse> {
+        let id = request.into_inner().container_id;
+        answer("StartContainer", id.clone(), async {
+            self.engine.start_container(field::filled("container_id", &id)?).await?;
+            Ok(StartContainerResponse {})
+        })
+        .await
+    }
+
+    async fn stop_container(&self, request: Request<StopContainerRequest>) -> Answer<StopContainerResponse> {
+        let request = request.into_inner();
+        let id = request.container_id;
+        answer("StopContainer", id.clone(), async {
+            let grace = field::seconds("timeout", request.timeout)?;
+            self.engine.stop_container(field::filled("container_id", &id)?, grace).await?;
+            Ok(StopContainerResponse {})
+        })
+        .await
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<RemoveContainerRequest>,
+    ) -> Answer<RemoveContainerResponse> {
+        let id = request.into_inner().container_id;
+        answer("RemoveContainer", id.clone(), async {
+            self.engine.remove_container(field::filled("container_id", &id)?).await?;
+            Ok(RemoveContainerResponse {})
+        })
+        .await
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<ListContainersRequest>,
+    ) -> Answer<ListContainersResponse> {
+        answer("ListContainers", String::new(), async {
+            let filter = filter::ContainerFilter::new(request.into_inner().filter)?;
+            let view = self.engine.view();
+            let containers = view.containers.values().filter(|container| filter.accepts(container));
+            let containers = containers.map(|container| container_status::item(container)).collect();
+            Ok(ListContainersResponse { containers })
+        })
+        .await
+    }
+
+    async fn stream_containers(
+        &self,
+        _: Request<StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        missing("StreamContainers", "ListContainers tells the same")
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<ContainerStatusRequest>,
+    ) -> Answer<ContainerStatusResponse> {
+        let request = request.into_inner();
+        let id = request.container_id;
+        answer("ContainerStatus", id.clone(), reads::container_status(&self.engine, &id, request.verbose))
+            .await
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: Request<UpdateContainerResourcesRequest>,
+    ) -> Answer<UpdateContainerResourcesResponse> {
+        let request = request.into_inner();
+        let id = request.container_id.clone();
+        answer("UpdateContainerResources", id.clone(), async {
+            let change = container::change(request)?;
+            self.engine.update_container(field::filled("container_id", &id)?, change).await?;
+            Ok(UpdateContainerResourcesResponse {})
+        })
+        .await
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<ReopenContainerLogRequest>,
+    ) -> Answer<ReopenContainerLogResponse> {
+        let id = request.into_inner().container_id;
+        answer("ReopenContainerLog", id.clone(), async {
+            self.engine.reopen_log(field::filled("container_id", &id)?).await?;
+            Ok(ReopenContainerLogResponse {})
+        })
+        .await
+    }
+
+    /// A timeout of 0 is none.
+    async fn exec_sync(&self, request: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
+        let request = request.into_inner();
+        let id = request.container_id;
+        answer("ExecSync", id.clone(), async {
+            let limit = Some(field::seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
+            let command = container::command(request.cmd)?;
+            let output = self.engine.exec_sync(field::filled("container_id", &id)?, command, limit).await?;
+            if output.truncated {
+                tracing::info!(container = id, "the output of an exec was cut at its limit");
+            }
+            Ok(ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.code })
+        })
+        .await
+    }
+
+    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
+        missing("Exec", "ExecSync (`crictl exec -s`) runs a command without streams")
+    }
+
+    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
+        missing("Attach", "a container's output is in its log")
+    }
+
+    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        missing("PortForward", "a pod's address can be reached from its node")
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<ContainerStatsRequest>,
+    ) -> Answer<ContainerStatsResponse> {
+        let id = request.into_inner().container_id;
+        answer("ContainerStats", id.clone(), async {
+            let container = self.engine.view().container(field::filled("container_id", &id)?)?;
+            let figures = self.engine.container_stats(&container).await?;
+            Ok(ContainerStatsResponse { stats: Some(stats::container(&container, &figures)) })
+        })
+        .await
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<ListContainerStatsRequest>,
+    ) -> Answer<ListContainerStatsResponse> {
+        let filter = filter::ContainerFilter::of_stats(request.into_inner().filter);
+        answer("ListContainerStats", String::new(), reads::container_stats(&self.engine, &filter)).await
+    }
+
+    async fn stream_container_stats(
+        &self,
+        _: Request<StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        missing("StreamContainerStats", "ListContainerStats tells the same")
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<PodSandboxStatsRequest>,
+    ) -> Answer<PodSandboxStatsResponse> {
+        let id = request.into_inner().pod_sandbox_id;
+        answer("PodSandboxStats", id.clone(), async {
+            let pod = self.engine.view().pod(field::filled("pod_sandbox_id", &id)?)?;
+            let figures = self.engine.pod_stats(&pod).await?;
+            Ok(PodSandboxStatsResponse { stats: Some(stats::pod(&pod, &figures)) })
+        })
+        .await
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<ListPodSandboxStatsRequest>,
+    ) -> Answer<ListPodSandboxStatsResponse> {
+        let filter = filter::PodFilter::of_stats(request.into_inner().filter);
+        answer("ListPodSandboxStats", String::new(), reads::pod_stats(&self.engine, &filter)).await
+    }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        _: Request<StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        missing("StreamPodSandboxStats", "ListPodSandboxStats tells the same")
+    }
+
+    async fn update_runtime_config(
+        &self,
+        _: Request<UpdateRuntimeConfigRequest>,
+    ) -> Answer<UpdateRuntimeConfigResponse> {
+        missing("UpdateRuntimeConfig", "the pods' addresses come from the network's configuration")
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
+        let verbose = request.into_inner().verbose;
+        answer("Status", String::new(), reads::status(&self.engine, verbose)).await
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _: Request<CheckpointContainerRequest>,
+    ) -> Answer<CheckpointContainerResponse> {
+        missing("CheckpointContainer", "stop the container instead")
+    }
+
+    async fn get_container_events(
+        &self,
+        _: Request<GetEventsRequest>,
+    ) -> Answer<Self::GetContainerEventsStream> {
+        missing("GetContainerEvents", "ListContainers tells the states")
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<ListMetricDescriptorsRequest>,
+    ) -> Answer<ListMetricDescriptorsResponse> {
+        missing("ListMetricDescriptors", "ListPodSandboxStats tells the figures")
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<ListPodSandboxMetricsRequest>,
+    ) -> Answer<ListPodSandboxMetricsResponse> {
+        missing("ListPodSandboxMetrics", "ListPodSandboxStats tells the figures")
+    }
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        missing("StreamPodSandboxMetrics", "ListPodSandboxStats tells the figures")
+    }
+
+    async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {
+        answer("RuntimeConfig", String::new(), async {
+            Ok(node::runtime_config(self.engine.settings().cgroup_driver))
+        })
+        .await
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        _: Request<UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<UpdatePodSandboxResourcesResponse> {
+        missing("UpdatePodSandboxResources", "UpdateContainerResources changes each container's limits")
+    }
+}

@@ -1,0 +1,200 @@
+//! Mounts and devices.
+
+use std::path::Path;
+
+use cleat_cri_api::v1::{self, MountPropagation};
+
+use super::field::{absolute_path, climbs, known, refused, unsupported};
+use crate::engine::Result;
+use crate::engine::model::{Device, Mount, MountSource, Propagation};
+
+/// The mounts of a container, in the order asked for.
+pub(super) fn mounts(mounts: Vec<v1::Mount>) -> Result<Vec<Mount>> {
+    mounts.into_iter().enumerate().map(|(index, mount)| one(&format!("mounts[{index}]"), mount)).collect()
+}
+
+/// A mount as a status shows it. Memory filesystems are the other front door's; the CRI has no word for them.
+pub(super) fn report(mount: &Mount) -> Option<v1::Mount> {
+    let MountSource::Host(source) = &mount.source else { return None };
+    Some(v1::Mount {
+        container_path: text(&mount.destination),
+        host_path: text(source),
+        readonly: mount.read_only,
+        selinux_relabel: mount.selinux_relabel,
+        propagation: propagation_name(mount.propagation) as i32,
+        recursive_read_only: mount.recursive_read_only,
+        ..v1::Mount::default()
+    })
+}
+
+/// The devices of a container.
+pub(super) fn devices(devices: Vec<v1::Device>) -> Result<Vec<Device>> {
+    devices
+        .into_iter()
+        .enumerate()
+        .map(|(index, device)| one_device(&format!("devices[{index}]"), device))
+        .collect()
+}
+
+/// A path as text; those that came through this door are UTF-8.
+pub(super) fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn one(field: &str, mount: v1::Mount) -> Result<Mount> {
+    let name = |part: &str| format!("{field}.{part}");
+    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) || !mount.image_sub_path.is_empty() {
+        return Err(unsupported(&name("image"), "mounting an image is not built yet"));
+    }
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(unsupported(&name("uidMappings"), "user namespaces are not built yet"));
+    }
+    let destination = absolute_path(&name("container_path"), &mount.container_path)?;
+    if destination.components().count() < 2 || climbs(&destination) {
+        return Err(refused(
+            &name("container_path"),
+            destination,
+            "a path below `/` without `..` is expected",
+        ));
+    }
+    let propagation = match known(&name("propagation"), mount.propagation)? {
+        MountPropagation::PropagationPrivate => Propagation::Private,
+        MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
+        MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
+    };
+    if mount.recursive_read_only && !(mount.readonly && propagation == Propagation::Private) {
+        let why = "the CRI allows it only with readonly and PROPAGATION_PRIVATE";
+        return Err(refused(&name("recursive_read_only"), true, why));
+    }
+    Ok(Mount {
+        destination,
+        source: MountSource::Host(absolute_path(&name("host_path"), &mount.host_path)?),
+        read_only: mount.readonly,
+        recursive_read_only: mount.recursive_read_only,
+        selinux_relabel: mount.selinux_relabel,
+        propagation,
+    })
+}
+
+fn propagation_name(propagation: Propagation) -> MountPropagation {
+    match propagation {
+        Propagation::Private => MountPropagation::PropagationPrivate,
+        Propagation::HostToContainer => MountPropagation::PropagationHostToContainer,
+        Propagation::Bidirectional => MountPropagation::PropagationBidirectional,
+    }
+}
+
+fn one_device(field: &str, device: v1::Device) -> Result<Device> {
+    let permissions = device.permissions;
+    let known_ones = permissions.bytes().all(|byte| b"rwm".contains(&byte));
+    if permissions.is_empty() || !known_ones {
+        return Err(refused(
+            &format!("{field}.permissions"),
+            permissions,
+            "one or more of `r`, `w`, `m` are expected",
+        ));
+    }
+    let container_path = absolute_path(&format!("{field}.container_path"), &device.container_path)?;
+    if climbs(&container_path) {
+        return Err(refused(
+            &format!("{field}.container_path"),
+            container_path,
+            "a path without `..` is expected",
+        ));
+    }
+    Ok(Device {
+        host_path: absolute_path(&format!("{field}.host_path"), &device.host_path)?,
+        container_path,
+        permissions,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use cleat_cri_api::v1::{IdMapping, ImageSpec};
+
+    use super::*;
+    use crate::engine::EngineError;
+
+    fn mount(container_path: &str, host_path: &str) -> v1::Mount {
+        v1::Mount {
+            container_path: container_path.into(),
+            host_path: host_path.into(),
+            ..v1::Mount::default()
+        }
+    }
+
+    #[test]
+    fn mounts_come_back_as_they_were_asked_for() {
+        let plain = mount("/data", "/srv/data");
+        for asked in [
+            v1::Mount { readonly: true, selinux_relabel: true, ..plain.clone() },
+            v1::Mount { propagation: 1, ..plain.clone() },
+            v1::Mount { propagation: 2, ..plain.clone() },
+            v1::Mount { readonly: true, recursive_read_only: true, ..plain.clone() },
+            v1::Mount { image: Some(ImageSpec::default()), ..plain.clone() },
+        ] {
+            let kept = mounts(vec![asked.clone()]).unwrap();
+            assert_eq!(report(&kept[0]), Some(v1::Mount { image: None, ..asked }));
+        }
+        let tmpfs =
+            Mount { source: MountSource::Tmpfs(Vec::new()), ..mounts(vec![plain]).unwrap().remove(0) };
+        assert_eq!(report(&tmpfs), None);
+    }
+
+    #[test]
+    fn bad_mounts_are_refused_by_index_and_field() {
+        let plain = || mount("/data", "/srv/data");
+        for (bad, part) in [
+            (mount("data", "/srv"), "container_path"),
+            (mount("", "/srv"), "container_path"),
+            (mount("/", "/srv"), "container_path"),
+            (mount("/a/../b", "/srv"), "container_path"),
+            (mount("/data", ""), "host_path"),
+            (mount("/data", "srv"), "host_path"),
+            (v1::Mount { propagation: 3, ..plain() }, "propagation"),
+            (v1::Mount { recursive_read_only: true, ..plain() }, "recursive_read_only"),
+            (
+                v1::Mount { recursive_read_only: true, readonly: true, propagation: 1, ..plain() },
+                "recursive_read_only",
+            ),
+        ] {
+            let error = mounts(vec![plain(), bad]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("mounts[1].{part} ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_unsupported() {
+        let image = Some(ImageSpec { image: "busybox".into(), ..ImageSpec::default() });
+        for (asked, part) in [
+            (v1::Mount { image, ..mount("/data", "") }, "image"),
+            (v1::Mount { image_sub_path: "a".into(), ..mount("/data", "") }, "image"),
+            (v1::Mount { uid_mappings: vec![IdMapping::default()], ..mount("/data", "/srv") }, "uidMappings"),
+        ] {
+            let error = mounts(vec![asked]).unwrap_err();
+            let named = format!("mounts[0].{part}");
+            assert!(matches!(&error, EngineError::Unsupported { what, .. } if *what == named), "{error}");
+        }
+    }
+
+    #[test]
+    fn devices_are_absolute_and_permissions_known() {
+        for (container_path, host_path, permissions, good) in [
+            ("/dev/x", "/dev/y", "rwm", true),
+            ("/dev/x", "/dev/y", "r", true),
+            ("/dev/x", "/dev/y", "", false),
+            ("/dev/x", "/dev/y", "rx", false),
+            ("dev/x", "/dev/y", "r", false),
+            ("/dev/../etc/x", "/dev/y", "r", false),
+            ("/dev/x", "", "r", false),
+        ] {
+            let device = v1::Device {
+                container_path: container_path.into(),
+                host_path: host_path.into(),
+                permissions: permissions.into(),
+            };
+            assert_eq!(devices(vec![device]).is_ok(), good, "{container_path} {host_path} {permissions}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The node: version, readiness, what its runtime can do.
+
+use std::collections::HashMap;
+
+use cleat_cri_api::v1::{
+    CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigResponse, RuntimeFeatures,
+    RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusResponse, VersionResponse,
+};
+use serde_json::Value;
+
+/// Version of the kubelet's runtime API, since its first days; clients send it and peers answer it.
+const KUBELET_API: &str = "0.1.0";
+
+/// The condition types every kubelet asks for, and the reason it knows for the second.
+const RUNTIME_READY: &str = "RuntimeReady";
+const NETWORK_READY: &str = "NetworkReady";
+const NETWORK_NOT_READY: &str = "NetworkPluginNotReady";
+
+/// Name and version.
+pub(in crate::cri) fn version() -> VersionResponse {
+    VersionResponse {
+        version: KUBELET_API.to_owned(),
+        runtime_name: "cleat".to_owned(),
+        runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_api_version: "v1".to_owned(),
+    }
+}
+
+/// The node's status. `network` is what keeps the network from being ready; `recursive_read_only` is whether mounts can
+/// be made read-only with all below them.
+pub(in crate::cri) fn status(network: Result<(), String>, recursive_read_only: bool) -> StatusResponse {
+    let network_message = network.err();
+    let network_reason = network_message.as_ref().map_or("", |_| NETWORK_NOT_READY);
+    let conditions = vec![
+        condition(RUNTIME_READY, true, "", String::new()),
+        condition(
+            NETWORK_READY,
+            network_message.is_none(),
+            network_reason,
+            network_message.unwrap_or_default(),
+        ),
+    ];
+    let features =
+        RuntimeHandlerFeatures { recursive_read_only_mounts: recursive_read_only, user_namespaces: false };
+    StatusResponse {
+        status: Some(RuntimeStatus { conditions }),
+        info: HashMap::new(),
+        runtime_handlers: vec![RuntimeHandler { name: String::new(), features: Some(features) }],
+        features: Some(RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+        }),
+    }
+}
+
+/// What `crictl info` shows besides.
+pub(in crate::cri) fn info(report: &Value) -> HashMap<String, String> {
+    [("host".to_owned(), report.to_string())].into()
+}
+
+/// How cgroups are made.
+pub(in crate::cri) fn runtime_config(cgroup_driver: &str) -> RuntimeConfigResponse {
+    let driver = if cgroup_driver == "systemd" { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
+    RuntimeConfigResponse { linux: Some(LinuxRuntimeConfiguration { cgroup_driver: driver as i32 }) }
+}
+
+fn condition(kind: &str, status: bool, reason: &str, message: String) -> RuntimeCondition {
+    RuntimeCondition { r#type: kind.to_owned(), status, reason: reason.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_network_keeps_the_node_from_being_ready_with_a_reason() {
+        for (network, ready, reason, message) in [
+            (Ok(()), true, "", ""),
+            (Err("no bridge".to_owned()), false, "NetworkPluginNotReady", "no bridge"),
+        ] {
+            let conditions = status(network, true).status.unwrap().conditions;
+            assert_eq!((conditions[0].r#type.as_str(), conditions[0].status), ("RuntimeReady", true));
+            assert_eq!((conditions[1].r#type.as_str(), conditions[1].status), ("NetworkReady", ready));
+            assert_eq!((conditions[1].reason.as_str(), conditions[1].message.as_str()), (reason, message));
+        }
+    }
+
+    #[test]
+    fn what_the_runtime_can_do_is_told_as_it_is() {
+        for can in [true, false] {
+            let status = status(Ok(()), can);
+            let handler = &status.runtime_handlers[0];
+            assert_eq!(handler.features.unwrap().recursive_read_only_mounts, can);
+            assert!(handler.name.is_empty() && !handler.features.unwrap().user_namespaces);
+            assert!(status.features.unwrap().supplemental_groups_policy);
+        }
+    }
+
+    #[test]
+    fn names_and_drivers() {
+        assert_eq!(
+            (version().runtime_name.as_str(), version().runtime_api_version.as_str()),
+            ("cleat", "v1")
+        );
+        for (driver, expected) in [("cgroupfs", CgroupDriver::Cgroupfs), ("systemd", CgroupDriver::Systemd)] {
+            assert_eq!(runtime_config(driver).linux.unwrap().cgroup_driver, expected as i32);
+        }
+    }
+
+    #[test]
+    fn the_report_is_json() {
+        assert_eq!(info(&json!({ "kernel": "6.1" }))["host"], r#"{"kernel":"6.1"}"#);
+    }
+}

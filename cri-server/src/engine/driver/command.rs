@@ -1,0 +1,73 @@
+//! What a driver is told.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::engine::error::Result;
+use crate::engine::model::{ContainerConfig, Id, Resources};
+use crate::engine::monitor::End;
+
+/// Gets the outcome of a request: the id of the object it was about. A receiver that has gone away is no error: the
+/// work was done.
+pub(crate) type Reply = oneshot::Sender<Result<Id>>;
+
+/// What an operation is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// The driver's pod.
+    Pod,
+    /// One of its containers.
+    Container(Id),
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Verb {
+    /// Make the pod.
+    RunPod,
+    /// Stop it, and its containers first.
+    StopPod,
+    /// Stop it and remove it with its containers.
+    RemovePod,
+    /// Prepare a container.
+    Create,
+    /// Start it.
+    Start,
+    /// Ask it to end, then kill it.
+    Stop {
+        /// How long it may take to end by itself.
+        grace: Duration,
+    },
+    /// Remove it, killing it first.
+    Remove,
+    /// Change its limits.
+    Update(Resources),
+}
+
+/// A message to a driver.
+pub(crate) enum Command {
+    /// Do `verb` to `target`.
+    Do {
+        /// About what.
+        target: Target,
+        /// What.
+        verb: Verb,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// Prepare a container with this configuration.
+    Create {
+        /// The configuration.
+        config: Box<ContainerConfig>,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// A process that ran has ended.
+    Ended {
+        /// Whose.
+        target: Target,
+        /// How.
+        end: End,
+    },
+}

@@ -1,0 +1,93 @@
+//! What a request means in a state: pure functions.
+
+use super::command::Verb;
+use crate::engine::container::{Container, ContainerState};
+use crate::engine::error::EngineError;
+use crate::engine::pod::{Pod, PodState};
+
+/// What to do about a request.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Begin the operation.
+    Begin,
+    /// It is so already.
+    Done,
+    /// It cannot be.
+    Refuse(Box<EngineError>),
+}
+
+/// Judges a request about the pod itself.
+pub(super) fn pod(pod: &Pod, verb: &Verb) -> Verdict {
+    match (verb, pod.state) {
+        (Verb::RunPod, PodState::Creating) | (Verb::StopPod | Verb::RemovePod, _) => Verdict::Begin,
+        (Verb::RunPod, PodState::Ready { .. }) => Verdict::Done,
+        (Verb::RunPod, _) => refuse(
+            "run",
+            format!("pod {}", pod.id),
+            pod.state.name(),
+            "remove it first, or raise the attempt in its metadata",
+        ),
+        _ => unreachable!("containers' verbs are judged by `container`"),
+    }
+}
+
+/// Judges a request about a container of `pod`.
+pub(super) fn container(pod: &Pod, container: &Container, verb: &Verb) -> Verdict {
+    let object = || format!("container {}", container.id);
+    let state = &container.state;
+    match (verb, state) {
+        (Verb::Create, ContainerState::Creating) => match pod.state {
+            PodState::Ready { .. } => Verdict::Begin,
+            other => refuse(
+                "create a container in",
+                format!("pod {}", pod.id),
+                other.name(),
+                "containers are created in ready pods only",
+            ),
+        },
+        (Verb::Create, _) => Verdict::Done,
+        (Verb::Start, ContainerState::Created) => match pod.state {
+            PodState::Ready { .. } => Verdict::Begin,
+            other => refuse(
+                "start a container of",
+                format!("pod {}", pod.id),
+                other.name(),
+                "containers are started in ready pods only",
+            ),
+        },
+        (Verb::Start, _) => refuse(
+            "start",
+            object(),
+            state.name(),
+            "a container is started once; create another one to run it again",
+        ),
+        (Verb::Stop { .. }, ContainerState::Running { .. }) | (Verb::Remove, _) => Verdict::Begin,
+        (Verb::Stop { .. }, _) => Verdict::Done,
+        (Verb::Update(_), ContainerState::Created | ContainerState::Running { .. }) => Verdict::Begin,
+        (Verb::Update(_), _) => refuse(
+            "update",
+            object(),
+            state.name(),
+            "only created and running containers have limits to change",
+        ),
+        _ => unreachable!("pods' verbs are judged by `pod`"),
+    }
+}
+
+/// Whether a second request may wait for the first one's result instead of being carried out itself.
+pub(super) fn joins(running: &Verb, request: &Verb) -> bool {
+    match (running, request) {
+        (Verb::Update(one), Verb::Update(other)) => one == other,
+        (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+    }
+}
+
+/// Whether a request makes a running operation pointless, so that it is given up.
+pub(super) fn supersedes(running: &Verb, request: &Verb) -> bool {
+    matches!(running, Verb::Start)
+        && matches!(request, Verb::Stop { .. } | Verb::Remove | Verb::StopPod | Verb::RemovePod)
+}
+
+fn refuse(action: &'static str, object: String, state: &'static str, remedy: &'static str) -> Verdict {
+    Verdict::Refuse(Box::new(EngineError::WrongState { action, object, state, remedy }))
+}

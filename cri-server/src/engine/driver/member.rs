@@ -1,0 +1,114 @@
+//! A container in its driver's hands.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::engine::container::{Container, ContainerEvent, ContainerState, ImageUse};
+use crate::engine::error::{EngineError, Result};
+use crate::engine::model::{ContainerConfig, Id, Identity};
+use crate::engine::monitor::Process;
+use crate::engine::pod::Pod;
+use crate::engine::shared::{Shared, now_ns};
+use crate::engine::view::View;
+use crate::spec;
+
+/// A container and, while its program runs, its process.
+pub(crate) struct Member {
+    /// The record.
+    pub container: Arc<Container>,
+    /// The live handle.
+    pub process: Option<Arc<Process>>,
+}
+
+impl Member {
+    /// A new container as `config` wants it, still to be prepared.
+    pub(crate) fn new(shared: &Shared, pod: &Pod, config: ContainerConfig) -> Result<Self> {
+        let id = Id::random().map_err(|error| EngineError::step("make an id", "a container", &error))?;
+        let image = shared.images.resolve(&config.image.requested).ok_or_else(|| EngineError::NotFound {
+            kind: "image",
+            name: config.image.requested.clone(),
+            list: "images",
+        })?;
+        let empty = oci_spec::image::Config::default();
+        let settings = image.config.config().as_ref().unwrap_or(&empty);
+        let stop_signal = spec::stop_signal(&config, settings)
+            .map_err(|error| EngineError::invalid("the stop signal", &error))?;
+        let container = Container {
+            pod: pod.id.clone(),
+            cgroup: format!("{}/{id}", pod.cgroup),
+            log_path: log_path(pod, &config)?,
+            image: ImageUse {
+                id: image.id.to_string(),
+                reference: image.digests.first().map_or_else(|| image.id.to_string(), ToString::to_string),
+            },
+            identity: Identity::default(),
+            created_at_ns: now_ns(),
+            stop_signal,
+            resources: config.resources.clone(),
+            state: ContainerState::Creating,
+            config,
+            id,
+        };
+        Ok(Self { container: Arc::new(container), process: None })
+    }
+
+    /// Shows it to readers.
+    pub(crate) fn publish(&self, view: &mut View) {
+        let id = &self.container.id;
+        view.containers.insert(id.clone(), self.container.clone());
+        match &self.process {
+            Some(process) => view.processes.insert(id.clone(), process.clone()),
+            None => view.processes.remove(id),
+        };
+    }
+
+    /// Applies an event to the state.
+    pub(crate) fn apply(&mut self, event: ContainerEvent) -> Result<()> {
+        let state = self.container.state.next(event).map_err(|error| {
+            EngineError::step("change the state", format!("container {}", self.container.id), &error)
+        })?;
+        Arc::make_mut(&mut self.container).state = state;
+        Ok(())
+    }
+}
+
+/// The log file: below the pod's log folder whatever the request says (CVE-2025-0750: a log path is a host path).
+fn log_path(pod: &Pod, config: &ContainerConfig) -> Result<Option<PathBuf>> {
+    let (Some(folder), Some(name)) = (&pod.config.log_directory, &config.log_path) else { return Ok(None) };
+    let plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain(name) || name.as_os_str().is_empty() {
+        return Err(EngineError::Invalid {
+            what: format!("log_path {:?}", name.display()),
+            why: "it has to be a relative path without `..`, below the pod's log_directory".to_owned(),
+        });
+    }
+    Ok(Some(folder.join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::model::PodConfig;
+    use crate::engine::pod::PodState;
+
+    fn path(folder: Option<&str>, name: Option<&str>) -> Result<Option<PathBuf>> {
+        let pod = Pod {
+            id: Id::random().unwrap(),
+            config: PodConfig { log_directory: folder.map(Into::into), ..PodConfig::default() },
+            created_at_ns: 0,
+            cgroup: String::new(),
+            addresses: Vec::new(),
+            state: PodState::NotReady,
+        };
+        log_path(&pod, &ContainerConfig { log_path: name.map(Into::into), ..ContainerConfig::default() })
+    }
+
+    #[test]
+    fn a_log_stays_below_the_pods_folder() {
+        assert_eq!(path(Some("/l"), Some("c/0.log")).unwrap(), Some("/l/c/0.log".into()));
+        assert_eq!(path(None, Some("c/0.log")).unwrap(), None);
+        for evil in ["../x", "/etc/passwd", "a/../../x", ""] {
+            assert!(path(Some("/l"), Some(evil)).is_err(), "{evil}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What becomes of an operation: the state it leads to is committed, published, and told to whoever waits.
+
+use std::sync::Arc;
+
+use tokio::task::{Id as TaskId, JoinError};
+
+use super::command::{Command, Target};
+use super::{Driver, Member, answer};
+use crate::engine::container::{ContainerEvent, ContainerState};
+use crate::engine::error::{EngineError, Result, chain};
+use crate::engine::model::{Id, Resources};
+use crate::engine::monitor::{Connection, End, Process, watch_end};
+use crate::engine::pod::{PodEvent, PodState};
+use crate::engine::steps::{PodUp, Prepared, StartFailure, Started, exit_of};
+use crate::engine::view::View;
+
+/// An operation that has ended.
+pub(super) struct Outcome {
+    /// What it was about.
+    pub target: Target,
+    /// What came of it.
+    pub done: Done,
+}
+
+/// What came of an operation.
+pub(super) enum Done {
+    /// The pod was to be made.
+    PodUp(Result<PodUp>),
+    /// The pod was to be stopped.
+    PodStopped(Result<()>),
+    /// The pod was to be removed.
+    PodRemoved(Result<()>),
+    /// A container was to be prepared.
+    Prepared(Result<Prepared>),
+    /// A container was to be started.
+    Started(std::result::Result<Started, Box<StartFailure>>),
+    /// A container was to be stopped.
+    Stopped(Result<()>),
+    /// A container was to be removed.
+    Removed(Result<()>),
+    /// A container's limits were to be changed.
+    Updated(Result<Resources>),
+}
+
+impl Driver {
+    /// Takes note of an ended operation.
+    pub(super) fn finish(&mut self, finished: std::result::Result<Outcome, JoinError>) {
+        let (target, result) = match finished {
+            Ok(Outcome { target, done }) => {
+                let result = self.settle(&target, done);
+                (Some(target), result)
+            }
+            Err(error) => (
+                self.target_of(error.id()),
+                Err(EngineError::step("carry out an operation", "the engine", &error)),
+            ),
+        };
+        let Some(target) = target else { return };
+        let running = self.lanes.get_mut(&target).and_then(|lane| lane.running.take());
+        let id = self.id_of(&target);
+        for reply in running.into_iter().flat_map(|running| running.replies) {
+            answer(reply, result.clone().map(|()| id.clone()));
+        }
+        self.resume();
+    }
+
+    fn target_of(&self, task: TaskId) -> Option<Target> {
+        let is_it =
+            |lane: &super::Lane| lane.running.as_ref().is_some_and(|running| running.task == Some(task));
+        self.lanes.iter().find(|(_, lane)| is_it(lane)).map(|(target, _)| target.clone())
+    }
+
+    fn settle(&mut self, target: &Target, done: Done) -> Result<()> {
+        match (target, done) {
+            (_, Done::PodUp(Ok(up))) => self.pod_is_up(up),
+            (_, Done::PodUp(Err(error))) => self.pod_is_gone().and(Err(error)),
+            (_, Done::PodStopped(stopped)) => stopped.and_then(|()| self.pod_is_down()),
+            (_, Done::PodRemoved(removed)) => removed.and_then(|()| self.pod_is_gone()),
+            (Target::Container(id), Done::Prepared(Ok(prepared))) => self.container_is_ready(id, prepared),
+            (Target::Container(id), Done::Prepared(Err(error))) => self.undo_preparation(id, error),
+            (Target::Container(id), Done::Started(started)) => self.container_is_started(id, started),
+            (Target::Container(_), Done::Stopped(stopped)) => stopped,
+            (Target::Container(id), Done::Removed(removed)) => {
+                removed.and_then(|()| self.container_is_gone(id))
+            }
+            (Target::Container(id), Done::Updated(updated)) => {
+                updated.and_then(|resources| self.container_is_updated(id, resources))
+            }
+            (Target::Pod, _) => unreachable!("a container's outcome has a container's target"),
+        }
+    }
+
+    fn pod_is_up(&mut self, up: PodUp) -> Result<()> {
+        let pause_pid = up.running.process.pid();
+        let state = self.next_pod_state(PodEvent::Created { pause_pid })?;
+        self.change_pod(|pod| {
+            pod.state = state;
+            pod.addresses = up.addresses;
+        });
+        self.commit_pod()?;
+        let process = Arc::new(up.running.process);
+        self.pause = Some(process);
+        self.watch(Target::Pod, up.running.connection);
+        Ok(())
+    }
+
+    fn pod_is_down(&mut self) -> Result<()> {
+        let state = self.next_pod_state(PodEvent::Stopped)?;
+        self.change_pod(|pod| pod.state = state);
+        self.commit_pod()
+    }
+
+    /// The pod is forgotten: by the records, by readers, by name, and at last by this task.
+    fn pod_is_gone(&mut self) -> Result<()> {
+        self.shared
+            .records
+            .forget_pod(&self.pod.id)
+            .map_err(|error| EngineError::step("forget", format!("pod {}", self.pod.id), &error))?;
+        let pod = self.pod.id.clone();
+        self.shared.board.publish(|view| {
+            view.pods.remove(&pod);
+            let View { pods: _, containers, processes } = view;
+            processes.retain(|id, _| containers.get(id).is_some_and(|container| container.pod != pod));
+            containers.retain(|_, container| container.pod != pod);
+        });
+        if let Some(registry) = self.registry.upgrade() {
+            registry.forget(&self.pod.id, &self.pod.config.name);
+        }
+        self.gone = true;
+        Ok(())
+    }
+
+    pub(super) fn next_pod_state(&self, event: PodEvent) -> Result<PodState> {
+        let object = || format!("pod {}", self.pod.id);
+        self.pod.state.next(event).map_err(|error| EngineError::step("change the state", object(), &error))
+    }
+
+    fn commit_pod(&self) -> Result<()> {
+        self.shared
+            .records
+            .commit_pod(&self.pod)
+            .map_err(|error| EngineError::step("commit", format!("pod {}", self.pod.id), &error))?;
+        let pod = self.pod.clone();
+        self.shared.board.publish(|view| {
+            view.pods.insert(pod.id.clone(), pod.clone());
+        });
+        Ok(())
+    }
+
+    fn container_is_ready(&mut self, id: &Id, prepared: Prepared) -> Result<()> {
+        self.change(id, |member| {
+            Arc::make_mut(&mut member.container).identity = prepared.identity;
+            member.apply(ContainerEvent::Prepared)
+        })
+    }
+
+    /// What a failed preparation left is removed in the background of the answer, as a removal of its own.
+    fn undo_preparation(&mut self, id: &Id, error: EngineError) -> Result<()> {
+        let Some(member) = self.members.remove(id) else { return Err(error) };
+        let (shared, container) = (self.shared.clone(), member.container);
+        self.operations.spawn(async move {
+            let undone = crate::engine::steps::remove_container(&shared, &container).await;
+            let done = match undone {
+                Ok(()) => Done::Removed(Ok(())),
+                Err(left) => {
+                    tracing::warn!(container = %container.id, error = %chain(&left), "a failed preparation left something behind");
+                    Done::Removed(Err(left))
+                }
+            };
+            Outcome { target: Target::Container(container.id.clone()), done }
+        });
+        Err(error)
+    }
+
+    fn container_is_started(
+        &mut self,
+        id: &Id,
+        started: std::result::Result<Started, Box<StartFailure>>,
+    ) -> Result<()> {
+        match started {
+            Ok(Started { running, started_at_ns }) => {
+                let process = Arc::new(running.process);
+                self.change(id, |member| {
+                    let pid = process.pid();
+                    member.process = Some(process);
+                    member.apply(ContainerEvent::Started { pid, started_at_ns })
+                })?;
+                self.watch(Target::Container(id.clone()), running.connection);
+                Ok(())
+            }
+            Err(failure) => {
+                let StartFailure { error, exit } = *failure;
+                self.change(id, |member| member.apply(ContainerEvent::Ended(exit)))?;
+                Err(error)
+            }
+        }
+    }
+
+    fn container_is_updated(&mut self, id: &Id, resources: Resources) -> Result<()> {
+        self.change(id, |member| {
+            Arc::make_mut(&mut member.container).resources = resources;
+            Ok(())
+        })
+    }
+
+    fn container_is_gone(&mut self, id: &Id) -> Result<()> {
+        self.shared
+            .records
+            .forget_container(id)
+            .map_err(|error| EngineError::step("forget", format!("container {id}"), &error))?;
+        self.members.remove(id);
+        self.shared.board.publish(|view| {
+            view.containers.remove(id);
+            view.processes.remove(id);
+        });
+        Ok(())
+    }
+
+    /// Changes a container, commits and publishes it.
+    fn change(&mut self, id: &Id, change: impl FnOnce(&mut Member) -> Result<()>) -> Result<()> {
+        let member = self.members.get_mut(id).ok_or_else(|| super::missing(id))?;
+        change(member)?;
+        self.shared
+            .records
+            .commit_container(&member.container)
+            .map_err(|error| EngineError::step("commit", format!("container {id}"), &error))?;
+        let member = &*member;
+        self.shared.board.publish(|view| member.publish(view));
+        Ok(())
+    }
+
+    /// A container that was never prepared and will not be: its request was refused.
+    pub(super) fn forget_unborn(&mut self, target: &Target) {
+        if let Target::Container(id) = target
+            && self.members.get(id).is_some_and(|member| member.container.state == ContainerState::Creating)
+            && self.lanes.get(target).is_none_or(|lane| lane.running.is_none())
+        {
+            self.members.remove(id);
+        }
+    }
+
+    /// Has somebody wait for the end that `connection` will tell of.
+    pub(crate) fn watch(&self, target: Target, connection: Connection) {
+        let state_dir = match &target {
+            Target::Pod => self.shared.paths.pod(&self.pod.id).state,
+            Target::Container(id) => self.shared.paths.container(id).state,
+        };
+        let own = self.own.clone();
+        tokio::spawn(async move {
+            let end = watch_end(connection, state_dir).await;
+            if own.send(Command::Ended { target, end }).is_err() {
+                tracing::debug!("an end was seen after its pod was gone");
+            }
+        });
+    }
+
+    /// A process has ended: commit it, publish it, then wake who waits for it.
+    pub(super) fn ended(&mut self, target: &Target, end: &End) {
+        let (settled, process) = match target {
+            Target::Pod => (self.pause_ended(), self.pause.take()),
+            Target::Container(id) => {
+                // Taken first, so that the commit publishes a container without a process.
+                let process = self.take_process(id);
+                (self.container_ended(id, end), process)
+            }
+        };
+        if let Err(error) = settled {
+            tracing::error!(?target, error = %chain(&error), "an end could not be recorded");
+        }
+        if let Some(process) = process {
+            process.announce_end();
+        }
+    }
+
+    fn pause_ended(&mut self) -> Result<()> {
+        if matches!(self.pod.state, PodState::Ready { .. }) {
+            let state = self.next_pod_state(PodEvent::Stopped)?;
+            self.change_pod(|pod| pod.state = state);
+            self.commit_pod()?;
+        }
+        Ok(())
+    }
+
+    fn container_ended(&mut self, id: &Id, end: &End) -> Result<()> {
+        let started = self.members.get(id).map(|member| member.container.state.clone());
+        let Some(ContainerState::Running { started_at_ns, .. }) = started else { return Ok(()) };
+        if *end == End::Lost {
+            self.kill_leftovers(id);
+        }
+        self.change(id, |member| member.apply(ContainerEvent::Ended(exit_of(end, started_at_ns))))
+    }
+
+    /// Without a monitor nobody reads the container's output or reaps it: what still runs of it is ended.
+    fn kill_leftovers(&self, id: &Id) {
+        let Some(member) = self.members.get(id) else { return };
+        let (shared, cgroup) = (self.shared.clone(), member.container.cgroup.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = crate::engine::steps::kill_cgroup(&shared, &cgroup) {
+                tracing::warn!(cgroup, error = %chain(&error), "processes without a monitor could not be killed");
+            }
+        });
+    }
+
+    fn take_process(&mut self, id: &Id) -> Option<Arc<Process>> {
+        self.members.get_mut(id).and_then(|member| member.process.take())
+    }
+}

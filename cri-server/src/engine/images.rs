@@ -1,0 +1,52 @@
+//! Images, as the front doors ask for them.
+
+use std::sync::Arc;
+
+use cleat_image::{Credentials, Image, Store, StoreError};
+
+use super::Engine;
+use super::error::{EngineError, Result};
+
+impl Engine {
+    /// The image store, for reading.
+    pub(crate) fn images(&self) -> &Store {
+        &self.shared.images
+    }
+
+    /// Pulls what `name` means, or joins the pull of it that is under way.
+    pub(crate) async fn pull_image(
+        &self,
+        name: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<Arc<Image>> {
+        let candidates = self.puller.candidates(name).map_err(|error| EngineError::Pull(Arc::new(error)))?;
+        let mut refused = None;
+        for reference in candidates {
+            match self.puller.pull(&reference, credentials.clone()).await {
+                Ok(image) => return Ok(image),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.map_or_else(
+            || EngineError::Invalid {
+                what: format!("image name {name:?}"),
+                why: "no registry is searched for it".into(),
+            },
+            EngineError::Pull,
+        ))
+    }
+
+    /// Removes an image by its id, or takes a name away from it; an unknown one is fine. Layers that containers use
+    /// stay until the last of them is removed.
+    pub(crate) async fn remove_image(&self, name: &str) -> Result<()> {
+        let Some(image) = self.shared.images.resolve(name) else { return Ok(()) };
+        let object = format!("image {name}");
+        self.shared
+            .blocking(move |shared| match shared.images.remove(&image.id) {
+                Ok(_) => Ok(()),
+                Err(error @ StoreError::Pinned { .. }) => Err(EngineError::invalid(object, &error)),
+                Err(error) => Err(EngineError::step("remove", object, &error)),
+            })
+            .await
+    }
+}

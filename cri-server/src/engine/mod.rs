@@ -1,0 +1,258 @@
+//! The engine: pods, containers and execs, what they are made of and what happens to them.
+//!
+//! It knows no gRPC and no HTTP: the front doors translate their requests into [`model`] types, call [`Engine`] and
+//! translate back. Who does what inside:
+//!
+//! ```text
+//!  front door ──▶ Engine ──▶ driver (one task a pod) ──▶ steps (the acts) ──▶ monitor, image, network, cgroup
+//!      │                        │   decides by pod.rs and container.rs
+//!      │                        ├──▶ records (SQLite: what is, and what is being done)
+//!      └──── reads ──▶ board ◀──┘   publishes an immutable view with each commit
+//! ```
+//!
+//! - A request is submitted to the pod's driver and its caller waits. When the caller gives up the work goes on; a retry
+//!   joins it and gets its result.
+//! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
+//!   daemon left open.
+pub(crate) mod container;
+mod driver;
+mod error;
+mod exec;
+mod host;
+mod images;
+pub(crate) mod model;
+mod monitor;
+mod open;
+mod paths;
+pub(crate) mod pod;
+mod records;
+mod recovery;
+mod registry;
+mod shared;
+pub(crate) mod stats;
+mod steps;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use error::{EngineError, Result, chain};
+pub(crate) use exec::ExecOutput;
+pub(crate) use host::Defaults;
+pub(crate) use open::Parts;
+pub(crate) use shared::Settings;
+pub(crate) use view::View;
+
+use cleat_conmon_proto::Request;
+use container::Container;
+use driver::{Command, Target, Verb};
+use model::{ContainerConfig, Id, PodConfig, Resources};
+use monitor::{MonitorError, Process};
+use pod::Pod;
+use registry::Registry;
+use shared::Shared;
+
+/// The one engine behind every front door. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    puller: cleat_image::Puller,
+}
+
+impl Engine {
+    /// Makes a pod, or joins the making of the one with this name and configuration.
+    pub(crate) async fn run_pod(&self, config: PodConfig) -> Result<Id> {
+        self.registry.run_pod(&self.shared, config).await
+    }
+
+    /// Stops a pod and its containers. A pod that is stopped or unknown is fine.
+    pub(crate) async fn stop_pod(&self, id: &str) -> Result<()> {
+        self.end_pod(id, Verb::StopPod).await
+    }
+
+    /// Removes a pod and its containers. An unknown pod is fine.
+    pub(crate) async fn remove_pod(&self, id: &str) -> Result<()> {
+        self.end_pod(id, Verb::RemovePod).await
+    }
+
+    async fn end_pod(&self, id: &str, verb: Verb) -> Result<()> {
+        let Some(pod) = known(self.view().pod(id))? else { return Ok(()) };
+        self.registry.ask(&pod.id, Target::Pod, verb).await.map_or(Ok(()), |outcome| outcome.map(drop))
+    }
+
+    /// Prepares a container in a pod, or joins the preparation of the one with this name and configuration.
+    pub(crate) async fn create_container(&self, pod: &str, config: ContainerConfig) -> Result<Id> {
+        let pod = self.view().pod(pod)?;
+        let command = |reply| Command::Create { config: Box::new(config), reply };
+        self.registry.command(&pod.id, command).await.unwrap_or_else(|| Err(gone("pod", &pod.id)))
+    }
+
+    /// Starts a container.
+    pub(crate) async fn start_container(&self, id: &str) -> Result<()> {
+        self.ask_container(id, Verb::Start).await
+    }
+
+    /// Asks a container to end and kills it after `grace`. One that does not run, or is unknown, is fine.
+    pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+        match known(self.view().container(id))? {
+            Some(_) => self.ask_container(id, Verb::Stop { grace }).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a container, killing it first. An unknown one is fine.
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<()> {
+        match known(self.view().container(id))? {
+            Some(_) => self.ask_container(id, Verb::Remove).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Changes a container's limits: what `change` states, all of it or nothing.
+    pub(crate) async fn update_container(&self, id: &str, change: Resources) -> Result<()> {
+        self.ask_container(id, Verb::Update(change)).await
+    }
+
+    async fn ask_container(&self, id: &str, verb: Verb) -> Result<()> {
+        let container = self.view().container(id)?;
+        let target = Target::Container(container.id.clone());
+        let outcome = self.registry.ask(&container.pod, target, verb).await;
+        outcome.map_or_else(|| Err(gone("container", &container.id)), |outcome| outcome.map(drop))
+    }
+
+    /// Runs a command in a running container and collects its output; kills it after `limit`.
+    pub(crate) async fn exec_sync(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        limit: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        let (container, process) = self.running(id, "execute a command in")?;
+        exec::exec_sync(&self.shared, &container, &process, command, limit).await
+    }
+
+    /// Has a container's log closed and opened anew by its name.
+    pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
+        let (container, process) = self.running(id, "reopen the log of")?;
+        let failed = |error: MonitorError| {
+            EngineError::step("reopen the log", format!("container {}", container.id), &error)
+        };
+        let mut connection = process.connect().await.map_err(failed)?;
+        let answer = connection.ask(&Request::ReopenLog, &[]).await.map_err(failed)?;
+        monitor::done(answer).map_err(failed)
+    }
+
+    /// A container and the live handle of its program.
+    fn running(&self, id: &str, action: &'static str) -> Result<(Arc<Container>, Arc<Process>)> {
+        let view = self.view();
+        let container = view.container(id)?;
+        match view.processes.get(&container.id) {
+            Some(process) => Ok((container, process.clone())),
+            None => Err(EngineError::WrongState {
+                action,
+                object: format!("container {}", container.id),
+                state: container.state.name(),
+                remedy: "only running containers have processes",
+            }),
+        }
+    }
+
+    /// What there is now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.shared.board.view()
+    }
+
+    /// A container's figures.
+    pub(crate) async fn container_stats(&self, container: &Arc<Container>) -> Result<stats::ContainerStats> {
+        let container = container.clone();
+        self.shared.blocking(move |shared| stats::of_container(shared, &container)).await
+    }
+
+    /// A pod's figures with those of its containers.
+    pub(crate) async fn pod_stats(&self, pod: &Arc<Pod>) -> Result<stats::PodStats> {
+        let containers = self.view().containers_of(&pod.id).cloned().collect();
+        let pod = pod.clone();
+        self.shared.blocking(move |shared| stats::of_pod(shared, &pod, containers)).await
+    }
+
+    /// A container's OCI specification.
+    pub(crate) async fn container_spec(&self, container: &Container) -> Result<String> {
+        read_spec(self.shared.paths.container(&container.id).config()).await
+    }
+
+    /// The OCI specification of a pod's pause process.
+    pub(crate) async fn pod_spec(&self, pod: &Pod) -> Result<String> {
+        read_spec(self.shared.paths.pod(&pod.id).config()).await
+    }
+
+    /// Whether pods can be connected to the network now; else why not.
+    pub(crate) async fn network_status(&self) -> std::result::Result<(), String> {
+        let status = self
+            .shared
+            .blocking(|shared| {
+                shared.network.status().map_err(|error| EngineError::step("check", "the network", &error))
+            })
+            .await;
+        status.map_err(|error| chain(&error))
+    }
+
+    /// Whether mounts can be made read-only recursively.
+    pub(crate) fn has_recursive_read_only(&self) -> bool {
+        self.shared.host.recursive_read_only
+    }
+
+    /// What the operator decided.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// What was found out about the host, for people who look for a fault.
+    pub(crate) fn host_report(&self) -> serde_json::Value {
+        let host = &self.shared.host;
+        serde_json::json!({
+            "kernel": format!("{}.{}", host.kernel.major, host.kernel.minor),
+            "cgroups": format!("{:?}", self.shared.cgroups.mode()).to_lowercase(),
+            "seccomp": host.seccomp,
+            "appArmor": host.app_armor,
+            "selinux": host.selinux,
+            "recursiveReadOnly": host.recursive_read_only,
+            "swapAccounting": host.swap_accounting,
+            "oomScoreAdjMin": host.oom_score_adj_min,
+            "network": self.shared.network.name(),
+            "root": self.shared.settings.root,
+            "state": self.shared.settings.state,
+        })
+    }
+
+    /// Takes no more requests and waits until what is under way is done; what takes longer than `limit` is parked: the
+    /// next start finishes or undoes it.
+    pub(crate) async fn close(&self, limit: Duration) {
+        let all = async {
+            self.puller.shutdown().await;
+            self.registry.drain().await;
+        };
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!(?limit, "operations are still under way; the next start finishes or undoes them");
+        }
+    }
+}
+
+/// `None` for an object that is not there.
+fn known<T>(found: Result<Arc<T>>) -> Result<Option<Arc<T>>> {
+    match found {
+        Ok(object) => Ok(Some(object)),
+        Err(EngineError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn gone(kind: &'static str, id: &Id) -> EngineError {
+    let list = if kind == "pod" { "pods" } else { "ps -a" };
+    EngineError::NotFound { kind, name: id.to_string(), list }
+}
+
+async fn read_spec(path: std::path::PathBuf) -> Result<String> {
+    let read = tokio::fs::read_to_string(&path).await;
+    read.map_err(|error| EngineError::step("read the specification", path.display(), &error))
+}

@@ -1,0 +1,111 @@
+//! A container's configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PidMode, Resources, Security};
+
+/// What a client asked a container to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerConfig {
+    /// Name, unique in its pod together with `attempt`.
+    pub name: String,
+    /// How many times this container has been created anew.
+    pub attempt: u32,
+    /// Which image.
+    pub image: ImageChoice,
+    /// Replaces the image's entrypoint when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's cmd when not empty (or when `command` is given).
+    pub args: Vec<String>,
+    /// Replaces the image's working folder when not empty; absolute.
+    pub working_dir: String,
+    /// Environment, later entries win; added to the image's.
+    pub envs: Vec<(String, String)>,
+    /// Mounts, in the order asked for.
+    pub mounts: Vec<Mount>,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+    /// Labels, for selection.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, returned unread.
+    pub annotations: BTreeMap<String, String>,
+    /// Log file, relative to the pod's log folder; no log when absent.
+    pub log_path: Option<PathBuf>,
+    /// Whether standard input is kept open.
+    pub stdin: bool,
+    /// Whether standard input ends with the first attached client.
+    pub stdin_once: bool,
+    /// Whether the streams are a terminal.
+    pub tty: bool,
+    /// Limits.
+    pub resources: Resources,
+    /// Confinement.
+    pub security: Security,
+    /// Whose process namespace.
+    pub pid: PidMode,
+    /// Signal that asks the program to end, replacing the image's: a Linux signal number.
+    pub stop_signal: Option<i32>,
+}
+
+/// The image of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageChoice {
+    /// As the client's `image` field had it (the kubelet sends the id it was given by the pull).
+    pub requested: String,
+    /// As the user wrote it, where the client told.
+    pub user_specified: String,
+}
+
+/// A mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mount {
+    /// Absolute path inside.
+    pub destination: PathBuf,
+    /// What is mounted there.
+    pub source: MountSource,
+    /// No writes through this mount.
+    pub read_only: bool,
+    /// No writes through any mount below it either (kernel 5.12).
+    pub recursive_read_only: bool,
+    /// Relabel the source for SELinux.
+    pub selinux_relabel: bool,
+    /// Which mounts appear on the other side.
+    pub propagation: Propagation,
+}
+
+/// Where a mount's content comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MountSource {
+    /// An absolute path of the host, bound with everything mounted below it.
+    Host(PathBuf),
+    /// An empty memory filesystem with these options.
+    Tmpfs(Vec<String>),
+}
+
+/// Mount propagation between host and container (`mount_namespaces(7)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Propagation {
+    /// None: `rprivate`.
+    #[default]
+    Private,
+    /// The host's later mounts appear inside: `rslave`.
+    HostToContainer,
+    /// And the container's outside: `rshared`.
+    Bidirectional,
+}
+
+/// A device of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Device {
+    /// Path on the host: a device node, or a folder of them.
+    pub host_path: PathBuf,
+    /// Path inside.
+    pub container_path: PathBuf,
+    /// Any of `r`, `w`, `m`.
+    pub permissions: String,
+}

@@ -1,0 +1,17 @@
+//! What the engine's objects are made of: the configuration both front doors translate their requests into.
+//!
+//! These types know no gRPC and no HTTP. They are parsed once at the edge (so a `ContainerConfig` that exists is well
+//! formed: ids are ids, paths are absolute, enums are known) and kept as JSON in the records.
+mod container;
+mod id;
+mod pod;
+mod resources;
+mod security;
+
+pub(crate) use container::{ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation};
+pub(crate) use id::Id;
+pub(crate) use pod::{Dns, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol};
+pub(crate) use resources::{HugepageLimit, Resources};
+pub(crate) use security::{
+    AppArmor, Capabilities, GroupsPolicy, Identity, SeLinux, Seccomp, Security, UserChoice,
+};

@@ -1,0 +1,130 @@
+//! A pod: the group that owns namespaces, an address, a cgroup and containers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Id, Resources, Security};
+
+/// What a client asked a pod to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PodConfig {
+    /// Who it is; a repeated request with the same name means the same pod.
+    pub name: PodName,
+    /// Hostname inside; empty when the pod uses the host's UTS namespace.
+    pub hostname: String,
+    /// Folder on the host that the containers' log paths are relative to.
+    pub log_directory: Option<PathBuf>,
+    /// What /etc/resolv.conf says; the host's own file is copied when absent.
+    pub dns: Option<Dns>,
+    /// Ports of the host that lead into the pod.
+    pub port_mappings: Vec<PortMapping>,
+    /// Labels, for selection.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, returned unread.
+    pub annotations: BTreeMap<String, String>,
+    /// Cgroup the pod's containers are put under; the daemon's default parent when absent.
+    pub cgroup_parent: Option<String>,
+    /// Kernel parameters of the pod's namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Which namespaces are the pod's own.
+    pub namespaces: Namespaces,
+    /// How the pod's own process is confined, and the default of its containers.
+    pub security: Security,
+    /// Size of the pod's /dev/shm; the daemon's default when absent.
+    pub shm_size_bytes: Option<u64>,
+    /// Name of the runtime handler asked for; empty means the default one.
+    pub runtime_handler: String,
+    /// Cost of the pod itself, kept and reported.
+    pub overhead: Option<Resources>,
+    /// Sum over the pod's containers as the client expects it, kept and reported.
+    pub resources: Option<Resources>,
+}
+
+/// A pod's name: the kubelet's four-part identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct PodName {
+    /// Name of the pod.
+    pub name: String,
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Kubernetes uid.
+    pub uid: String,
+    /// How many times this pod has been created anew.
+    pub attempt: u32,
+}
+
+/// What goes into /etc/resolv.conf. Values are single words without control characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dns {
+    /// `nameserver` lines.
+    pub servers: Vec<IpAddr>,
+    /// The `search` line.
+    pub searches: Vec<String>,
+    /// The `options` line.
+    pub options: Vec<String>,
+}
+
+/// A port of the host that leads to one of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PortMapping {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port in the pod.
+    pub container_port: u16,
+    /// Port on the host; 0 means that none is published.
+    pub host_port: u16,
+    /// Address on the host; all when absent.
+    pub host_ip: Option<IpAddr>,
+}
+
+/// Transport protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// Which namespaces a pod (or one of its containers) uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Namespaces {
+    /// Network.
+    pub network: Mode,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Mode,
+    /// Processes.
+    pub pid: PidMode,
+}
+
+/// Whose network or IPC namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// The pod's.
+    #[default]
+    Pod,
+    /// The host's.
+    Node,
+}
+
+/// Whose process namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PidMode {
+    /// One per container.
+    #[default]
+    Container,
+    /// One for all containers of the pod; the pause process is its process 1.
+    Pod,
+    /// The host's.
+    Node,
+    /// That of another container of the same pod.
+    Target(Id),
+}

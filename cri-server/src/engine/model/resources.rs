@@ -1,0 +1,82 @@
+//! Limits of a container.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Limits; `None` leaves the kernel's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resources {
+    /// Length of a CFS period, microseconds.
+    pub cpu_period_us: Option<u64>,
+    /// CPU time per period, microseconds; -1 is unlimited.
+    pub cpu_quota_us: Option<i64>,
+    /// Relative weight, 2 to 262144 (1024 is one CPU asked for).
+    pub cpu_shares: Option<u64>,
+    /// Most memory, bytes.
+    pub memory_limit_bytes: Option<i64>,
+    /// Most memory and swap together, bytes; -1 is unlimited.
+    pub memory_swap_limit_bytes: Option<i64>,
+    /// How readily the OOM killer chooses it, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// CPUs it may use, in the kernel's list format (`0-2,7`).
+    pub cpuset_cpus: String,
+    /// Memory nodes it may use, in the kernel's list format.
+    pub cpuset_mems: String,
+    /// Huge pages.
+    pub hugepage_limits: Vec<HugepageLimit>,
+    /// cgroup v2 files and what is written to them.
+    pub unified: BTreeMap<String, String>,
+}
+
+/// Most memory in huge pages of one size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HugepageLimit {
+    /// Size as the kernel writes it: `2MB`, `1GB`.
+    pub page_size: String,
+    /// Bytes.
+    pub limit_bytes: u64,
+}
+
+impl Resources {
+    /// These limits with everything that `change` states replaced.
+    #[must_use]
+    pub(crate) fn changed_by(&self, change: &Self) -> Self {
+        let text = |new: &String, old: &String| if new.is_empty() { old.clone() } else { new.clone() };
+        let mut unified = self.unified.clone();
+        unified.extend(change.unified.clone());
+        Self {
+            cpu_period_us: change.cpu_period_us.or(self.cpu_period_us),
+            cpu_quota_us: change.cpu_quota_us.or(self.cpu_quota_us),
+            cpu_shares: change.cpu_shares.or(self.cpu_shares),
+            memory_limit_bytes: change.memory_limit_bytes.or(self.memory_limit_bytes),
+            memory_swap_limit_bytes: change.memory_swap_limit_bytes.or(self.memory_swap_limit_bytes),
+            oom_score_adj: change.oom_score_adj.or(self.oom_score_adj),
+            cpuset_cpus: text(&change.cpuset_cpus, &self.cpuset_cpus),
+            cpuset_mems: text(&change.cpuset_mems, &self.cpuset_mems),
+            hugepage_limits: if change.hugepage_limits.is_empty() {
+                self.hugepage_limits.clone()
+            } else {
+                change.hugepage_limits.clone()
+            },
+            unified,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_replaces_what_it_states_and_nothing_else() {
+        let old = Resources { cpu_shares: Some(512), cpuset_cpus: "0".into(), ..Resources::default() };
+        let change =
+            Resources { cpu_shares: Some(1024), memory_limit_bytes: Some(1 << 20), ..Resources::default() };
+        let new = old.changed_by(&change);
+        assert_eq!(
+            (new.cpu_shares, new.memory_limit_bytes, new.cpuset_cpus.as_str()),
+            (Some(1024), Some(1 << 20), "0")
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! The live handle of a container's init: signals, its end, and where its monitor is reached.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cleat_conmon_proto::{EXIT_RECORD_NAME, ExitRecord, Message};
+use nix::errno::Errno;
+use oci_spec::runtime::Spec;
+use tokio::process::Child;
+use tokio::sync::{OnceCell, watch};
+
+use super::{Connection, MonitorError};
+
+/// How a container's init ended, as far as the daemon can know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The monitor wrote it down.
+    Recorded(ExitRecord),
+    /// The monitor ended without a record: it was killed, or the host was restarted.
+    Lost,
+}
+
+/// A container's init that the daemon believes to run.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    state_dir: PathBuf,
+    /// What its execs take over of its specification; filled by the first one.
+    exec_template: OnceCell<Spec>,
+    /// Told by the driver, after the commit that says so.
+    ended: watch::Sender<bool>,
+}
+
+impl Process {
+    /// Holds the process `pid`, a child of `monitor`, whose monitor's state folder is `state_dir`.
+    ///
+    /// The parent is checked after the descriptor is open: an id that was given to another process in between is
+    /// noticed.
+    pub(crate) fn hold(pid: i32, monitor: i32, state_dir: &Path) -> Result<Self, MonitorError> {
+        let fail = |source| MonitorError::Hold { pid, source };
+        let pidfd = cleat_sys::process::open_pidfd(pid).map_err(fail)?;
+        let parent = parent_of(pid).map_err(fail)?;
+        if parent != Some(monitor) {
+            return Err(fail(io::Error::from(Errno::ESRCH)));
+        }
+        let ended = watch::Sender::new(false);
+        Ok(Self { pid, pidfd, state_dir: state_dir.to_owned(), exec_template: OnceCell::new(), ended })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// What its execs take over of its specification.
+    pub(crate) fn exec_template(&self) -> &OnceCell<Spec> {
+        &self.exec_template
+    }
+
+    /// A new connection to its monitor.
+    pub(crate) async fn connect(&self) -> Result<Connection, MonitorError> {
+        let fail = |source| MonitorError::Connect { path: self.state_dir.clone(), source };
+        Connection::open(&self.state_dir).await.map_err(fail)
+    }
+
+    /// Sends `signal`; a process that has already ended is no error.
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        match cleat_sys::process::send_signal(&self.pidfd, signal) {
+            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Waits at most `limit` until the end is committed; whether it is.
+    pub(crate) async fn ended_within(&self, limit: Duration) -> bool {
+        let mut ended = self.ended.subscribe();
+        tokio::time::timeout(limit, ended.wait_for(|ended| *ended)).await.is_ok()
+    }
+
+    /// Wakes everybody who waits for the end: it is committed.
+    pub(crate) fn announce_end(&self) {
+        self.ended.send_replace(true);
+    }
+}
+
+/// Waits for the end of the container whose monitor `connection` leads to.
+pub(crate) async fn watch_end(mut connection: Connection, state_dir: PathBuf) -> End {
+    loop {
+        match connection.receive().await {
+            Ok(Some(Message::Exited(record))) => return End::Recorded(record),
+            Ok(Some(_)) => {}
+            Ok(None) => return recorded_end(&state_dir),
+            Err(error) => {
+                tracing::warn!(folder = %state_dir.display(), error = %crate::engine::chain(&error), "lost a monitor");
+                return recorded_end(&state_dir);
+            }
+        }
+    }
+}
+
+/// What the exit record in `state_dir` says.
+pub(crate) fn recorded_end(state_dir: &Path) -> End {
+    let record =
+        fs::read(state_dir.join(EXIT_RECORD_NAME)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    record.map_or(End::Lost, End::Recorded)
+}
+
+/// Reaps `child` when it ends. Each child is waited for by its own descriptor: a `waitpid` for any child would take
+/// exit codes away from whoever started the others.
+pub(super) fn reap(mut child: Child) {
+    tokio::spawn(async move {
+        if let Err(error) = child.wait().await {
+            tracing::warn!(%error, "could not reap a monitor");
+        }
+    });
+}
+
+/// The parent of a process by the fourth field of `/proc/<pid>/stat`; the second, its name, may hold anything.
+fn parent_of(pid: i32) -> io::Result<Option<i32>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    Ok(stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(1))
+        .and_then(|field| field.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parent_of_this_process_is_found() {
+        let own = std::process::id().cast_signed();
+        assert_eq!(parent_of(own).unwrap(), Some(std::os::unix::process::parent_id().cast_signed()));
+    }
+
+    #[test]
+    fn no_record_means_a_lost_end() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(recorded_end(folder.path()), End::Lost);
+    }
+}

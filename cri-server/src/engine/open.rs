@@ -1,0 +1,142 @@
+//! Opening the engine: folders, records, images, network, monitor, recovery.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cleat_image::{Limits, Overlay, Puller, Registries, Store};
+use cleat_network::Network;
+use cleat_sys::cgroup::{CgroupError, Layout};
+
+use super::Engine;
+use super::error::EngineError;
+use super::host::{self, Defaults, HostError};
+use super::monitor::{Launcher, MonitorError};
+use super::paths::Paths;
+use super::records::{Records, RecordsError};
+use super::recovery::recover;
+use super::registry::Registry;
+use super::shared::{Settings, Shared};
+use super::view::Board;
+
+/// What the engine is given at the start.
+pub(crate) struct Parts {
+    /// What the operator decided about the engine.
+    pub settings: Settings,
+    /// What containers get that ask for nothing.
+    pub defaults: Defaults,
+    /// Where images come from.
+    pub registries: Registries,
+    /// How images are pulled.
+    pub limits: Limits,
+    /// What pods are attached to.
+    pub network: Network,
+}
+
+/// Why the engine cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// A folder could not be made.
+    #[error("make the folder {path}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pause program could not be put where pods find it.
+    #[error("install the pause program {path}")]
+    Pause {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The host's cgroups could not be found out.
+    #[error("look at the host's cgroups")]
+    Cgroups(#[source] CgroupError),
+    /// The host could not be looked at.
+    #[error("look at the host")]
+    Host(#[source] HostError),
+    /// The image store could not be opened.
+    #[error("open the image store")]
+    Images(#[source] cleat_image::StoreError),
+    /// The puller could not be made.
+    #[error("prepare to pull images")]
+    Puller(#[source] cleat_image::PullError),
+    /// The records could not be opened.
+    #[error("open the records")]
+    Records(#[source] RecordsError),
+    /// The monitor could not be prepared.
+    #[error("prepare the monitor")]
+    Monitor(#[source] MonitorError),
+    /// What an earlier daemon left could not be understood.
+    #[error("recover what an earlier daemon left")]
+    Recovery(#[source] EngineError),
+}
+
+impl Engine {
+    /// Opens the engine: afterwards all pods and containers that run are known and watched, and nothing is half done.
+    pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
+        let shared = Arc::new(assemble(&parts.settings, parts.defaults, parts.network)?);
+        let puller =
+            Puller::new(shared.images.clone(), parts.registries, parts.limits).map_err(OpenError::Puller)?;
+        let registry = Arc::new(Registry::default());
+        recover(&shared, &registry).await.map_err(OpenError::Recovery)?;
+        Ok(Self { shared, registry, puller })
+    }
+}
+
+fn assemble(settings: &Settings, defaults: Defaults, network: Network) -> Result<Shared, OpenError> {
+    let paths = Paths::new(&settings.root, &settings.state);
+    for path in [&settings.root, &settings.state] {
+        make_folder(path)?;
+    }
+    for path in [paths.pods(), paths.containers(), paths.pods_state(), paths.containers_state()] {
+        make_folder(&path)?;
+    }
+    install_pause(&settings.pause, &paths.pause_rootfs())
+        .map_err(|source| OpenError::Pause { path: settings.pause.clone(), source })?;
+    let cgroups = Layout::detect().map_err(OpenError::Cgroups)?;
+    // The store locks its folder: a second daemon with the same root ends here, before it touches anything.
+    let images = Store::open(&paths.images()).map_err(OpenError::Images)?;
+    Ok(Shared {
+        host: host::probe(&cgroups, defaults).map_err(OpenError::Host)?,
+        records: Records::open(&paths.database()).map_err(OpenError::Records)?,
+        launcher: Launcher::new(&settings.conmon).map_err(OpenError::Monitor)?,
+        snapshots: Overlay::new(images.clone()),
+        board: Board::default(),
+        settings: settings.clone(),
+        images,
+        network,
+        cgroups,
+        paths,
+    })
+}
+
+/// Folders of the daemon are its own: containers' files and sockets are below them.
+fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let made =
+        fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o711)));
+    made.map_err(|source| OpenError::Folder { path: path.to_owned(), source })
+}
+
+/// Puts the pause program into the root filesystem of all pause processes. A new version replaces the file by renaming,
+/// so that running ones keep theirs.
+fn install_pause(program: &Path, rootfs: &Path) -> io::Result<()> {
+    // Mount points, since the root filesystem is mounted read-only.
+    for folder in ["proc", "dev", "sys"] {
+        fs::create_dir_all(rootfs.join(folder))?;
+    }
+    let bytes = fs::read(program)?;
+    let target = rootfs.join("pause");
+    if fs::read(&target).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    let fresh = rootfs.join("pause.new");
+    fs::write(&fresh, bytes)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    fs::rename(fresh, target)
+}

@@ -1,0 +1,131 @@
+//! Where everything of a pod or container lies.
+//!
+//! | folder | lives | holds |
+//! |---|---|---|
+//! | `root` | through reboots | records, images, bundles, the files mounted into containers |
+//! | `state` | until reboot | sockets, exit records, network namespaces, each pod's /dev/shm |
+//!
+//! Every name is made of an [`Id`], so that undoing an operation needs nothing but the id.
+
+use std::path::{Path, PathBuf};
+
+use super::model::Id;
+
+/// The daemon's two folders.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    root: PathBuf,
+    state: PathBuf,
+}
+
+/// What a pod has on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct PodPaths {
+    /// Persistent folder: the pause process's bundle and the three files below.
+    pub dir: PathBuf,
+    /// Volatile folder of the pause process's monitor, mode 0700.
+    pub state: PathBuf,
+    /// Its /etc/hosts.
+    pub hosts: PathBuf,
+    /// Its /etc/hostname.
+    pub hostname: PathBuf,
+    /// Its /etc/resolv.conf.
+    pub resolv_conf: PathBuf,
+    /// Where its network namespace is pinned.
+    pub netns: PathBuf,
+    /// Where its /dev/shm is mounted.
+    pub shm: PathBuf,
+}
+
+/// What a container has on disk, its snapshot apart.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerPaths {
+    /// Persistent folder, the OCI bundle: `config.json` and the mount point `rootfs`.
+    pub bundle: PathBuf,
+    /// Volatile folder of its monitor, mode 0700.
+    pub state: PathBuf,
+}
+
+impl Paths {
+    /// The layout below these two folders.
+    pub(crate) fn new(root: &Path, state: &Path) -> Self {
+        Self { root: root.to_owned(), state: state.to_owned() }
+    }
+
+    /// The records.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("cleat.db")
+    }
+
+    /// The image store.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("image")
+    }
+
+    /// The pause process's root filesystem, shared by all pods and never written to.
+    pub(crate) fn pause_rootfs(&self) -> PathBuf {
+        self.root.join("pause")
+    }
+
+    /// Persistent folders of all pods.
+    pub(crate) fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    /// Persistent folders of all containers.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// Volatile folders of all pods.
+    pub(crate) fn pods_state(&self) -> PathBuf {
+        self.state.join("pods")
+    }
+
+    /// Volatile folders of all containers.
+    pub(crate) fn containers_state(&self) -> PathBuf {
+        self.state.join("containers")
+    }
+
+    /// What the pod `id` has.
+    pub(crate) fn pod(&self, id: &Id) -> PodPaths {
+        let dir = self.pods().join(id.as_str());
+        let state = self.pods_state().join(id.as_str());
+        PodPaths {
+            hosts: dir.join("hosts"),
+            hostname: dir.join("hostname"),
+            resolv_conf: dir.join("resolv.conf"),
+            netns: state.join("netns"),
+            shm: state.join("shm"),
+            dir,
+            state,
+        }
+    }
+
+    /// What the container `id` has.
+    pub(crate) fn container(&self, id: &Id) -> ContainerPaths {
+        ContainerPaths {
+            bundle: self.containers().join(id.as_str()),
+            state: self.containers_state().join(id.as_str()),
+        }
+    }
+}
+
+impl ContainerPaths {
+    /// The container's OCI specification.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.bundle.join("config.json")
+    }
+
+    /// The mount point its overlay is mounted on, inside its own mount namespace.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.bundle.join("rootfs")
+    }
+}
+
+impl PodPaths {
+    /// The pause process's OCI specification.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.join("config.json")
+    }
+}

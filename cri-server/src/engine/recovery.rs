@@ -1,0 +1,237 @@
+//! What a start finds: the reconciler. A first start, a restart and a cold boot run this same code.
+//!
+//! 1. Everything on record is read, and each pod and container is looked at: does its monitor answer, did it leave an
+//!    exit record, is it gone?
+//! 2. Operations that the journal says were open are undone (a creation) or finished (a removal, a stop). A container
+//!    whose start was open has ended: its program may have begun, and must not run twice.
+//! 3. What is on disk without a record is removed.
+//! 4. Each pod gets its driver.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::container::{Container, ContainerEvent, ContainerState};
+use super::driver::{Driver, Member, Target};
+use super::error::{EngineError, Result, chain};
+use super::model::Id;
+use super::monitor::{Connection, End, Process, recorded_end};
+use super::pod::{Pod, PodEvent, PodState};
+use super::records::{Everything, Operation};
+use super::registry::Registry;
+use super::shared::{Shared, entries};
+use super::steps;
+
+/// A process that still runs, and the connection that will tell of its end.
+type Alive = (Arc<Process>, Connection);
+
+/// Brings records and host together, and starts the drivers.
+pub(super) async fn recover(shared: &Arc<Shared>, registry: &Arc<Registry>) -> Result<()> {
+    let everything =
+        shared.records.load().map_err(|error| EngineError::step("read the records", "the engine", &error))?;
+    let Everything { pods, containers, open } = everything;
+    let mut by_pod: BTreeMap<Id, Vec<Container>> = BTreeMap::new();
+    for container in containers {
+        by_pod.entry(container.pod.clone()).or_default().push(container);
+    }
+    let (found_pods, found_containers) = (pods.len(), by_pod.values().map(Vec::len).sum::<usize>());
+    for pod in pods {
+        let members = by_pod.remove(&pod.id).unwrap_or_default();
+        let operation = open.get(pod.id.as_str()).copied();
+        let case = Case { shared, registry, open: &open };
+        if let Err(error) = case.recover_pod(pod, members, operation).await {
+            tracing::error!(error = %chain(&error), "a pod could not be recovered; the next start tries again");
+        }
+    }
+    sweep(shared).await?;
+    tracing::info!(pods = found_pods, containers = found_containers, open = open.len(), "recovered");
+    Ok(())
+}
+
+/// What is needed to recover a pod.
+struct Case<'a> {
+    shared: &'a Arc<Shared>,
+    registry: &'a Arc<Registry>,
+    open: &'a BTreeMap<String, Operation>,
+}
+
+impl Case<'_> {
+    async fn recover_pod(&self, pod: Pod, members: Vec<Container>, open: Option<Operation>) -> Result<()> {
+        let unfinished = matches!(open, Some(Operation::RunPod | Operation::RemovePod));
+        if unfinished || matches!(pod.state, PodState::Creating | PodState::Removing) {
+            return self.finish_removal(&Arc::new(pod), members).await;
+        }
+        let (pod, pause) = self.look_at_pod(pod, open).await?;
+        let (mut driver, inbox) = Driver::new(self.shared.clone(), self.registry, pod.clone());
+        if let Some((process, connection)) = pause {
+            driver.adopt_pause(process, connection);
+        }
+        for container in members {
+            self.recover_container(&mut driver, container).await?;
+        }
+        self.publish_pod(&pod)?;
+        self.registry.adopt((driver, inbox), &pod);
+        Ok(())
+    }
+
+    async fn finish_removal(&self, pod: &Arc<Pod>, members: Vec<Container>) -> Result<()> {
+        tracing::info!(pod = %pod.id, "undoing a pod that was being made or removed");
+        for container in members {
+            steps::remove_container(self.shared, &Arc::new(container)).await?;
+        }
+        steps::remove_pod(self.shared, pod).await?;
+        self.shared
+            .records
+            .forget_pod(&pod.id)
+            .map_err(|error| EngineError::step("forget", format!("pod {}", pod.id), &error))
+    }
+
+    /// The pod in its true state, and its pause process if that runs.
+    async fn look_at_pod(&self, mut pod: Pod, open: Option<Operation>) -> Result<(Pod, Option<Alive>)> {
+        let PodState::Ready { pause_pid } = pod.state else { return Ok((pod, None)) };
+        if open != Some(Operation::StopPod)
+            && let Ok(alive) = reach(pause_pid, &self.shared.paths.pod(&pod.id).state).await
+        {
+            return Ok((pod, Some(alive)));
+        }
+        steps::stop_pod(self.shared, &Arc::new(pod.clone())).await?;
+        pod.state = pod
+            .state
+            .next(PodEvent::Stopped)
+            .map_err(|error| EngineError::step("change the state", format!("pod {}", pod.id), &error))?;
+        Ok((pod, None))
+    }
+
+    fn publish_pod(&self, pod: &Pod) -> Result<()> {
+        self.shared
+            .records
+            .commit_pod(pod)
+            .map_err(|error| EngineError::step("commit", format!("pod {}", pod.id), &error))?;
+        let pod = Arc::new(pod.clone());
+        self.shared.board.publish(|view| {
+            view.pods.insert(pod.id.clone(), pod.clone());
+        });
+        Ok(())
+    }
+
+    async fn recover_container(&self, driver: &mut Driver, container: Container) -> Result<()> {
+        let open = self.open.get(container.id.as_str()).copied();
+        let unfinished = matches!(open, Some(Operation::Create | Operation::Remove));
+        if unfinished || container.state == ContainerState::Creating {
+            tracing::info!(container = %container.id, "undoing a container that was being made or removed");
+            steps::remove_container(self.shared, &Arc::new(container.clone())).await?;
+            return self
+                .shared
+                .records
+                .forget_container(&container.id)
+                .map_err(|error| EngineError::step("forget", format!("container {}", container.id), &error));
+        }
+        let (member, connection) = self.look_at_container(container).await?;
+        let container = member.container.clone();
+        self.shared
+            .records
+            .commit_container(&container)
+            .map_err(|error| EngineError::step("commit", format!("container {}", container.id), &error))?;
+        self.shared.board.publish(|view| member.publish(view));
+        driver.adopt_member(member, connection);
+        Ok(())
+    }
+
+    /// The container in its true state, and the connection that will tell of its end if it runs.
+    async fn look_at_container(&self, container: Container) -> Result<(Member, Option<Connection>)> {
+        let mut member = Member { container: Arc::new(container), process: None };
+        let state = member.container.state.clone();
+        match state {
+            ContainerState::Running { pid, started_at_ns } => {
+                let state_dir = self.shared.paths.container(&member.container.id).state;
+                if let Ok((process, connection)) = reach(pid, &state_dir).await {
+                    member.process = Some(process);
+                    return Ok((member, Some(connection)));
+                }
+                self.end(&mut member, &recorded_end(&state_dir), started_at_ns)?;
+            }
+            ContainerState::Starting => self.look_at_start(&mut member)?,
+            _ => {}
+        }
+        Ok((member, None))
+    }
+
+    fn end(&self, member: &mut Member, end: &End, started_at_ns: i64) -> Result<()> {
+        steps::kill_cgroup(self.shared, &member.container.cgroup)?;
+        member.apply(ContainerEvent::Ended(steps::exit_of(end, started_at_ns)))
+    }
+
+    /// A start without an outcome. Nobody was told that it succeeded, so it is undone; a program that had begun counts
+    /// as ended, since it must not run twice.
+    fn look_at_start(&self, member: &mut Member) -> Result<()> {
+        let state_dir = self.shared.paths.container(&member.container.id).state;
+        match recorded_end(&state_dir) {
+            End::Recorded(record) => {
+                let started = record.started_at_ns;
+                self.end(member, &End::Recorded(record), started)
+            }
+            End::Lost => self.end(member, &End::Lost, 0),
+        }
+    }
+}
+
+/// The process `pid`, if its monitor in `state_dir` answers and still has it.
+async fn reach(pid: i32, state_dir: &Path) -> std::result::Result<Alive, super::monitor::MonitorError> {
+    use super::monitor::MonitorError;
+    let failed = |source| MonitorError::Connect { path: state_dir.to_owned(), source };
+    let mut connection = Connection::open(state_dir).await.map_err(failed)?;
+    let monitor = connection.peer_pid().ok_or(MonitorError::Gone)?;
+    let process = Process::hold(pid, monitor, state_dir)?;
+    connection.send(&cleat_conmon_proto::Request::Watch, &[]).await?;
+    Ok((Arc::new(process), connection))
+}
+
+impl Driver {
+    /// Takes over a pause process that outlived the daemon that started it.
+    fn adopt_pause(&mut self, process: Arc<Process>, connection: Connection) {
+        self.set_pause(process);
+        self.watch(Target::Pod, connection);
+    }
+
+    /// Takes over a container, with its running program if there is one.
+    fn adopt_member(&mut self, member: Member, connection: Option<Connection>) {
+        let id = member.container.id.clone();
+        self.insert(member);
+        if let Some(connection) = connection {
+            self.watch(Target::Container(id), connection);
+        }
+    }
+}
+
+/// Removes what no record names: a power cut may have taken the last rows.
+async fn sweep(shared: &Arc<Shared>) -> Result<()> {
+    shared.blocking(sweep_blocking).await
+}
+
+fn sweep_blocking(shared: &Shared) -> Result<()> {
+    let view = shared.board.view();
+    let snapshots = cleat_image::Snapshotter::list(&shared.snapshots)
+        .map_err(|error| EngineError::step("list the writable layers", "the image store", &error))?;
+    let containers = [shared.paths.containers(), shared.paths.containers_state()];
+    let pods = [shared.paths.pods(), shared.paths.pods_state()];
+    let orphans = |folders: &[std::path::PathBuf]| -> Result<Vec<Id>> {
+        let mut names = Vec::new();
+        for folder in folders {
+            names.extend(
+                entries(folder)
+                    .map_err(|error| EngineError::step("list the folder", folder.display(), &error))?,
+            );
+        }
+        Ok(names.into_iter().filter_map(|name| Id::try_from(name).ok()).collect())
+    };
+    let known = |id: &Id| view.containers.contains_key(id) || view.pods.contains_key(id);
+    let mut lost = orphans(&containers)?;
+    lost.extend(snapshots.into_iter().filter_map(|key| Id::try_from(key).ok()));
+    for id in lost.into_iter().filter(|id| !known(id)) {
+        steps::sweep_container(shared, &id)?;
+    }
+    for id in orphans(&pods)?.into_iter().filter(|id| !known(id)) {
+        steps::sweep_pod(shared, &id)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Which pods there are, and who drives them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::driver::{Command, Driver, Inbox, Reply, Target, Verb};
+use super::error::{EngineError, Result};
+use super::model::{Id, Mode, PodConfig, PodName};
+use super::pod::{Pod, PodState};
+use super::shared::{Shared, now_ns};
+
+/// All drivers, by pod id, and the pods' names.
+#[derive(Default)]
+pub(super) struct Registry {
+    inner: Mutex<Inner>,
+    closing: CancellationToken,
+}
+
+#[derive(Default)]
+struct Inner {
+    inboxes: HashMap<Id, Inbox>,
+    names: HashMap<PodName, (Id, PodConfig)>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Registry {
+    /// Has a driver serve a pod.
+    pub(super) fn adopt(&self, (driver, inbox): (Driver, Inbox), pod: &Pod) {
+        self.lock().adopt(driver, inbox, pod);
+    }
+
+    /// What tells the drivers that the daemon is about to end.
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
+    /// Makes a pod, or joins the making of the one that has this name and configuration.
+    pub(super) async fn run_pod(self: &Arc<Self>, shared: &Arc<Shared>, config: PodConfig) -> Result<Id> {
+        let (reply, outcome) = oneshot::channel();
+        let inbox = self.inbox_for(shared, config)?;
+        submit(&inbox, Target::Pod, Verb::RunPod, reply);
+        wait(outcome).await.unwrap_or_else(|| Err(ended("the pod was removed while it was being made")))
+    }
+
+    /// The way to the driver of the pod with this name; a new one's when there is none. One lock from the look to the
+    /// entry: two requests for one name mean one pod.
+    fn inbox_for(self: &Arc<Self>, shared: &Arc<Shared>, config: PodConfig) -> Result<Inbox> {
+        let mut inner = self.lock();
+        if let Some((id, present)) = inner.names.get(&config.name)
+            && let Some(inbox) = inner.inboxes.get(id)
+        {
+            if *present == config {
+                return Ok(inbox.clone());
+            }
+            let name =
+                format!("{}/{} (attempt {})", config.name.namespace, config.name.name, config.name.attempt);
+            return Err(EngineError::Exists { kind: "pod", name, id: id.clone() });
+        }
+        let pod = new_pod(shared, config)?;
+        let (driver, inbox) = Driver::new(shared.clone(), self, pod.clone());
+        inner.adopt(driver, inbox.clone(), &pod);
+        Ok(inbox)
+    }
+
+    /// Asks a pod's driver for something; `None` when there is no such pod (any more).
+    pub(super) async fn ask(&self, pod: &Id, target: Target, verb: Verb) -> Option<Result<Id>> {
+        let (reply, outcome) = oneshot::channel();
+        submit(&self.inbox(pod)?, target, verb, reply);
+        wait(outcome).await
+    }
+
+    /// Sends a driver a command that answers to the receiver returned; `None` when there is no such pod.
+    pub(super) async fn command(
+        &self,
+        pod: &Id,
+        command: impl FnOnce(Reply) -> Command,
+    ) -> Option<Result<Id>> {
+        let (reply, outcome) = oneshot::channel();
+        if self.inbox(pod)?.send(command(reply)).is_err() {
+            return None;
+        }
+        wait(outcome).await
+    }
+
+    /// A pod is gone.
+    pub(super) fn forget(&self, id: &Id, name: &PodName) {
+        let mut inner = self.lock();
+        inner.inboxes.remove(id);
+        if inner.names.get(name).is_some_and(|(known, _)| known == id) {
+            inner.names.remove(name);
+        }
+    }
+
+    /// Takes no more requests and waits until every driver has finished what is under way.
+    pub(super) async fn drain(&self) {
+        self.closing.cancel();
+        let mut tasks = std::mem::take(&mut self.lock().tasks);
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn inbox(&self, id: &Id) -> Option<Inbox> {
+        self.lock().inboxes.get(id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        while inner.tasks.try_join_next().is_some() {}
+        inner
+    }
+}
+
+impl Inner {
+    fn adopt(&mut self, driver: Driver, inbox: Inbox, pod: &Pod) {
+        self.names.insert(pod.config.name.clone(), (pod.id.clone(), pod.config.clone()));
+        self.inboxes.insert(pod.id.clone(), inbox);
+        self.tasks.spawn(driver.run());
+    }
+}
+
+/// A pod that is to be made.
+fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
+    let id = Id::random().map_err(|error| EngineError::step("make an id", "a pod", &error))?;
+    let cgroup = match &config.cgroup_parent {
+        Some(parent) => format!("/{}", parent.trim_matches('/')),
+        None => format!("{}/{id}", shared.settings.cgroup_parent),
+    };
+    if config.namespaces.network == Mode::Pod && config.name.name.is_empty() {
+        return Err(EngineError::Invalid { what: "a pod's name".into(), why: "it is empty".into() });
+    }
+    Ok(Pod { id, config, created_at_ns: now_ns(), cgroup, addresses: Vec::new(), state: PodState::Creating })
+}
+
+fn submit(inbox: &Inbox, target: Target, verb: Verb, reply: Reply) {
+    // A driver that has ended drops the reply with the command: the caller sees that as "no such pod".
+    if inbox.send(Command::Do { target, verb, reply }).is_err() {
+        tracing::debug!("a request came after its pod was gone");
+    }
+}
+
+async fn wait(outcome: oneshot::Receiver<Result<Id>>) -> Option<Result<Id>> {
+    outcome.await.ok()
+}
+
+fn ended(why: &'static str) -> EngineError {
+    EngineError::Cancelled { what: "the creation of a pod".to_owned(), why }
+}

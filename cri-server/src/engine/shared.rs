@@ -1,0 +1,99 @@
+//! What every driver and step works with.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cleat_image::{Overlay, Store};
+use cleat_network::Network;
+use cleat_sys::cgroup::Layout;
+
+use super::error::{EngineError, Result};
+use super::monitor::Launcher;
+use super::paths::Paths;
+use super::records::Records;
+use super::view::Board;
+use crate::spec;
+
+/// What the operator decided about the engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Folder that survives reboots.
+    pub root: PathBuf,
+    /// Folder that need not.
+    pub state: PathBuf,
+    /// The monitor's program.
+    pub conmon: PathBuf,
+    /// The pause program.
+    pub pause: PathBuf,
+    /// Cgroup of pods that name none.
+    pub cgroup_parent: String,
+    /// Name of the cgroup driver, as the kubelet has to be told.
+    pub cgroup_driver: &'static str,
+    /// Most output kept of one `exec_sync`, bytes, both streams together.
+    pub exec_output_bytes: usize,
+    /// The resolv.conf that is copied for pods without DNS settings of their own.
+    pub host_resolv_conf: PathBuf,
+}
+
+/// Everything the engine is made of besides its drivers.
+pub(crate) struct Shared {
+    /// What the operator decided.
+    pub settings: Settings,
+    /// Where everything lies.
+    pub paths: Paths,
+    /// What is on record.
+    pub records: Records,
+    /// What readers see.
+    pub board: Board,
+    /// Images.
+    pub images: Store,
+    /// Containers' writable layers.
+    pub snapshots: Overlay,
+    /// The network pods are attached to.
+    pub network: Network,
+    /// The host's cgroup hierarchies.
+    pub cgroups: Layout,
+    /// What this host can do.
+    pub host: spec::Host,
+    /// Starts monitors.
+    pub launcher: Launcher,
+}
+
+impl Shared {
+    /// Runs blocking `work` on a thread made for that. It is not interrupted when the caller goes away.
+    pub(crate) async fn blocking<T, F>(self: &Arc<Self>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T> + Send + 'static,
+    {
+        let shared = self.clone();
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(result) => result,
+            Err(error) => Err(EngineError::step("run a blocking step", "the engine", &error)),
+        }
+    }
+
+    /// The subnets addresses are handed out of; none where a CNI plugin does it.
+    pub(crate) fn subnets(&self) -> Vec<ipnet::IpNet> {
+        match &self.network {
+            Network::Bridge(bridge) => bridge.config().subnets().iter().map(|subnet| subnet.net).collect(),
+            Network::Cni(_) => Vec::new(),
+        }
+    }
+}
+
+/// Nanoseconds since the Unix epoch.
+pub(super) fn now_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Names of the entries of a folder; none when it does not exist.
+pub(super) fn entries(folder: &std::path::Path) -> std::io::Result<BTreeSet<String>> {
+    match std::fs::read_dir(folder) {
+        Ok(read) => read.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,182 @@
+//! Making a pod: folders, namespaces, network, files, and the pause process that holds it all.
+//!
+//! ```text
+//! folders, /dev/shm, network namespace ──┬─▶ link, addresses, routes ─▶ hosts, hostname, resolv.conf ──┬─▶ ready
+//!                                        └─▶ monitor ─▶ pause process ─────────────────────────────────┘
+//! ```
+//! The two halves run at a time and both have ended before the outcome is judged, so that an undo never races a step.
+
+use std::fs;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cleat_conmon_proto::{Launch, Rootfs, Stdin, VERSION};
+use cleat_network::{Netns, PodNetwork};
+use nix::mount::{MsFlags, mount};
+
+use super::launch::{LaunchFailure, Running, launch, make_private_dir, make_state_dir};
+use super::pod_files;
+use crate::engine::error::{EngineError, Result};
+use crate::engine::model::Mode;
+use crate::engine::paths::PodPaths;
+use crate::engine::pod::Pod;
+use crate::engine::shared::Shared;
+use crate::spec;
+
+/// Name of the pause program in its root filesystem.
+pub(super) const PAUSE_PROGRAM: &str = "/pause";
+
+/// A pod that runs.
+pub(crate) struct PodUp {
+    /// Its pause process.
+    pub running: Running,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Makes the pod. After a failure something may be left: [`super::remove_pod`] undoes it.
+pub(crate) async fn run_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<PodUp> {
+    let prepared = pod.clone();
+    shared.blocking(move |shared| prepare(shared, &prepared)).await?;
+    let connected = pod.clone();
+    let connect = shared.blocking(move |shared| connect(shared, &connected));
+    let (addresses, running) = tokio::join!(connect, start_pause(shared, pod));
+    Ok(PodUp { running: running?, addresses: addresses? })
+}
+
+/// How the network crate names this pod.
+pub(super) fn pod_network(pod: &Pod, paths: &PodPaths, addresses: Vec<ipnet::IpNet>) -> PodNetwork {
+    let name = &pod.config.name;
+    PodNetwork {
+        pod_id: pod.id.to_string(),
+        name: name.name.clone(),
+        namespace: name.namespace.clone(),
+        uid: name.uid.clone(),
+        netns: paths.netns.clone(),
+        addresses,
+        capabilities: super::cni_capabilities::of(&pod.config),
+    }
+}
+
+fn prepare(shared: &Shared, pod: &Pod) -> Result<()> {
+    let paths = shared.paths.pod(&pod.id);
+    let failed = |what: &'static str| {
+        let object = format!("pod {}", pod.id);
+        move |error: std::io::Error| EngineError::step(what, object, &error)
+    };
+    fs::create_dir_all(&paths.dir).map_err(failed("make the folder"))?;
+    make_state_dir(&paths.state).map_err(failed("make the state folder"))?;
+    if pod.config.namespaces.ipc == Mode::Pod {
+        let size = pod.config.shm_size_bytes.unwrap_or(shared.host.shm_size_bytes);
+        mount_shm(&paths, size).map_err(failed("mount /dev/shm"))?;
+    }
+    if pod.config.namespaces.network == Mode::Pod {
+        Netns::create(&paths.netns).map_err(|error| {
+            EngineError::step("make the network namespace", format!("pod {}", pod.id), &error)
+        })?;
+    }
+    Ok(())
+}
+
+fn mount_shm(paths: &PodPaths, size_bytes: u64) -> std::io::Result<()> {
+    make_private_dir(&paths.shm)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let options = format!("mode=1777,size={size_bytes}");
+    Ok(mount(Some("shm"), &paths.shm, Some("tmpfs"), flags, Some(options.as_str()))?)
+}
+
+/// Attaches the pod to its network and writes the files that tell of it.
+fn connect(shared: &Shared, pod: &Pod) -> Result<Vec<IpAddr>> {
+    let paths = shared.paths.pod(&pod.id);
+    let addresses = match pod.config.namespaces.network {
+        Mode::Pod => attach(shared, pod, &paths)?,
+        Mode::Node => Vec::new(),
+    };
+    pod_files::write(shared, pod, &addresses)?;
+    Ok(addresses)
+}
+
+fn attach(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<Vec<IpAddr>> {
+    let object = || format!("pod {}", pod.id);
+    let reserved = shared
+        .records
+        .reserve_addresses(&pod.id, &shared.subnets())
+        .map_err(|error| EngineError::step("reserve addresses", object(), &error))?;
+    let request = pod_network(pod, paths, reserved);
+    // Written down before: from now on the detach is owed, whatever happens in between.
+    let record = |attached: &cleat_network::Attached| {
+        shared
+            .records
+            .put_attachment(&pod.id, attached)
+            .map_err(|error| EngineError::step("record the network attachment", object(), &error))
+    };
+    let intent = shared.network.intent(&request);
+    record(&intent)?;
+    let attached = shared
+        .network
+        .attach(&request)
+        .map_err(|error| EngineError::step("attach to the network", object(), &error))?;
+    record(&attached)?;
+    Ok(attached.addresses.iter().map(ipnet::IpNet::addr).collect())
+}
+
+async fn start_pause(shared: &Arc<Shared>, pod: &Pod) -> Result<Running> {
+    let paths = shared.paths.pod(&pod.id);
+    write_pause_spec(shared, pod, &paths)?;
+    let order = Launch {
+        version: VERSION,
+        id: pod.id.to_string(),
+        bundle: paths.dir.clone(),
+        state_dir: paths.state.clone(),
+        rootfs: Rootfs::Ready,
+        log: None,
+        stdin: Stdin::Null,
+        terminal: false,
+    };
+    launch(&shared.launcher, &order).await.map_err(|failure| match failure {
+        LaunchFailure::Create(error) => {
+            EngineError::step("make the sandbox", format!("pod {}", pod.id), &error)
+        }
+        LaunchFailure::Execute(error) => {
+            EngineError::step("start the pause process", format!("pod {}", pod.id), &error)
+        }
+    })
+}
+
+fn write_pause_spec(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<()> {
+    let facts = pod_facts(pod, paths, None);
+    let args = [PAUSE_PROGRAM.to_owned()];
+    let spec = spec::pause(&shared.host, &facts, &pause_cgroup(pod), &shared.paths.pause_rootfs(), &args)
+        .map_err(|error| EngineError::invalid("the pod's configuration", &error))?;
+    write_spec(&paths.config(), &spec)
+}
+
+/// Writes a bundle's config.json.
+pub(super) fn write_spec(path: &std::path::Path, spec: &oci_spec::runtime::Spec) -> Result<()> {
+    let text = serde_json::to_vec(spec)
+        .map_err(|error| EngineError::step("encode the specification", path.display(), &error))?;
+    fs::write(path, text)
+        .map_err(|error| EngineError::step("write the specification", path.display(), &error))
+}
+
+/// The pod as the specification's builders want it.
+pub(super) fn pod_facts<'a>(pod: &'a Pod, paths: &'a PodPaths, pause_pid: Option<i32>) -> spec::PodFacts<'a> {
+    spec::PodFacts {
+        config: &pod.config,
+        id: &pod.id,
+        network: match pod.config.namespaces.network {
+            Mode::Pod => spec::NetworkNamespace::Path(&paths.netns),
+            Mode::Node => spec::NetworkNamespace::Host,
+        },
+        pause_pid,
+        shm: (pod.config.namespaces.ipc == Mode::Pod).then_some(paths.shm.as_path()),
+        resolv_conf: &paths.resolv_conf,
+        hosts: &paths.hosts,
+        hostname_file: &paths.hostname,
+    }
+}
+
+/// The pause process's cgroup.
+pub(super) fn pause_cgroup(pod: &Pod) -> String {
+    format!("{}/{}", pod.cgroup, pod.id)
+}

@@ -1,0 +1,150 @@
+//! Starting a container: its monitor is launched, its program executed.
+
+use std::sync::Arc;
+
+use cleat_conmon_proto::{Launch, Log, Rootfs, Stdin, VERSION};
+use cleat_image::Snapshotter;
+use nix::errno::Errno;
+use tokio_util::sync::CancellationToken;
+
+use super::launch::{LaunchFailure, Running, launch, make_state_dir};
+use super::take_down_pod::{empty_cgroup, remove_cgroup};
+use crate::engine::container::{Container, Exit, ExitReason};
+use crate::engine::error::{EngineError, Result, chain};
+use crate::engine::monitor::MonitorError;
+use crate::engine::shared::{Shared, now_ns};
+
+/// Exit code of a container that could not be made, as containerd and CRI-O report it.
+const CODE_NOT_MADE: i32 = 128;
+/// Exit code of a program that exists and cannot be executed, as shells and Docker report it.
+const CODE_NOT_EXECUTABLE: i32 = 126;
+/// Exit code of a program that does not exist, as shells and Docker report it.
+const CODE_NOT_FOUND: i32 = 127;
+
+/// A started container.
+pub(crate) struct Started {
+    /// Its init and the connection that will tell of its end.
+    pub running: Running,
+    /// When its program was executed, nanoseconds since the Unix epoch.
+    pub started_at_ns: i64,
+}
+
+/// A start that failed; nothing of it is left.
+pub(crate) struct StartFailure {
+    /// What the caller is told.
+    pub error: EngineError,
+    /// How the container has ended by it.
+    pub exit: Exit,
+}
+
+/// Starts `container`; given up when `cancelled` says so.
+pub(crate) async fn start_container(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    cancelled: CancellationToken,
+) -> std::result::Result<Started, Box<StartFailure>> {
+    let outcome = tokio::select! {
+        outcome = launch_container(shared, container) => outcome,
+        () = cancelled.cancelled() => Err((cancelled_error(container), CODE_NOT_MADE)),
+    };
+    match outcome {
+        Ok(running) => Ok(Started { running, started_at_ns: now_ns() }),
+        Err((error, code)) => {
+            undo(shared, container).await;
+            let exit = Exit {
+                code,
+                reason: ExitReason::StartError,
+                message: error.to_string(),
+                started_at_ns: 0,
+                finished_at_ns: now_ns(),
+            };
+            Err(Box::new(StartFailure { error, exit }))
+        }
+    }
+}
+
+async fn launch_container(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+) -> std::result::Result<Running, (EngineError, i32)> {
+    let order = {
+        let container = container.clone();
+        shared
+            .blocking(move |shared| order(shared, &container))
+            .await
+            .map_err(|error| (error, CODE_NOT_MADE))?
+    };
+    let object = format!("container {}", container.id);
+    launch(&shared.launcher, &order).await.map_err(|failure| match failure {
+        LaunchFailure::Create(error) => {
+            (EngineError::step("make the container", object, &error), CODE_NOT_MADE)
+        }
+        LaunchFailure::Execute(error) => {
+            let code = code_of(&error);
+            (EngineError::step("execute the program", object, &error), code)
+        }
+    })
+}
+
+/// What the monitor is to do.
+fn order(shared: &Shared, container: &Container) -> Result<Launch> {
+    let object = || format!("container {}", container.id);
+    let snapshot = shared
+        .snapshots
+        .get(container.id.as_str())
+        .map_err(|error| EngineError::step("find the writable layer", object(), &error))?
+        .ok_or_else(|| EngineError::NotFound {
+            kind: "snapshot",
+            name: container.id.to_string(),
+            list: "ps -a",
+        })?;
+    let paths = shared.paths.container(&container.id);
+    make_state_dir(&paths.state)
+        .map_err(|error| EngineError::step("make the state folder", object(), &error))?;
+    let config = &container.config;
+    Ok(Launch {
+        version: VERSION,
+        id: container.id.to_string(),
+        bundle: paths.bundle,
+        state_dir: paths.state,
+        rootfs: Rootfs::Overlay { lower: snapshot.lower, upper: snapshot.upper, work: snapshot.work },
+        log: container.log_path.clone().map(|path| Log::Cri { path }),
+        stdin: match (config.stdin, config.stdin_once) {
+            (false, _) => Stdin::Null,
+            (true, false) => Stdin::Open,
+            (true, true) => Stdin::Once,
+        },
+        terminal: config.tty,
+    })
+}
+
+fn code_of(error: &MonitorError) -> i32 {
+    match error.errno().map(Errno::from_raw) {
+        Some(Errno::ENOENT) => CODE_NOT_FOUND,
+        Some(_) => CODE_NOT_EXECUTABLE,
+        None => CODE_NOT_MADE,
+    }
+}
+
+fn cancelled_error(container: &Container) -> EngineError {
+    EngineError::Cancelled {
+        what: format!("the start of container {}", container.id),
+        why: "it was stopped or removed meanwhile",
+    }
+}
+
+/// Removes what a failed start left. The caller is told why the start failed; a failure here is logged, and the
+/// container's removal tries again.
+async fn undo(shared: &Arc<Shared>, container: &Arc<Container>) {
+    let path = container.cgroup.clone();
+    let undone = shared
+        .blocking(move |shared| {
+            empty_cgroup(shared, &path)?;
+            remove_cgroup(shared, &path)
+                .map_err(|error| EngineError::step("remove the cgroup", format!("cgroup {path}"), &error))
+        })
+        .await;
+    if let Err(error) = undone {
+        tracing::warn!(container = %container.id, error = %chain(&error), "a failed start left something behind");
+    }
+}

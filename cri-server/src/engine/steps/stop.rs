@@ -1,0 +1,71 @@
+//! Ending a container's processes: asking first, then the kernel, never the monitor.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cleat_sys::cgroup::Cgroup;
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::engine::error::{EngineError, Result};
+use crate::engine::monitor::Process;
+use crate::engine::shared::Shared;
+
+/// How long a killed container may take to end before the caller is told. Only a process that the kernel cannot end
+/// (uninterruptible sleep on a dead disk or server) takes that long.
+const KILL_LIMIT: Duration = Duration::from_secs(20);
+
+/// Sends `signal` and waits until `deadline`, which may be brought forward meanwhile; then kills.
+pub(crate) async fn stop(
+    shared: &Arc<Shared>,
+    process: &Process,
+    cgroup: &str,
+    signal: i32,
+    mut deadline: watch::Receiver<Instant>,
+) -> Result<()> {
+    if *deadline.borrow() > Instant::now() {
+        signal_process(process, signal)?;
+        loop {
+            let left = deadline.borrow_and_update().saturating_duration_since(Instant::now());
+            tokio::select! {
+                ended = process.ended_within(left) => {
+                    if ended {
+                        return Ok(());
+                    }
+                    break;
+                }
+                Ok(()) = deadline.changed() => {}
+            }
+        }
+    }
+    kill(shared, process, cgroup).await
+}
+
+/// Kills every process of the container and waits for its end.
+pub(crate) async fn kill(shared: &Arc<Shared>, process: &Process, cgroup: &str) -> Result<()> {
+    signal_process(process, Signal::SIGKILL as i32)?;
+    let path = cgroup.to_owned();
+    shared.blocking(move |shared| kill_cgroup(shared, &path)).await?;
+    if process.ended_within(KILL_LIMIT).await {
+        return Ok(());
+    }
+    Err(EngineError::Timeout {
+        what: format!("the end of killed process {}", process.pid()),
+        limit: KILL_LIMIT,
+        outcome: "; the kernel cannot end it: look at its wchan and at the storage it uses",
+    })
+}
+
+/// Kills everything in a cgroup, which may be gone.
+pub(crate) fn kill_cgroup(shared: &Shared, path: &str) -> Result<()> {
+    Cgroup::open(&shared.cgroups, path)
+        .and_then(|cgroup| cgroup.kill())
+        .map_err(|error| EngineError::step("kill the processes", format!("cgroup {path}"), &error))
+}
+
+fn signal_process(process: &Process, signal: i32) -> Result<()> {
+    process
+        .signal(signal)
+        .map_err(|error| EngineError::step("send a signal", format!("process {}", process.pid()), &error))
+}

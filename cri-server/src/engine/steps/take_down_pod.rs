@@ -1,0 +1,119 @@
+//! Stopping and removing a pod; also the undo of a creation that failed or that a dead daemon left open.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cleat_network::Netns;
+use cleat_sys::cgroup::Cgroup;
+use nix::mount::{MntFlags, umount2};
+
+use super::cleanup::{Cleanup, absent_is_fine};
+use super::run_pod::{pause_cgroup, pod_network};
+use crate::engine::error::{EngineError, Result};
+use crate::engine::model::{Id, Mode};
+use crate::engine::pod::Pod;
+use crate::engine::shared::Shared;
+
+/// How long killed processes may take to leave a cgroup that has no live handle any more.
+const EMPTY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Ends the pod's own process and gives its network back. Its containers have ended before. Every part may be gone.
+pub(crate) async fn stop_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()> {
+    let pod = pod.clone();
+    shared.blocking(move |shared| stop_blocking(shared, &pod)).await
+}
+
+/// Stops the pod and removes what it has on disk.
+pub(crate) async fn remove_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()> {
+    stop_pod(shared, pod).await?;
+    let pod = pod.clone();
+    shared.blocking(move |shared| remove_blocking(shared, &pod)).await
+}
+
+fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
+    let paths = shared.paths.pod(&pod.id);
+    let mut cleanup = Cleanup::of(format!("pod {}", pod.id));
+    cleanup.step("end the pause process", empty_cgroup(shared, &pause_cgroup(pod)));
+    if pod.config.namespaces.network == Mode::Pod {
+        cleanup.step("detach from the network", detach(shared, pod));
+        cleanup.step("remove the network namespace", Netns::remove(&paths.netns));
+    }
+    cleanup.finish()
+}
+
+/// The detach is owed until it succeeds: the rows that say so, and the addresses, go after it.
+fn detach(shared: &Shared, pod: &Pod) -> Result<()> {
+    let object = || format!("pod {}", pod.id);
+    let attached = shared
+        .records
+        .attachment(&pod.id)
+        .map_err(|error| EngineError::step("read the network attachment", object(), &error))?;
+    let paths = shared.paths.pod(&pod.id);
+    shared
+        .network
+        .detach(&pod_network(pod, &paths, Vec::new()), attached.as_ref())
+        .map_err(|error| EngineError::step("detach from the network", object(), &error))?;
+    shared
+        .records
+        .release_network(&pod.id)
+        .map_err(|error| EngineError::step("release the addresses", object(), &error))
+}
+
+fn remove_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
+    let mut cleanup = Cleanup::of(format!("pod {}", pod.id));
+    cleanup
+        .step("remove the files", sweep_pod(shared, &pod.id))
+        .step("remove the pause process's cgroup", remove_cgroup(shared, &pause_cgroup(pod)));
+    if pod.config.cgroup_parent.is_none() {
+        cleanup.step("remove the pod's cgroup", remove_cgroup(shared, &pod.cgroup));
+    }
+    cleanup.finish()
+}
+
+/// Removes what a pod has on disk and mounted, by its id alone.
+pub(crate) fn sweep_pod(shared: &Shared, id: &Id) -> Result<()> {
+    let paths = shared.paths.pod(id);
+    let mut cleanup = Cleanup::of(format!("pod {id}"));
+    cleanup
+        .step(
+            "unmount /dev/shm",
+            unmounted(umount2(&paths.shm, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)),
+        )
+        .step("remove the network namespace", Netns::remove(&paths.netns))
+        .step("remove the state folder", absent_is_fine(fs::remove_dir_all(&paths.state)))
+        .step("remove the folder", absent_is_fine(fs::remove_dir_all(&paths.dir)));
+    cleanup.finish()
+}
+
+/// `EINVAL` says that nothing is mounted there, `ENOENT` that there is no such folder.
+fn unmounted(result: nix::Result<()>) -> nix::Result<()> {
+    match result {
+        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
+/// Kills what is in a cgroup and waits until nothing is.
+pub(super) fn empty_cgroup(shared: &Shared, path: &str) -> Result<()> {
+    super::stop::kill_cgroup(shared, path)?;
+    let failed =
+        |error| EngineError::step("wait for the end of the processes", format!("cgroup {path}"), &error);
+    let cgroup = Cgroup::open(&shared.cgroups, path).map_err(failed)?;
+    if cgroup.wait_empty(EMPTY_LIMIT).map_err(failed)? {
+        return Ok(());
+    }
+    Err(EngineError::Timeout {
+        what: format!("the end of the killed processes in cgroup {path}"),
+        limit: EMPTY_LIMIT,
+        outcome: "; the kernel cannot end them: look at their wchan and at the storage they use",
+    })
+}
+
+/// Removes an empty cgroup from every hierarchy; absent is fine.
+pub(super) fn remove_cgroup(
+    shared: &Shared,
+    path: &str,
+) -> std::result::Result<(), cleat_sys::cgroup::CgroupError> {
+    Cgroup::open(&shared.cgroups, path)?.remove()
+}

@@ -1,0 +1,44 @@
+//! `cleatd`: the daemon. It reads its settings, opens the engine, serves the front doors, and ends on SIGTERM without
+//! touching a container.
+#![forbid(unsafe_code)]
+
+mod assemble;
+mod config;
+mod cri;
+mod engine;
+mod serve;
+mod spec;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use config::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let effective = match config::load(&cli.options) {
+        Ok(effective) => effective,
+        Err(faults) => {
+            eprintln!("cleatd: {faults}");
+            return ExitCode::from(2);
+        }
+    };
+    if cli.command == Some(Command::Config) {
+        print!("{}", effective.to_toml());
+        return ExitCode::SUCCESS;
+    }
+    let config = config::Config::from(&effective);
+    if let Err(error) = telemetry::start(config.log) {
+        eprintln!("cleatd: {error}");
+        return ExitCode::FAILURE;
+    }
+    match serve::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("cleatd ends: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

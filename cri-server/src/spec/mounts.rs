@@ -1,0 +1,387 @@
+//! What is mounted in a container, in which order, with which options.
+//!
+//! First the kernel's filesystems, then the pod's files, then what the client asks for, by depth, so that nothing is
+//! mounted below a place that is covered later. A client's mount on one of our places replaces ours, and one on /dev
+//! replaces everything of ours below it.
+//!
+//! /sys is a new instance of sysfs in every case, also in the host's network: an instance shows the network namespace
+//! of whoever mounts it, and unlike a bind of the host's /sys it brings nothing along that is mounted below.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+
+use super::path::{depth, normalised};
+use super::{ContainerFacts, Host, PodFacts, SpecError};
+use crate::engine::model::{self, Mode, MountSource, Propagation};
+
+/// Options of every memory filesystem of a client that does not say otherwise, with what says otherwise.
+const TMPFS_DEFAULTS: [(&str, &str); 3] = [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
+
+/// Group of terminals in every distribution.
+const TTY_GID: u32 = 5;
+
+/// The mounts of a container and what they ask of the root.
+#[derive(Debug, PartialEq)]
+pub(super) struct Mounts {
+    /// In the order to mount them.
+    pub(super) list: Vec<Mount>,
+    /// `linux.rootfsPropagation`: as far as the mount that is propagated furthest.
+    pub(super) rootfs_propagation: Option<&'static str>,
+}
+
+/// Decides all mounts of a container.
+pub(super) fn mounts(
+    host: &Host,
+    pod: &PodFacts<'_>,
+    facts: &ContainerFacts<'_>,
+) -> Result<Mounts, SpecError> {
+    let mut asked =
+        facts.config.mounts.iter().map(|mount| asked(host, mount)).collect::<Result<Vec<_>, _>>()?;
+    asked.sort_by_key(|mount| depth(mount.destination()));
+    let mut list = kernel_mounts(facts.config.security.privileged);
+    list.push(shm(host, pod));
+    list.extend(pod_files(pod, facts.config.security.read_only_rootfs));
+    list.retain(|ours| !asked.iter().any(|theirs| replaces(theirs.destination(), ours.destination())));
+    list.extend(asked);
+    let furthest = facts.config.mounts.iter().map(|mount| mount.propagation);
+    Ok(Mounts { list, rootfs_propagation: rootfs_propagation(furthest) })
+}
+
+/// The mounts of the pause process: a process list of its own namespace, which nobody can write to, and an empty /dev.
+pub(super) fn pause_mounts() -> Vec<Mount> {
+    vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
+    ]
+}
+
+fn kernel_mounts(privileged: bool) -> Vec<Mount> {
+    let write = if privileged { "rw" } else { "ro" };
+    let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", &format!("gid={TTY_GID}")];
+    vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", "devpts", &pts),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", write]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", write]),
+    ]
+}
+
+/// Shared memory: that of the IPC namespace the container is in.
+fn shm(host: &Host, pod: &PodFacts<'_>) -> Mount {
+    let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+    match (pod.config.namespaces.ipc, pod.shm) {
+        (Mode::Node, _) => bind("/dev/shm", Path::new("/dev/shm"), &options),
+        (Mode::Pod, Some(shared)) => bind("/dev/shm", shared, &options),
+        (Mode::Pod, None) => {
+            let size = pod.config.shm_size_bytes.unwrap_or(host.shm_size_bytes);
+            mount(
+                "/dev/shm",
+                "tmpfs",
+                "shm",
+                &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={size}")],
+            )
+        }
+    }
+}
+
+/// The files the daemon generates for the pod.
+fn pod_files(pod: &PodFacts<'_>, read_only: bool) -> [Mount; 3] {
+    let options = ["rbind", "rprivate", if read_only { "ro" } else { "rw" }];
+    [
+        bind("/etc/hostname", pod.hostname_file, &options),
+        bind("/etc/hosts", pod.hosts, &options),
+        bind("/etc/resolv.conf", pod.resolv_conf, &options),
+    ]
+}
+
+/// A mount of the client's.
+fn asked(host: &Host, asked: &model::Mount) -> Result<Mount, SpecError> {
+    let destination = normalised(&asked.destination)
+        .map_err(|source| SpecError::Path { what: "mount destination", source })?;
+    if depth(&destination) == 0 {
+        return Err(SpecError::MountOnRoot);
+    }
+    let write = write_option(host, asked, &destination)?;
+    match &asked.source {
+        MountSource::Host(source) => {
+            let source =
+                normalised(source).map_err(|source| SpecError::Path { what: "mount source", source })?;
+            Ok(bind(destination, &source, &["rbind", propagation_option(asked.propagation), write]))
+        }
+        MountSource::Tmpfs(options) => {
+            let options = tmpfs_options(options, &destination, write)?;
+            Ok(mount(destination, "tmpfs", "tmpfs", &options))
+        }
+    }
+}
+
+fn write_option(host: &Host, asked: &model::Mount, destination: &Path) -> Result<&'static str, SpecError> {
+    match (asked.recursive_read_only, asked.read_only) {
+        (false, false) => Ok("rw"),
+        (false, true) => Ok("ro"),
+        (true, true) if asked.propagation == Propagation::Private => {
+            if host.recursive_read_only {
+                Ok("rro")
+            } else {
+                Err(SpecError::RecursiveReadOnlyUnsupported(destination.to_owned()))
+            }
+        }
+        (true, _) => Err(SpecError::RecursiveReadOnlyConflict(destination.to_owned())),
+    }
+}
+
+fn tmpfs_options<'a>(
+    given: &'a [String],
+    destination: &Path,
+    write: &'static str,
+) -> Result<Vec<&'a str>, SpecError> {
+    let bad = |option: &&String| option.is_empty() || option.contains(|c: char| c == ',' || c.is_control());
+    if let Some(option) = given.iter().find(bad) {
+        return Err(SpecError::TmpfsOption { destination: destination.to_owned(), option: option.clone() });
+    }
+    let states = |option: &str| given.iter().any(|known| known == option);
+    let mut options: Vec<&str> = TMPFS_DEFAULTS
+        .iter()
+        .filter(|(option, opposite)| !states(option) && !states(opposite))
+        .map(|(option, _)| *option)
+        .collect();
+    options.extend(given.iter().map(String::as_str));
+    if write != "rw" {
+        options.push("ro");
+    }
+    Ok(options)
+}
+
+fn propagation_option(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Private => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => "rshared",
+    }
+}
+
+/// A mount propagates no further than the root it is mounted in. The runtime's default is private.
+fn rootfs_propagation(of_mounts: impl Iterator<Item = Propagation>) -> Option<&'static str> {
+    of_mounts.fold(None, |furthest, propagation| match (furthest, propagation) {
+        (_, Propagation::Bidirectional) | (Some("rshared"), _) => Some("rshared"),
+        (_, Propagation::HostToContainer) => Some("rslave"),
+        (furthest, Propagation::Private) => furthest,
+    })
+}
+
+/// Whether a client's mount at `theirs` stands for ours at `ours`.
+fn replaces(theirs: &Path, ours: &Path) -> bool {
+    theirs == ours || (theirs == Path::new("/dev") && ours.starts_with(theirs))
+}
+
+fn bind(destination: impl Into<PathBuf>, source: &Path, options: &[&str]) -> Mount {
+    mount(destination, "bind", source, options)
+}
+
+fn mount(destination: impl Into<PathBuf>, kind: &str, source: impl Into<PathBuf>, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some(kind.to_owned()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+    mount
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::model::{ContainerConfig, PodConfig};
+    use crate::spec::fixture;
+
+    fn host_mount(destination: &str, source: &str) -> model::Mount {
+        model::Mount {
+            destination: destination.into(),
+            source: MountSource::Host(source.into()),
+            read_only: false,
+            recursive_read_only: false,
+            selinux_relabel: false,
+            propagation: Propagation::Private,
+        }
+    }
+
+    fn tmpfs(options: &[&str], read_only: bool) -> model::Mount {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        model::Mount { source: MountSource::Tmpfs(options), read_only, ..host_mount("/t", "/unused") }
+    }
+
+    fn decide(pod: PodConfig, container: ContainerConfig) -> Result<Mounts, SpecError> {
+        let scene = fixture::Scene { pod, container, ..fixture::Scene::default() };
+        mounts(&scene.host, &scene.pod_facts(), &scene.container_facts())
+    }
+
+    fn with(mounts: Vec<model::Mount>) -> Result<Mounts, SpecError> {
+        decide(PodConfig::default(), ContainerConfig { mounts, ..ContainerConfig::default() })
+    }
+
+    fn at<'a>(mounts: &'a Mounts, destination: &str) -> Vec<&'a Mount> {
+        mounts.list.iter().filter(|mount| mount.destination() == Path::new(destination)).collect()
+    }
+
+    fn options(mounts: &Mounts, destination: &str) -> Vec<String> {
+        at(mounts, destination)[0].options().clone().unwrap()
+    }
+
+    fn destinations(mounts: &Mounts) -> Vec<&str> {
+        mounts.list.iter().map(|mount| mount.destination().to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_plain_container_has_the_usual_mounts() {
+        let mounts = with(vec![]).unwrap();
+        assert_eq!(
+            destinations(&mounts),
+            [
+                "/proc",
+                "/dev",
+                "/dev/pts",
+                "/dev/mqueue",
+                "/sys",
+                "/sys/fs/cgroup",
+                "/dev/shm",
+                "/etc/hostname",
+                "/etc/hosts",
+                "/etc/resolv.conf"
+            ]
+        );
+        assert_eq!(mounts.rootfs_propagation, None);
+        assert!(options(&mounts, "/sys").contains(&"ro".into()));
+        assert!(options(&mounts, "/sys/fs/cgroup").contains(&"ro".into()));
+        assert_eq!(options(&mounts, "/etc/hosts"), ["rbind", "rprivate", "rw"]);
+        assert_eq!(at(&mounts, "/dev/shm")[0].source().as_deref(), Some(Path::new("/run/pod/shm")));
+    }
+
+    #[test]
+    fn privilege_and_a_read_only_root_show_in_the_options() {
+        let mut config = ContainerConfig::default();
+        config.security.privileged = true;
+        config.security.read_only_rootfs = true;
+        let mounts = decide(PodConfig::default(), config).unwrap();
+        assert!(options(&mounts, "/sys").contains(&"rw".into()));
+        assert!(options(&mounts, "/sys/fs/cgroup").contains(&"rw".into()));
+        assert_eq!(options(&mounts, "/etc/resolv.conf"), ["rbind", "rprivate", "ro"]);
+    }
+
+    #[test]
+    fn shared_memory_goes_with_the_ipc_namespace() {
+        let mut pod = PodConfig::default();
+        pod.namespaces.ipc = Mode::Node;
+        let mounts = decide(pod, ContainerConfig::default()).unwrap();
+        assert_eq!(at(&mounts, "/dev/shm")[0].source().as_deref(), Some(Path::new("/dev/shm")));
+
+        let mut scene = fixture::Scene { has_shm: false, ..fixture::Scene::default() };
+        scene.pod.shm_size_bytes = Some(1 << 20);
+        let mounts = super::mounts(&scene.host, &scene.pod_facts(), &scene.container_facts()).unwrap();
+        assert_eq!(at(&mounts, "/dev/shm")[0].typ().as_deref(), Some("tmpfs"));
+        assert!(options(&mounts, "/dev/shm").contains(&"size=1048576".into()));
+    }
+
+    #[test]
+    fn a_clients_mount_replaces_ours() {
+        let mounts =
+            with(vec![host_mount("/etc/hosts/", "/k/hosts"), host_mount("/dev/../dev/shm", "/k/shm")])
+                .unwrap();
+        for (destination, source) in [("/etc/hosts", "/k/hosts"), ("/dev/shm", "/k/shm")] {
+            let there = at(&mounts, destination);
+            assert_eq!(
+                (there.len(), there[0].source().as_deref()),
+                (1, Some(Path::new(source))),
+                "{destination}"
+            );
+        }
+        let mounts = with(vec![host_mount("/dev", "/dev")]).unwrap();
+        let below_dev: Vec<_> =
+            destinations(&mounts).into_iter().filter(|path| path.starts_with("/dev")).collect();
+        assert_eq!(below_dev, ["/dev"]);
+    }
+
+    #[test]
+    fn mounts_go_from_the_outside_in_and_keep_their_order() {
+        let mounts = with(vec![
+            host_mount("/a/b/c", "/1"),
+            host_mount("/z", "/2"),
+            host_mount("/a", "/3"),
+            host_mount("/a/b", "/4"),
+            host_mount("/y", "/5"),
+        ])
+        .unwrap();
+        assert_eq!(destinations(&mounts)[10..], ["/z", "/a", "/y", "/a/b", "/a/b/c"]);
+    }
+
+    #[test]
+    fn propagation_reaches_the_root() {
+        let mount = |propagation| model::Mount { propagation, ..host_mount("/m", "/m") };
+        let (private, slave, shared) = (
+            mount(Propagation::Private),
+            mount(Propagation::HostToContainer),
+            mount(Propagation::Bidirectional),
+        );
+        for (list, expected) in [
+            (vec![private.clone()], None),
+            (vec![slave.clone(), private.clone()], Some("rslave")),
+            (vec![slave.clone(), shared.clone(), private.clone()], Some("rshared")),
+            (vec![shared.clone(), slave.clone()], Some("rshared")),
+        ] {
+            assert_eq!(with(list).unwrap().rootfs_propagation, expected);
+        }
+        assert_eq!(options(&with(vec![slave]).unwrap(), "/m"), ["rbind", "rslave", "rw"]);
+        assert_eq!(options(&with(vec![shared]).unwrap(), "/m"), ["rbind", "rshared", "rw"]);
+        assert_eq!(options(&with(vec![private]).unwrap(), "/m"), ["rbind", "rprivate", "rw"]);
+    }
+
+    #[test]
+    fn recursive_read_only_is_all_or_an_error() {
+        let asked = |read_only, propagation| model::Mount {
+            read_only,
+            recursive_read_only: true,
+            propagation,
+            ..host_mount("/m", "/m")
+        };
+        assert_eq!(
+            options(&with(vec![asked(true, Propagation::Private)]).unwrap(), "/m"),
+            ["rbind", "rprivate", "rro"]
+        );
+        let conflict = Err(SpecError::RecursiveReadOnlyConflict("/m".into()));
+        assert_eq!(with(vec![asked(false, Propagation::Private)]), conflict);
+        assert_eq!(with(vec![asked(true, Propagation::HostToContainer)]), conflict);
+        let mut scene = fixture::Scene::default();
+        scene.host.recursive_read_only = false;
+        scene.container.mounts = vec![asked(true, Propagation::Private)];
+        let result = mounts(&scene.host, &scene.pod_facts(), &scene.container_facts());
+        assert_eq!(result, Err(SpecError::RecursiveReadOnlyUnsupported("/m".into())));
+    }
+
+    #[test]
+    fn memory_filesystems_are_harmless_unless_asked_otherwise() {
+        for (given, read_only, expected) in [
+            (&[][..], false, vec!["nosuid", "nodev", "noexec"]),
+            (&["exec", "size=64m"], false, vec!["nosuid", "nodev", "exec", "size=64m"]),
+            (&["noexec"], true, vec!["nosuid", "nodev", "noexec", "ro"]),
+        ] {
+            assert_eq!(options(&with(vec![tmpfs(given, read_only)]).unwrap(), "/t"), expected);
+        }
+        for bad in ["", "size=1,suid", "a\nb"] {
+            let expected = SpecError::TmpfsOption { destination: "/t".into(), option: bad.into() };
+            assert_eq!(with(vec![tmpfs(&[bad], false)]), Err(expected));
+        }
+    }
+
+    #[test]
+    fn places_that_are_none_are_refused() {
+        for root in ["/", "/a/..", "/../"] {
+            assert_eq!(with(vec![host_mount(root, "/x")]), Err(SpecError::MountOnRoot), "{root}");
+        }
+        for (destination, source) in [("a", "/x"), ("/a\n", "/x"), ("/a", "x"), ("/a", "/x\0")] {
+            let result = with(vec![host_mount(destination, source)]);
+            assert!(matches!(result, Err(SpecError::Path { .. })), "{destination:?} {source:?}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Which namespaces are new, which are joined, which are the host's.
+//!
+//! The cgroup namespace is a container's own on cgroup v1 as on v2, so that /proc/self/cgroup does not tell how the
+//! node is arranged. Containerd and CRI-O keep the host's on v1 because old monitors in containers expected it. A
+//! privileged container keeps the host's on both, as node agents need it.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType as Kind};
+
+use super::{ContainerFacts, NetworkNamespace, PodFacts, SpecError};
+use crate::engine::model::{Mode, PidMode};
+
+/// The namespaces of the pause process, which makes those that the pod's containers join.
+pub(super) fn of_pause(pod: &PodFacts<'_>) -> Vec<LinuxNamespace> {
+    let wanted = &pod.config.namespaces;
+    let mut list = vec![new(Kind::Mount), new(Kind::Cgroup)];
+    if wanted.pid != PidMode::Node {
+        list.push(new(Kind::Pid));
+    }
+    if wanted.ipc == Mode::Pod {
+        list.push(new(Kind::Ipc));
+    }
+    if !pod.uses_host_uts() {
+        list.push(new(Kind::Uts));
+    }
+    list.extend(network(pod));
+    list
+}
+
+/// The namespaces of a container.
+pub(super) fn of_container(
+    pod: &PodFacts<'_>,
+    facts: &ContainerFacts<'_>,
+) -> Result<Vec<LinuxNamespace>, SpecError> {
+    let mut list = vec![new(Kind::Mount)];
+    if !facts.config.security.privileged {
+        list.push(new(Kind::Cgroup));
+    }
+    list.extend(pid(pod, facts)?);
+    if pod.config.namespaces.ipc == Mode::Pod {
+        list.push(of_pod(pod, Kind::Ipc, "ipc"));
+    }
+    if !pod.uses_host_uts() {
+        list.push(of_pod(pod, Kind::Uts, "uts"));
+    }
+    list.extend(network(pod));
+    Ok(list)
+}
+
+fn pid(pod: &PodFacts<'_>, facts: &ContainerFacts<'_>) -> Result<Option<LinuxNamespace>, SpecError> {
+    let joined = |pid: i32| Some(at(Kind::Pid, format!("/proc/{pid}/ns/pid").into()));
+    match &facts.config.pid {
+        PidMode::Container => Ok(Some(new(Kind::Pid))),
+        PidMode::Pod => pod.pause_pid.map(joined).ok_or(SpecError::NoPodProcess),
+        PidMode::Target(id) => {
+            facts.target_pid.map(joined).ok_or_else(|| SpecError::TargetNotRunning(id.short().to_owned()))
+        }
+        PidMode::Node => Ok(None),
+    }
+}
+
+/// The pause process's namespace, or a new one in a group without a pause.
+fn of_pod(pod: &PodFacts<'_>, kind: Kind, file: &str) -> LinuxNamespace {
+    match pod.pause_pid {
+        Some(pid) => at(kind, format!("/proc/{pid}/ns/{file}").into()),
+        None => new(kind),
+    }
+}
+
+fn network(pod: &PodFacts<'_>) -> Option<LinuxNamespace> {
+    match pod.network {
+        NetworkNamespace::Path(path) => Some(at(Kind::Network, path.to_owned())),
+        NetworkNamespace::Host => None,
+    }
+}
+
+fn new(kind: Kind) -> LinuxNamespace {
+    let mut namespace = LinuxNamespace::default();
+    namespace.set_typ(kind);
+    namespace
+}
+
+fn at(kind: Kind, path: PathBuf) -> LinuxNamespace {
+    let mut namespace = new(kind);
+    namespace.set_path(Some(path));
+    namespace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::fixture::{self, Scene};
+
+    /// `None`: the host's; `Some("")`: a new one; `Some(path)`: joined.
+    fn found(list: &[LinuxNamespace], kind: Kind) -> Option<String> {
+        let all: Vec<_> = list.iter().filter(|namespace| namespace.typ() == kind).collect();
+        assert!(all.len() <= 1, "{kind:?} twice");
+        all.first().map(|namespace| {
+            namespace.path().as_ref().map_or(String::new(), |path| path.to_str().unwrap().to_owned())
+        })
+    }
+
+    fn container(scene: &Scene) -> Vec<LinuxNamespace> {
+        of_container(&scene.pod_facts(), &scene.container_facts()).unwrap()
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_container_joins_its_pod() {
+        let list = container(&Scene::default());
+        assert_eq!(found(&list, Kind::Mount), some(""));
+        assert_eq!(found(&list, Kind::Cgroup), some(""));
+        assert_eq!(found(&list, Kind::Pid), some(""));
+        assert_eq!(found(&list, Kind::Ipc), some("/proc/100/ns/ipc"));
+        assert_eq!(found(&list, Kind::Uts), some("/proc/100/ns/uts"));
+        assert_eq!(found(&list, Kind::Network), some("/run/netns/pod"));
+    }
+
+    #[test]
+    fn a_group_without_a_pause_owns_its_namespaces() {
+        let list = container(&Scene { pause_pid: None, ..Scene::default() });
+        assert_eq!((found(&list, Kind::Ipc), found(&list, Kind::Uts)), (some(""), some("")));
+    }
+
+    #[test]
+    fn process_namespaces_are_shared_as_asked() {
+        let mut scene = Scene::default();
+        for (mode, expected) in [
+            (PidMode::Container, some("")),
+            (PidMode::Pod, some("/proc/100/ns/pid")),
+            (PidMode::Target(fixture::id('b')), some("/proc/200/ns/pid")),
+            (PidMode::Node, None),
+        ] {
+            scene.container.pid = mode.clone();
+            assert_eq!(found(&container(&scene), Kind::Pid), expected, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_nobody_holds_is_an_error() {
+        let mut scene = Scene { pause_pid: None, target_pid: None, ..Scene::default() };
+        let decide = |scene: &Scene| of_container(&scene.pod_facts(), &scene.container_facts());
+        scene.container.pid = PidMode::Pod;
+        assert_eq!(decide(&scene), Err(SpecError::NoPodProcess));
+        scene.container.pid = PidMode::Target(fixture::id('b'));
+        assert_eq!(decide(&scene), Err(SpecError::TargetNotRunning("bbbbbbbbbbbb".into())));
+    }
+
+    #[test]
+    fn the_hosts_namespaces_are_not_listed() {
+        let mut scene = Scene { host_network: true, ..Scene::default() };
+        scene.pod.namespaces.ipc = Mode::Node;
+        scene.pod.namespaces.pid = PidMode::Node;
+        for hostname in ["", "named"] {
+            scene.pod.hostname = hostname.into();
+            let (pause, list) = (of_pause(&scene.pod_facts()), container(&scene));
+            for list in [&pause, &list] {
+                assert_eq!((found(list, Kind::Network), found(list, Kind::Ipc)), (None, None));
+                assert_eq!(found(list, Kind::Uts).is_none(), hostname.is_empty());
+            }
+            assert_eq!(found(&pause, Kind::Pid), None);
+        }
+    }
+
+    #[test]
+    fn a_pod_without_a_name_still_has_a_namespace_for_it() {
+        let mut scene = Scene::default();
+        scene.pod.hostname = String::new();
+        assert_eq!(found(&of_pause(&scene.pod_facts()), Kind::Uts), some(""));
+    }
+
+    #[test]
+    fn a_privileged_container_sees_the_hosts_cgroups() {
+        let mut scene = Scene::default();
+        scene.container.security.privileged = true;
+        assert_eq!(found(&container(&scene), Kind::Cgroup), None);
+    }
+}
