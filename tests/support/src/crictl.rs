@@ -1,0 +1,83 @@
+//! The real crictl, pointed at one daemon.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::binaries::tool;
+use crate::world::World;
+
+/// How long one call may take, unless told otherwise.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// crictl for the daemon at one socket.
+#[derive(Debug)]
+pub struct Crictl<'w> {
+    world: &'w World,
+    program: PathBuf,
+    config: PathBuf,
+}
+
+impl<'w> Crictl<'w> {
+    /// crictl in `world` for the daemon at `socket`; its configuration is kept in `folder`, so that the machine's own
+    /// never counts.
+    ///
+    /// # Errors
+    /// Fails when crictl is not installed.
+    pub fn new(world: &'w World, socket: &Path, folder: &Path) -> Result<Self> {
+        let config = folder.join("crictl.yaml");
+        let socket = socket.display();
+        let text =
+            format!("runtime-endpoint: unix://{socket}\nimage-endpoint: unix://{socket}\ntimeout: 50\n");
+        fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+        Ok(Self { world, program: tool("crictl")?, config })
+    }
+
+    /// Runs `crictl ARGUMENTS...`, whatever it ends with.
+    ///
+    /// # Errors
+    /// Fails when it does not end within a minute.
+    pub fn output(&self, arguments: &[&str]) -> Result<Output> {
+        let config: [&OsStr; 2] = ["--config".as_ref(), self.config.as_ref()];
+        let all: Vec<&OsStr> = config.into_iter().chain(arguments.iter().map(OsStr::new)).collect();
+        self.world.run(&self.program, &all, CALL_LIMIT)
+    }
+
+    /// Runs `crictl ARGUMENTS...` and returns its standard output without the last line break.
+    ///
+    /// # Errors
+    /// Fails, with what crictl said, when it ends with a code other than 0.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.output(arguments)?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "crictl {arguments:?}: {}\n{errors}", output.status);
+        let text = String::from_utf8(output.stdout).context("crictl's output")?;
+        Ok(text.trim_end_matches('\n').to_owned())
+    }
+
+    /// Runs `crictl ARGUMENTS...` and reads its output as JSON.
+    ///
+    /// # Errors
+    /// As [`Crictl::run`], and when the output is not JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.run(arguments)?;
+        serde_json::from_str(&text).with_context(|| format!("crictl {arguments:?} wrote no JSON: {text}"))
+    }
+
+    /// Runs `crictl ARGUMENTS...`, which has to fail, and returns what it said.
+    ///
+    /// # Errors
+    /// Fails when it succeeds.
+    pub fn failure(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.output(arguments)?;
+        if output.status.success() {
+            bail!("crictl {arguments:?} succeeded: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}

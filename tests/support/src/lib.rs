@@ -1,0 +1,30 @@
+//! What the privileged tests share: guards that start real things and take them down again, and the leak checker.
+//!
+//! ```text
+//! World      a network and a mount namespace of its own; everything else is started inside one
+//!  ├─ Registry   Debian's docker-registry with the images of hack/test-images
+//!  ├─ Cleat      a cleatd with root, state, socket, cgroup and configuration of its own
+//!  └─ Crictl     the real crictl, pointed at that daemon
+//! Snapshot   what exists in a scope (mounts, namespaces, cgroups, processes, ...); the difference of two is a leak
+//! ```
+//!
+//! Guards clean up when dropped, also after a panic, and keep the daemon's log then. Waiting is done on events (a
+//! notification, a process's end), always with a limit. Programs come from `CLEAT_BIN_DIR`, else from
+//! `target/cleat/bin` (`make build`). A program that is missing is an error: no test passes for want of its subject.
+#![forbid(unsafe_code)]
+
+mod binaries;
+mod crictl;
+mod daemon;
+mod leaks;
+mod process;
+mod registry;
+mod world;
+
+pub use binaries::{binary, repository, tool};
+pub use crictl::Crictl;
+pub use daemon::{Cleat, CleatBuilder};
+pub use leaks::{Finding, Leaks, Scope, Snapshot};
+pub use process::{Ended, kill_and_wait, wait_limited};
+pub use registry::{REGISTRY_PORT, Registry};
+pub use world::{Propagation, World};
