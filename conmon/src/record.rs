@@ -1,11 +1,13 @@
-//! The exit record on disk: whole or not there, also after a power cut.
+//! The exit record: whole or not there, whenever this process or the daemon dies.
+//!
+//! It is not synced: the state folder need not survive a reboot, and after a power cut every container has ended anyway.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 
 use cleat_conmon_proto::{EXIT_RECORD_NAME, ExitRecord};
-use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+use rustix::fs::{Mode, OFlags, openat, renameat};
 
 /// The record's name until it is complete.
 const DRAFT_NAME: &str = "exit.json.draft";
@@ -25,15 +27,13 @@ pub(crate) enum RecordError {
 pub(crate) fn write_record(folder: BorrowedFd<'_>, record: &ExitRecord) -> Result<(), RecordError> {
     let json = serde_json::to_vec(record).map_err(RecordError::Encode)?;
     write_draft(folder, &json).map_err(RecordError::Write)?;
-    let publish = || renameat(folder, DRAFT_NAME, folder, EXIT_RECORD_NAME).and_then(|()| fsync(folder));
-    publish().map_err(|errno| RecordError::Publish(errno.into()))
+    renameat(folder, DRAFT_NAME, folder, EXIT_RECORD_NAME).map_err(|errno| RecordError::Publish(errno.into()))
 }
 
 fn write_draft(folder: BorrowedFd<'_>, json: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, DRAFT_NAME, flags, Mode::from_raw_mode(0o600))?);
-    file.write_all(json)?;
-    file.sync_data()
+    file.write_all(json)
 }
 
 #[cfg(test)]

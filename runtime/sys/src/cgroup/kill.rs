@@ -57,6 +57,13 @@ impl Cgroup {
     }
 }
 
+/// How long to trust the notification alone, at first and at most. The kernel holds back one that comes within 10 ms of
+/// the last (`CGROUP_FILE_NOTIFY_MIN_INTV`), and forgets it when the cgroup is removed meanwhile: whoever waits for it
+/// is never woken. So the file is looked at again, soon at first, since a process that was just reaped leaves its cgroup
+/// some microseconds later, then after a little more than what a notification is held back for.
+const FIRST_RECHECK: Duration = Duration::from_micros(200);
+const LAST_RECHECK: Duration = Duration::from_millis(12);
+
 /// Waits by the change notification of `cgroup.events` (cgroup-v2.rst, "populated").
 fn wait_unpopulated(events: &Path, deadline: Instant) -> Result<bool, CgroupError> {
     let failed = |source: io::Error| CgroupError::Read { path: events.into(), source };
@@ -65,6 +72,7 @@ fn wait_unpopulated(events: &Path, deadline: Instant) -> Result<bool, CgroupErro
         other => other.map_err(|errno| failed(errno.into()))?,
     };
     let mut text = [0; 128];
+    let mut recheck = FIRST_RECHECK;
     loop {
         let length = match rustix::io::pread(&file, &mut text, 0) {
             Err(rustix::io::Errno::NODEV) => return Ok(true),
@@ -77,11 +85,13 @@ fn wait_unpopulated(events: &Path, deadline: Instant) -> Result<bool, CgroupErro
         if left.is_zero() {
             return Ok(false);
         }
-        let timeout = Timespec::try_from(left).map_err(|error| failed(io::Error::other(error)))?;
+        let timeout =
+            Timespec::try_from(left.min(recheck)).map_err(|error| failed(io::Error::other(error)))?;
         match poll(&mut [PollFd::new(&file, PollFlags::PRI)], Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(failed(errno.into())),
         }
+        recheck = LAST_RECHECK.min(recheck * 2);
     }
 }
 
