@@ -17,6 +17,10 @@ use clap::Parser;
 use config::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    // Hundreds of short tasks on a few threads: two heaps are never contended for long, and what one call frees serves
+    // the next.
+    cleat_sys::heap::keep_small();
+    cleat_sys::heap::share(2);
     let cli = Cli::parse();
     let effective = match config::load(&cli.options) {
         Ok(effective) => effective,

@@ -3,6 +3,9 @@
 use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Log, LogFormat, LogLevel};
@@ -17,15 +20,21 @@ pub(crate) struct TelemetryError(#[source] TryInitError);
 /// # Errors
 /// Fails when the process has a log already.
 pub(crate) fn start(log: Log) -> Result<(), TelemetryError> {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(filter(log.level))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let registry = tracing_subscriber::registry();
     let started = match log.format {
-        LogFormat::Text => builder.finish().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+        LogFormat::Text => registry.with(lines.with_filter(targets(log.level))).try_init(),
+        LogFormat::Json => {
+            registry.with(lines.json().flatten_event(true).with_filter(targets(log.level))).try_init()
+        }
     };
     started.map_err(TelemetryError)
+}
+
+/// The level is for Cleat's own crates (their names share a start); what others say below a warning would drown them.
+fn targets(level: LogLevel) -> Targets {
+    Targets::new().with_default(LevelFilter::WARN.min(filter(level))).with_target("cleat", filter(level))
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

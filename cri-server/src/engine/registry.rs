@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{Command, Driver, Inbox, Reply, Target, Verb};
 use super::error::{EngineError, Result};
-use super::model::{Id, Mode, PodConfig, PodName};
+use super::model::{Id, PodConfig, PodName};
 use super::pod::{Pod, PodState};
 use super::shared::{Shared, now_ns};
 
@@ -127,8 +127,11 @@ fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
         Some(parent) => format!("/{}", parent.trim_matches('/')),
         None => format!("{}/{id}", shared.settings.cgroup_parent),
     };
-    if config.namespaces.network == Mode::Pod && config.name.name.is_empty() {
-        return Err(EngineError::Invalid { what: "a pod's name".into(), why: "it is empty".into() });
+    if !config.runtime_handler.is_empty() {
+        return Err(EngineError::Invalid {
+            what: format!("runtime handler {:?}", config.runtime_handler),
+            why: "no handler of this name is configured; the default one has no name".to_owned(),
+        });
     }
     Ok(Pod { id, config, created_at_ns: now_ns(), cgroup, addresses: Vec::new(), state: PodState::Creating })
 }

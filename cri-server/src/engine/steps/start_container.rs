@@ -76,9 +76,7 @@ async fn launch_container(
     };
     let object = format!("container {}", container.id);
     launch(&shared.launcher, &order).await.map_err(|failure| match failure {
-        LaunchFailure::Create(error) => {
-            (EngineError::step("make the container", object, &error), CODE_NOT_MADE)
-        }
+        LaunchFailure::Create(error) => (EngineError::step("start", object, &error), CODE_NOT_MADE),
         LaunchFailure::Execute(error) => {
             let code = code_of(&error);
             (EngineError::step("execute the program", object, &error), code)

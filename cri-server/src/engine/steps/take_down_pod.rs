@@ -42,17 +42,18 @@ fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
     cleanup.finish()
 }
 
-/// The detach is owed until it succeeds: the rows that say so, and the addresses, go after it.
+/// The detach is owed from before the attach until it succeeds: the row that says so, and the addresses, go after it.
 fn detach(shared: &Shared, pod: &Pod) -> Result<()> {
     let object = || format!("pod {}", pod.id);
     let attached = shared
         .records
         .attachment(&pod.id)
         .map_err(|error| EngineError::step("read the network attachment", object(), &error))?;
+    let Some(attached) = attached else { return Ok(()) };
     let paths = shared.paths.pod(&pod.id);
     shared
         .network
-        .detach(&pod_network(pod, &paths, Vec::new()), attached.as_ref())
+        .detach(&pod_network(pod, &paths, Vec::new()), Some(&attached))
         .map_err(|error| EngineError::step("detach from the network", object(), &error))?;
     shared
         .records
