@@ -2,21 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cleat_image::{Limits, Registries};
-use cleat_network::Network;
 use cleat_network::bridge::{Bridge, BridgeConfig};
-use cleat_network::cni::CniNetwork;
 
 use crate::config::{CgroupDriver, Config};
-use crate::engine::{Defaults, Parts, Settings};
+use crate::engine::{CniFolders, Defaults, Parts, Settings};
 use crate::spec::{Profile, capability};
-
-/// Longest a CNI plugin may take.
-const PLUGIN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The engine's parts as `config` wants them.
 pub(crate) fn parts(config: &Config) -> Result<Parts> {
@@ -30,7 +23,11 @@ pub(crate) fn parts(config: &Config) -> Result<Parts> {
             stall_window: config.image.stall_timeout,
             ..Limits::default()
         },
-        network: network(config)?,
+        bridge: bridge(config)?,
+        cni: CniFolders {
+            configurations: config.network.cni_conf_dir.clone(),
+            plugins: config.network.cni_plugin_dirs.clone(),
+        },
     })
 }
 
@@ -72,24 +69,9 @@ fn defaults(config: &Config) -> Result<Defaults> {
     })
 }
 
-/// The operator's CNI configuration where there is one, else the built-in bridge.
-fn network(config: &Config) -> Result<Network> {
+fn bridge(config: &Config) -> Result<Bridge> {
     let network = &config.network;
-    if has_configuration(&network.cni_conf_dir) {
-        let cni = CniNetwork::load(&network.cni_conf_dir, &network.cni_plugin_dirs, PLUGIN_TIMEOUT)
-            .context("read the CNI configuration")?;
-        return Ok(Network::Cni(cni));
-    }
     let bridge = BridgeConfig::new(&network.bridge, &network.subnets, network.mtu, network.masquerade)
         .context("configure the built-in network")?;
-    Ok(Network::Bridge(Bridge::new(bridge)))
-}
-
-/// Whether a folder holds a file that CNI would read.
-fn has_configuration(folder: &Path) -> bool {
-    let wanted = |path: &Path| {
-        path.extension()
-            .is_some_and(|extension| ["conf", "conflist", "json"].iter().any(|known| extension == *known))
-    };
-    fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| wanted(&entry.path())))
+    Ok(Bridge::new(bridge))
 }

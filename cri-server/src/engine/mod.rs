@@ -22,6 +22,7 @@ mod host;
 mod images;
 pub(crate) mod model;
 mod monitor;
+mod networks;
 mod open;
 mod paths;
 pub(crate) mod pod;
@@ -39,6 +40,7 @@ use std::time::Duration;
 pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use exec::ExecOutput;
 pub(crate) use host::Defaults;
+pub(crate) use networks::CniFolders;
 pub(crate) use open::Parts;
 pub(crate) use shared::Settings;
 pub(crate) use view::View;
@@ -191,7 +193,15 @@ impl Engine {
         let status = self
             .shared
             .blocking(|shared| {
-                shared.network.status().map_err(|error| EngineError::step("check", "the network", &error))
+                let failed = |error: &(dyn std::error::Error + 'static)| {
+                    EngineError::step("check", "the network", error)
+                };
+                shared
+                    .networks
+                    .current()
+                    .map_err(|error| failed(&error))?
+                    .status()
+                    .map_err(|error| failed(&error))
             })
             .await;
         status.map_err(|error| chain(&error))
@@ -219,7 +229,7 @@ impl Engine {
             "recursiveReadOnly": host.recursive_read_only,
             "swapAccounting": host.swap_accounting,
             "oomScoreAdjMin": host.oom_score_adj_min,
-            "network": self.shared.network.name(),
+            "network": self.shared.networks.current().map_or_else(|error| chain(&error), |network| network.name().into()),
             "root": self.shared.settings.root,
             "state": self.shared.settings.state,
         })

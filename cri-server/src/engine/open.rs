@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cleat_image::{Limits, Overlay, Puller, Registries, Store};
-use cleat_network::Network;
+use cleat_network::bridge::Bridge;
 use cleat_sys::cgroup::{CgroupError, Layout};
 
 use super::Engine;
 use super::error::EngineError;
 use super::host::{self, Defaults, HostError};
 use super::monitor::{Launcher, MonitorError};
+use super::networks::{CniFolders, Networks};
 use super::paths::Paths;
 use super::records::{Records, RecordsError};
 use super::recovery::recover;
@@ -31,8 +32,10 @@ pub(crate) struct Parts {
     pub registries: Registries,
     /// How images are pulled.
     pub limits: Limits,
-    /// What pods are attached to.
-    pub network: Network,
+    /// What pods are attached to unless there is a CNI configuration.
+    pub(crate) bridge: Bridge,
+    /// Where CNI configurations are looked for.
+    pub(crate) cni: CniFolders,
 }
 
 /// Why the engine cannot begin.
@@ -80,7 +83,8 @@ pub(crate) enum OpenError {
 impl Engine {
     /// Opens the engine: afterwards all pods and containers that run are known and watched, and nothing is half done.
     pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
-        let shared = Arc::new(assemble(&parts.settings, parts.defaults, parts.network)?);
+        let shared =
+            Arc::new(assemble(&parts.settings, parts.defaults, Networks::new(parts.bridge, parts.cni))?);
         let puller =
             Puller::new(shared.images.clone(), parts.registries, parts.limits).map_err(OpenError::Puller)?;
         let registry = Arc::new(Registry::default());
@@ -89,7 +93,7 @@ impl Engine {
     }
 }
 
-fn assemble(settings: &Settings, defaults: Defaults, network: Network) -> Result<Shared, OpenError> {
+fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Result<Shared, OpenError> {
     let paths = Paths::new(&settings.root, &settings.state);
     for path in [&settings.root, &settings.state] {
         make_folder(path)?;
@@ -110,7 +114,7 @@ fn assemble(settings: &Settings, defaults: Defaults, network: Network) -> Result
         board: Board::default(),
         settings: settings.clone(),
         images,
-        network,
+        networks,
         cgroups,
         paths,
     })

@@ -10,6 +10,7 @@ use cleat_sys::cgroup::Layout;
 
 use super::error::{EngineError, Result};
 use super::monitor::Launcher;
+use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
 use super::view::Board;
@@ -50,8 +51,8 @@ pub(crate) struct Shared {
     pub images: Store,
     /// Containers' writable layers.
     pub snapshots: Overlay,
-    /// The network pods are attached to.
-    pub network: Network,
+    /// The networks pods are attached to.
+    pub(crate) networks: Networks,
     /// The host's cgroup hierarchies.
     pub cgroups: Layout,
     /// What this host can do.
@@ -73,13 +74,13 @@ impl Shared {
             Err(error) => Err(EngineError::step("run a blocking step", "the engine", &error)),
         }
     }
+}
 
-    /// The subnets addresses are handed out of; none where a CNI plugin does it.
-    pub(crate) fn subnets(&self) -> Vec<ipnet::IpNet> {
-        match &self.network {
-            Network::Bridge(bridge) => bridge.config().subnets().iter().map(|subnet| subnet.net).collect(),
-            Network::Cni(_) => Vec::new(),
-        }
+/// The subnets addresses are handed out of; none where a CNI plugin does it.
+pub(crate) fn subnets(network: &Network) -> Vec<ipnet::IpNet> {
+    match network {
+        Network::Bridge(bridge) => bridge.config().subnets().iter().map(|subnet| subnet.net).collect(),
+        Network::Cni(_) => Vec::new(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::engine::error::{EngineError, Result};
 use crate::engine::model::Mode;
 use crate::engine::paths::PodPaths;
 use crate::engine::pod::Pod;
-use crate::engine::shared::Shared;
+use crate::engine::shared::{Shared, subnets};
 use crate::spec;
 
 /// Name of the pause program in its root filesystem.
@@ -98,9 +98,11 @@ fn connect(shared: &Shared, pod: &Pod) -> Result<Vec<IpAddr>> {
 
 fn attach(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<Vec<IpAddr>> {
     let object = || format!("pod {}", pod.id);
+    let network =
+        shared.networks.current().map_err(|error| EngineError::step("find the network", object(), &error))?;
     let reserved = shared
         .records
-        .reserve_addresses(&pod.id, &shared.subnets())
+        .reserve_addresses(&pod.id, &subnets(&network))
         .map_err(|error| EngineError::step("reserve addresses", object(), &error))?;
     let request = pod_network(pod, paths, reserved);
     // Written down before: from now on the detach is owed, whatever happens in between.
@@ -110,10 +112,9 @@ fn attach(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<Vec<IpAddr>> {
             .put_attachment(&pod.id, attached)
             .map_err(|error| EngineError::step("record the network attachment", object(), &error))
     };
-    let intent = shared.network.intent(&request);
+    let intent = network.intent(&request);
     record(&intent)?;
-    let attached = shared
-        .network
+    let attached = network
         .attach(&request)
         .map_err(|error| EngineError::step("attach to the network", object(), &error))?;
     record(&attached)?;

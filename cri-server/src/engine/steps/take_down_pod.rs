@@ -52,7 +52,8 @@ fn detach(shared: &Shared, pod: &Pod) -> Result<()> {
     let Some(attached) = attached else { return Ok(()) };
     let paths = shared.paths.pod(&pod.id);
     shared
-        .network
+        .networks
+        .detacher()
         .detach(&pod_network(pod, &paths, Vec::new()), Some(&attached))
         .map_err(|error| EngineError::step("detach from the network", object(), &error))?;
     shared
