@@ -11,9 +11,6 @@ use crate::poller::{Interest, Poller, Source};
 #[derive(Default)]
 pub(crate) struct OomKills {
     watch: Option<OomWatch>,
-    /// A watch that is no longer waited for. Closing a v1 one waits for the kernel's readers (15 ms and more on an idle
-    /// machine), so it is left to the end of the process, after everybody was told.
-    retired: Option<OomWatch>,
     seen: u64,
 }
 
@@ -26,14 +23,13 @@ impl OomKills {
             let interest = if urgent { Interest::URGENT } else { Interest::READABLE };
             best_effort("watch OOM kills", poller.add(watch, Source::Oom, interest));
         }
-        Self { watch, ..Self::default() }
+        Self { watch, seen: 0 }
     }
 
     /// Watches no more: the file of a cgroup that is gone would report without end.
     pub(crate) fn stop(&mut self, poller: &Poller) {
         if let Some(watch) = self.watch.take() {
             best_effort("stop watching OOM kills", poller.remove(&watch));
-            self.retired = Some(watch);
         }
     }
 

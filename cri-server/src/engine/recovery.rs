@@ -77,9 +77,9 @@ impl Case<'_> {
     async fn finish_removal(&self, pod: &Arc<Pod>, members: Vec<Container>) -> Result<()> {
         tracing::info!(pod = %pod.id, "undoing a pod that was being made or removed");
         for container in members {
-            steps::remove_container(self.shared, &Arc::new(container)).await?;
+            steps::remove_container(self.shared, &Arc::new(container), None).await?;
         }
-        steps::remove_pod(self.shared, pod).await?;
+        steps::remove_pod(self.shared, pod, None).await?;
         self.shared
             .records
             .forget_pod(&pod.id)
@@ -119,7 +119,7 @@ impl Case<'_> {
         let unfinished = matches!(open, Some(Operation::Create | Operation::Remove));
         if unfinished || container.state == ContainerState::Creating {
             tracing::info!(container = %container.id, "undoing a container that was being made or removed");
-            steps::remove_container(self.shared, &Arc::new(container.clone())).await?;
+            steps::remove_container(self.shared, &Arc::new(container.clone()), None).await?;
             return self
                 .shared
                 .records

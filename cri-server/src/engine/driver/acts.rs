@@ -42,7 +42,9 @@ impl Driver {
         match verb {
             Verb::RunPod => Box::pin(async move { Done::PodUp(run_pod(&shared, &pod).await) }),
             Verb::StopPod => {
-                Box::pin(async move { Done::PodStopped(stop_pod(&shared, &pod, pause, &doomed).await) })
+                Box::pin(
+                    async move { Done::PodStopped(stop_pod(&shared, &pod, pause.as_deref(), &doomed).await) },
+                )
             }
             _ => Box::pin(async move { Done::PodRemoved(remove_pod(&shared, &pod, pause, &doomed).await) }),
         }
@@ -124,7 +126,7 @@ impl Driver {
 async fn run_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<steps::PodUp> {
     match steps::run_pod(shared, pod).await {
         Ok(up) => Ok(up),
-        Err(error) => match steps::remove_pod(shared, pod).await {
+        Err(error) => match steps::remove_pod(shared, pod, None).await {
             Ok(()) => Err(error),
             Err(left) => {
                 tracing::warn!(pod = %pod.id, %left, "a failed pod left something behind; the next start tries again");
@@ -138,12 +140,12 @@ async fn run_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<steps::PodUp> {
 async fn stop_pod(
     shared: &Arc<Shared>,
     pod: &Arc<Pod>,
-    pause: Option<Arc<Process>>,
+    pause: Option<&Process>,
     doomed: &[Doomed],
 ) -> Result<()> {
     kill_all(shared, doomed).await?;
     if let Some(pause) = pause {
-        steps::kill(shared, &pause, &format!("{}/{}", pod.cgroup, pod.id)).await?;
+        steps::kill(shared, pause, &format!("{}/{}", pod.cgroup, pod.id)).await?;
     }
     steps::stop_pod(shared, pod).await
 }
@@ -154,11 +156,11 @@ async fn remove_pod(
     pause: Option<Arc<Process>>,
     doomed: &[Doomed],
 ) -> Result<()> {
-    stop_pod(shared, pod, pause, doomed).await?;
-    for (container, _) in doomed {
-        steps::remove_container(shared, container).await?;
+    stop_pod(shared, pod, pause.as_deref(), doomed).await?;
+    for (container, process) in doomed {
+        steps::remove_container(shared, container, process.clone()).await?;
     }
-    steps::remove_pod(shared, pod).await
+    steps::remove_pod(shared, pod, pause).await
 }
 
 async fn kill_all(shared: &Arc<Shared>, doomed: &[Doomed]) -> Result<()> {
@@ -181,5 +183,5 @@ async fn remove_container(shared: &Arc<Shared>, (container, process): &Doomed) -
     if let Some(process) = process {
         steps::kill(shared, process, &container.cgroup).await?;
     }
-    steps::remove_container(shared, container).await
+    steps::remove_container(shared, container, process.clone()).await
 }

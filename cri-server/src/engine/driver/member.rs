@@ -12,11 +12,11 @@ use crate::engine::shared::{Shared, now_ns};
 use crate::engine::view::View;
 use crate::spec;
 
-/// A container and, while its program runs, its process.
+/// A container and its process, once it was started.
 pub(crate) struct Member {
     /// The record.
     pub container: Arc<Container>,
-    /// The live handle.
+    /// The live handle, kept after the end: a removal waits for the monitor.
     pub process: Option<Arc<Process>>,
 }
 
@@ -57,8 +57,10 @@ impl Member {
         let id = &self.container.id;
         view.containers.insert(id.clone(), self.container.clone());
         match &self.process {
-            Some(process) => view.processes.insert(id.clone(), process.clone()),
-            None => view.processes.remove(id),
+            Some(process) if self.container.state.pid().is_some() => {
+                view.processes.insert(id.clone(), process.clone())
+            }
+            _ => view.processes.remove(id),
         };
     }
 

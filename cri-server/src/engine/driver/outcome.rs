@@ -9,7 +9,7 @@ use super::{Driver, Member, answer};
 use crate::engine::container::{ContainerEvent, ContainerState};
 use crate::engine::error::{EngineError, Result, chain};
 use crate::engine::model::{Id, Resources};
-use crate::engine::monitor::{Connection, End, Process, watch_end};
+use crate::engine::monitor::{Connection, End, watch_end};
 use crate::engine::pod::{PodEvent, PodState};
 use crate::engine::steps::{PodUp, Prepared, StartFailure, Started, exit_of};
 use crate::engine::view::View;
@@ -159,7 +159,7 @@ impl Driver {
         let Some(member) = self.members.remove(id) else { return Err(error) };
         let (shared, container) = (self.shared.clone(), member.container);
         self.operations.spawn(async move {
-            let undone = crate::engine::steps::remove_container(&shared, &container).await;
+            let undone = crate::engine::steps::remove_container(&shared, &container, None).await;
             let done = match undone {
                 Ok(()) => Done::Removed(Ok(())),
                 Err(left) => {
@@ -257,12 +257,11 @@ impl Driver {
     /// A process has ended: commit it, publish it, then wake who waits for it.
     pub(super) fn ended(&mut self, target: &Target, end: &End) {
         let (settled, process) = match target {
-            Target::Pod => (self.pause_ended(), self.pause.take()),
-            Target::Container(id) => {
-                // Taken first, so that the commit publishes a container without a process.
-                let process = self.take_process(id);
-                (self.container_ended(id, end), process)
-            }
+            Target::Pod => (self.pause_ended(), self.pause.clone()),
+            Target::Container(id) => (
+                self.container_ended(id, end),
+                self.members.get(id).and_then(|member| member.process.clone()),
+            ),
         };
         if let Err(error) = settled {
             tracing::error!(?target, error = %chain(&error), "an end could not be recorded");
@@ -299,9 +298,5 @@ impl Driver {
                 tracing::warn!(cgroup, error = %chain(&error), "processes without a monitor could not be killed");
             }
         });
-    }
-
-    fn take_process(&mut self, id: &Id) -> Option<Arc<Process>> {
-        self.members.get_mut(id).and_then(|member| member.process.take())
     }
 }

@@ -2,17 +2,22 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cleat_conmon_proto::{EXIT_RECORD_NAME, ExitRecord, Message};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 use tokio::process::Child;
 use tokio::sync::{OnceCell, watch};
 
 use super::{Connection, MonitorError};
+
+/// How long a monitor may take to end after its container, milliseconds. It has nothing to do then but to end; one that
+/// takes longer is stopped or starved, and no reason to hold up a removal.
+const MONITOR_LIMIT_MS: u16 = 2_000;
 
 /// How a container's init ended, as far as the daemon can know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,7 @@ pub(crate) enum End {
 pub(crate) struct Process {
     pid: i32,
     pidfd: OwnedFd,
+    monitor: OwnedFd,
     state_dir: PathBuf,
     /// What its execs take over of its specification; filled by the first one.
     exec_template: OnceCell<Spec>,
@@ -47,8 +53,15 @@ impl Process {
         if parent != Some(monitor) {
             return Err(fail(io::Error::from(Errno::ESRCH)));
         }
-        let ended = watch::Sender::new(false);
-        Ok(Self { pid, pidfd, state_dir: state_dir.to_owned(), exec_template: OnceCell::new(), ended })
+        let monitor = cleat_sys::process::open_pidfd(monitor).map_err(fail)?;
+        Ok(Self {
+            pid,
+            pidfd,
+            monitor,
+            state_dir: state_dir.to_owned(),
+            exec_template: OnceCell::new(),
+            ended: watch::Sender::new(false),
+        })
     }
 
     /// Its process id.
@@ -79,6 +92,24 @@ impl Process {
     pub(crate) async fn ended_within(&self, limit: Duration) -> bool {
         let mut ended = self.ended.subscribe();
         tokio::time::timeout(limit, ended.wait_for(|ended| *ended)).await.is_ok()
+    }
+
+    /// Whether the end is committed.
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Waits until the monitor's process is gone too: it ends by itself after the container. Blocks; `false` when it
+    /// takes longer than [`MONITOR_LIMIT_MS`].
+    pub(crate) fn wait_for_monitor(&self) -> io::Result<bool> {
+        let mut events = [PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut events, PollTimeout::from(MONITOR_LIMIT_MS)) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     /// Wakes everybody who waits for the end: it is committed.

@@ -6,21 +6,28 @@ use std::sync::Arc;
 use cleat_image::Snapshotter;
 
 use super::cleanup::{Cleanup, absent_is_fine};
+use super::stop::await_monitor;
 use super::take_down_pod::{empty_cgroup, remove_cgroup};
 use crate::engine::container::Container;
 use crate::engine::error::Result;
 use crate::engine::model::Id;
+use crate::engine::monitor::Process;
 use crate::engine::shared::Shared;
 
 /// Removes everything of a container whose program has ended. Every part may be gone. Its log is its client's.
-pub(crate) async fn remove_container(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<()> {
+pub(crate) async fn remove_container(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    process: Option<Arc<Process>>,
+) -> Result<()> {
     let container = container.clone();
-    shared.blocking(move |shared| remove(shared, &container)).await
+    shared.blocking(move |shared| remove(shared, &container, process.as_deref())).await
 }
 
-fn remove(shared: &Shared, container: &Container) -> Result<()> {
+fn remove(shared: &Shared, container: &Container, process: Option<&Process>) -> Result<()> {
     let mut cleanup = Cleanup::of(format!("container {}", container.id));
     cleanup
+        .step("wait for the monitor", await_monitor(process))
         .step("end the processes", empty_cgroup(shared, &container.cgroup))
         .step("remove the cgroup", remove_cgroup(shared, &container.cgroup))
         .step("remove the files", sweep_container(shared, &container.id));

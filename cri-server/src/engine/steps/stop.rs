@@ -44,6 +44,9 @@ pub(crate) async fn stop(
 
 /// Kills every process of the container and waits for its end.
 pub(crate) async fn kill(shared: &Arc<Shared>, process: &Process, cgroup: &str) -> Result<()> {
+    if process.has_ended() {
+        return Ok(());
+    }
     signal_process(process, Signal::SIGKILL as i32)?;
     let path = cgroup.to_owned();
     shared.blocking(move |shared| kill_cgroup(shared, &path)).await?;
@@ -55,6 +58,17 @@ pub(crate) async fn kill(shared: &Arc<Shared>, process: &Process, cgroup: &str) 
         limit: KILL_LIMIT,
         outcome: "; the kernel cannot end it: look at its wchan and at the storage it uses",
     })
+}
+
+/// Waits for the end of a container's monitor, so that what is removed is gone as a whole. One that lingers is told of and
+/// left alone: it holds nothing but itself.
+pub(super) fn await_monitor(process: Option<&Process>) -> std::io::Result<()> {
+    if let Some(process) = process
+        && !process.wait_for_monitor()?
+    {
+        tracing::warn!(pid = process.pid(), "the monitor of a removed container lingers");
+    }
+    Ok(())
 }
 
 /// Kills everything in a cgroup, which may be gone.

@@ -10,8 +10,10 @@ use nix::mount::{MntFlags, umount2};
 
 use super::cleanup::{Cleanup, absent_is_fine};
 use super::run_pod::{pause_cgroup, pod_network};
+use super::stop::await_monitor;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{Id, Mode};
+use crate::engine::monitor::Process;
 use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 
@@ -25,10 +27,14 @@ pub(crate) async fn stop_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()>
 }
 
 /// Stops the pod and removes what it has on disk.
-pub(crate) async fn remove_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()> {
+pub(crate) async fn remove_pod(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    pause: Option<Arc<Process>>,
+) -> Result<()> {
     stop_pod(shared, pod).await?;
     let pod = pod.clone();
-    shared.blocking(move |shared| remove_blocking(shared, &pod)).await
+    shared.blocking(move |shared| remove_blocking(shared, &pod, pause.as_deref())).await
 }
 
 fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
@@ -62,9 +68,10 @@ fn detach(shared: &Shared, pod: &Pod) -> Result<()> {
         .map_err(|error| EngineError::step("release the addresses", object(), &error))
 }
 
-fn remove_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
+fn remove_blocking(shared: &Shared, pod: &Pod, pause: Option<&Process>) -> Result<()> {
     let mut cleanup = Cleanup::of(format!("pod {}", pod.id));
     cleanup
+        .step("wait for the monitor", await_monitor(pause))
         .step("remove the files", sweep_pod(shared, &pod.id))
         .step("remove the pause process's cgroup", remove_cgroup(shared, &pause_cgroup(pod)));
     if pod.config.cgroup_parent.is_none() {
