@@ -95,11 +95,11 @@ impl Engine {
 
 fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Result<Shared, OpenError> {
     let paths = Paths::new(&settings.root, &settings.state);
-    for path in [&settings.root, &settings.state] {
-        make_folder(path)?;
-    }
+    make_folder(&settings.root, PRIVATE)?;
+    // The socket is in here, for whoever its own mode lets in.
+    make_folder(&settings.state, PASSABLE)?;
     for path in [paths.pods(), paths.containers(), paths.pods_state(), paths.containers_state()] {
-        make_folder(&path)?;
+        make_folder(&path, PRIVATE)?;
     }
     install_pause(&settings.pause, &paths.pause_rootfs())
         .map_err(|source| OpenError::Pause { path: settings.pause.clone(), source })?;
@@ -120,10 +120,16 @@ fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Resu
     })
 }
 
-/// Folders of the daemon are its own: containers' files and sockets are below them.
-fn make_folder(path: &Path) -> Result<(), OpenError> {
+/// Nobody but root looks into it: specifications hold the environment, which holds secrets, and the ids that name their
+/// folders are in every process list.
+const PRIVATE: u32 = 0o700;
+
+/// Others may pass through, to names they know.
+const PASSABLE: u32 = 0o711;
+
+fn make_folder(path: &Path, mode: u32) -> Result<(), OpenError> {
     let made =
-        fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o711)));
+        fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
     made.map_err(|source| OpenError::Folder { path: path.to_owned(), source })
 }
 
