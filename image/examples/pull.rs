@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = config.first().map_or(cleat_image::registries::DEFAULT_FILE, String::as_str);
     let registries =
         Registries::load(Path::new(config), Path::new(cleat_image::registries::DEFAULT_DROP_INS))?;
-    let puller = Puller::new(Store::open(Path::new(root))?, registries, Limits::default())?;
+    let puller = Puller::new(Store::open(Path::new(root))?, registries, Limits::default());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let begun = Instant::now();
     let reference = puller.candidates(name)?.remove(0);

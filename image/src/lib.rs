@@ -22,7 +22,7 @@ pub mod store;
 mod tree;
 pub mod unpack;
 
-pub use pull::{Limits, PullError, PullFailure, PullHandle, PullProgress, PullWatch, Puller};
+pub use pull::{Limits, PullCause, PullError, PullFailure, PullHandle, PullProgress, PullWatch, Puller};
 pub use reference::{Digest, DigestError, Reference, ReferenceError};
 pub use registries::{Registries, Source};
 pub use registry::{Credentials, Secret};

@@ -23,9 +23,7 @@ pub(super) enum Blame {
 /// The gRPC status of an error: its code says what a client may do next, its message is for people.
 pub(super) fn status(error: &EngineError) -> Status {
     let mut message = chain(error);
-    if let EngineError::Pull(pull) = error
-        && pull.failure() == PullFailure::Unreachable
-    {
+    if error.pull_failure() == Some(PullFailure::Unreachable) {
         message = format!("{REGISTRY_UNAVAILABLE}: {message}");
     }
     message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
@@ -47,7 +45,7 @@ fn code(error: &EngineError) -> Code {
         EngineError::Unsupported { .. } => Code::Unimplemented,
         EngineError::DiskFull { .. } => Code::ResourceExhausted,
         EngineError::Step { .. } => Code::Internal,
-        EngineError::Pull(error) => pull_code(error.failure()),
+        EngineError::Pull(_) => error.pull_failure().map_or(Code::Internal, pull_code),
     }
 }
 
@@ -80,12 +78,11 @@ pub(super) fn blame(error: &EngineError) -> Blame {
         // The limit was the caller's; a probe that runs into its own every few seconds must not fill the log.
         | EngineError::Timeout { .. } => Blame::Caller,
         EngineError::DiskFull { .. } | EngineError::Step { .. } => Blame::Node,
-        EngineError::Pull(error) => match error.failure() {
-            PullFailure::NotFound
-            | PullFailure::Unauthorized
-            | PullFailure::Blocked
-            | PullFailure::Cancelled => Blame::Caller,
-            PullFailure::Unreachable | PullFailure::Invalid | PullFailure::NoSpace | PullFailure::Local => Blame::Node,
+        EngineError::Pull(_) => match error.pull_failure() {
+            Some(
+                PullFailure::NotFound | PullFailure::Unauthorized | PullFailure::Blocked | PullFailure::Cancelled,
+            ) => Blame::Caller,
+            _ => Blame::Node,
         },
     }
 }

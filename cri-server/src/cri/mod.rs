@@ -10,9 +10,12 @@
 //!                        door: one span per RPC, one log line per refusal, error.rs picks the gRPC code
 //! ```
 //!
+//! All of it is under deadline.rs: the time the caller gives.
+//!
 //! Nothing here decides what happens to a pod or container: a behaviour that exists in this folder only is in the wrong
 //! room. An RPC that is not built answers UNIMPLEMENTED with its name, never OK.
 
+mod deadline;
 mod door;
 mod error;
 mod image_service;
@@ -25,6 +28,7 @@ use cleat_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use tonic::service::Routes;
 
 use crate::engine::Engine;
+use deadline::Deadline;
 use image_service::ImageDoor;
 use runtime_service::RuntimeDoor;
 
@@ -44,5 +48,5 @@ pub(crate) fn router(engine: Engine) -> Routes {
     let image = ImageServiceServer::new(ImageDoor::new(engine))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    Routes::new(runtime).add_service(image)
+    Routes::new(Deadline(runtime)).add_service(Deadline(image))
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cleat_image::{PullError, PullFailure};
+
 use super::model::Id;
 
 /// A failed request. Cloneable, since everybody who joined an operation gets its result.
@@ -106,9 +108,9 @@ pub(crate) enum EngineError {
         /// The kernel's error number at the bottom, where there was one.
         errno: Option<i32>,
     },
-    /// An image could not be pulled.
-    #[error(transparent)]
-    Pull(Arc<cleat_image::PullError>),
+    /// An image could not be pulled: why not, for each name that a short one may stand for; never empty.
+    #[error("{}", .0.iter().map(|refused| chain(refused.as_ref())).collect::<Vec<_>>().join("; "))]
+    Pull(Vec<Arc<PullError>>),
 }
 
 /// Shorthand of this folder.
@@ -126,6 +128,14 @@ impl EngineError {
             return Self::DiskFull { step, object: object.to_string() };
         }
         Self::Step { step, object: object.to_string(), reason: chain(error), errno }
+    }
+
+    /// The kind of a failed pull: that of the last name tried.
+    pub(crate) fn pull_failure(&self) -> Option<PullFailure> {
+        match self {
+            Self::Pull(refused) => refused.last().map(|refused| refused.failure()),
+            _ => None,
+        }
     }
 
     /// `what` is refused because of `error` and all its causes.

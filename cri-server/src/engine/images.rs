@@ -19,21 +19,20 @@ impl Engine {
         name: &str,
         credentials: Option<Credentials>,
     ) -> Result<Arc<Image>> {
-        let candidates = self.puller.candidates(name).map_err(|error| EngineError::Pull(Arc::new(error)))?;
-        let mut refused = None;
+        let candidates =
+            self.puller.candidates(name).map_err(|error| EngineError::Pull(vec![Arc::new(error)]))?;
+        let mut refused = Vec::new();
         for reference in candidates {
             match self.puller.pull(&reference, credentials.clone()).await {
                 Ok(image) => return Ok(image),
-                Err(error) => refused = Some(error),
+                Err(error) => refused.push(error),
             }
         }
-        Err(refused.map_or_else(
-            || EngineError::Invalid {
-                what: format!("image name {name:?}"),
-                why: "no registry is searched for it".into(),
-            },
-            EngineError::Pull,
-        ))
+        if refused.is_empty() {
+            let why = "no registry is searched for it".to_owned();
+            return Err(EngineError::Invalid { what: format!("image name {name:?}"), why });
+        }
+        Err(EngineError::Pull(refused))
     }
 
     /// Removes an image by its id, or takes a name away from it; an unknown one is fine. Layers that containers use

@@ -66,9 +66,6 @@ pub(crate) enum OpenError {
     /// The image store could not be opened.
     #[error("open the image store")]
     Images(#[source] cleat_image::StoreError),
-    /// The puller could not be made.
-    #[error("prepare to pull images")]
-    Puller(#[source] cleat_image::PullError),
     /// The records could not be opened.
     #[error("open the records")]
     Records(#[source] RecordsError),
@@ -85,8 +82,7 @@ impl Engine {
     pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
         let shared =
             Arc::new(assemble(&parts.settings, parts.defaults, Networks::new(parts.bridge, parts.cni))?);
-        let puller =
-            Puller::new(shared.images.clone(), parts.registries, parts.limits).map_err(OpenError::Puller)?;
+        let puller = Puller::new(shared.images.clone(), parts.registries, parts.limits);
         let registry = Arc::new(Registry::default());
         recover(&shared, &registry).await.map_err(OpenError::Recovery)?;
         Ok(Self { shared, registry, puller })

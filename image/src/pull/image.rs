@@ -6,10 +6,11 @@ use oci_spec::image::ImageConfiguration;
 use tokio::task::JoinSet;
 
 use super::Engine;
-use super::error::{PullError, Shared};
+use super::error::{LayerError, PullCause, PullError, Shared};
 use super::flight::Reporter;
-use super::layer::{LayerFlight, Unpublished};
+use super::layer::{LayerFlight, LayerOutcome, Unpublished};
 use super::progress::{LayerProgress, LayerState, PullProgress};
+use super::refusal::{Refusal, Refusals};
 use crate::reference::{Digest, Reference};
 use crate::registries::{Registries, Source};
 use crate::registry::{
@@ -49,15 +50,16 @@ impl Pull {
     /// The whole pull, step by step.
     pub(super) async fn run(self, reporter: Reporter<PullProgress, Outcome>) -> Outcome {
         let progress = Arc::new(reporter);
-        tokio::select! {
+        let outcome = tokio::select! {
             biased;
-            () = self.engine.stop.cancelled() => Err(Arc::new(PullError::Cancelled)),
+            () = self.engine.stop.cancelled() => Err(PullCause::Cancelled),
             outcome = self.steps(&progress) => outcome,
-        }
+        };
+        outcome.map_err(|cause| Arc::new(PullError::new(self.reference.to_string(), cause)))
     }
 
-    async fn steps(&self, progress: &Progress) -> Outcome {
-        let sources = self.registries.sources(&self.reference).map_err(PullError::from)?;
+    async fn steps(&self, progress: &Progress) -> Result<Arc<Image>, PullCause> {
+        let sources = self.registries.sources(&self.reference)?;
         let resolved = self.resolve(sources).await?;
         let (config, diff_ids) = self.config(&resolved).await?;
         let lease = Arc::new(self.lease(diff_ids.clone()).await?);
@@ -68,7 +70,7 @@ impl Pull {
         });
         let layers = self.layers(&resolved, &diff_ids, &lease, progress).await;
         let outcome = match layers {
-            Ok(layers) => self.publish(resolved, config, diff_ids, layers).await.map_err(Arc::new),
+            Ok(layers) => self.publish(resolved, config, diff_ids, layers).await,
             Err(error) => Err(error),
         };
         drop(lease);
@@ -78,28 +80,29 @@ impl Pull {
         outcome
     }
 
-    /// Ask the sources in turn for the manifest. The last one's failure is reported: that is the registry itself.
-    async fn resolve(&self, sources: Vec<Source>) -> Result<Resolved, PullError> {
+    /// Ask the sources in turn for the manifest.
+    async fn resolve(&self, sources: Vec<Source>) -> Result<Resolved, PullCause> {
         let credentials =
             |source: &Source| self.credentials.clone().filter(|_| self.may_have_credentials(source));
-        let client = &self.engine.client;
+        let connections = &self.engine.connections;
         let sessions: Vec<_> = sources
             .into_iter()
-            .map(|source| Session::new(client.clone(), source.clone(), credentials(&source)))
+            .map(|source| Session::new(Arc::clone(connections), source.clone(), credentials(&source)))
             .collect();
-        let mut last = None;
+        let mut refusals = Refusals::default();
         for (at, session) in sessions.iter().enumerate() {
             match self.resolve_at(session).await {
                 Ok((target, manifest, fetched)) => {
                     return Ok(Resolved { target, manifest, fetched, sessions: sessions[at..].to_vec() });
                 }
-                Err(error) => {
+                Err((entry, error)) => {
                     tracing::debug!(reference = %self.reference, host = session.host(), %error, "a source failed");
-                    last = Some(error);
+                    let source = session.source().clone();
+                    refusals.record(Refusal { source, entry, fault: error.into() });
                 }
             }
         }
-        Err(last.unwrap_or_else(|| PullError::Lost(self.reference.to_string())))
+        Err(PullCause::Manifest(refusals))
     }
 
     /// The client's credentials are for the registry it named: a mirror on another host does not get them.
@@ -107,11 +110,17 @@ impl Pull {
         source.reference.registry() == self.reference.registry() || !source.mirror
     }
 
-    async fn resolve_at(&self, session: &Session) -> Result<(Digest, ImageManifest, Fetched), PullError> {
+    /// What one source has. An error goes with the entry of an index that it is about, if it is not about the top.
+    async fn resolve_at(
+        &self,
+        session: &Session,
+    ) -> Result<(Digest, ImageManifest, Fetched), (Option<Digest>, RegistryError)> {
         let reference = &session.source().reference;
-        let top = self.fetch(session, &reference.tag_or_digest(), reference.digest()).await?;
+        let about_top = |error| (None, error);
+        let wanted = reference.tag_or_digest();
+        let top = self.fetch(session, &wanted, reference.digest()).await.map_err(about_top)?;
         let target = top.digest.clone();
-        let mut document = self.parse(session, &top)?;
+        let mut document = parse(&top).map_err(|error| about_top(error.into()))?;
         let mut fetched = top;
         // An index may hold indexes, and those hold manifests.
         for _ in 0..2 {
@@ -119,32 +128,29 @@ impl Pull {
                 Document::Image(manifest) => return Ok((target, manifest, fetched)),
                 Document::Index(entries) => entries,
             };
-            let platform = Platform::host();
-            let entry = choose(&entries, &platform).ok_or_else(|| PullError::NoPlatform {
-                reference: self.reference.clone(),
-                platform: platform.into(),
-            })?;
-            fetched = self.fetch(session, &entry.digest.to_string(), Some(&entry.digest)).await?;
-            if fetched.bytes.len() as u64 != entry.size {
-                let (expected, actual) = (entry.size, fetched.bytes.len() as u64);
-                return Err(self
-                    .failed(session, RegistryError::Size { what: entry.digest.clone(), expected, actual }));
-            }
-            document = self.parse(session, &fetched)?;
+            let Some(entry) = choose(&entries, &Platform::host()) else {
+                let Platform { os, architecture, .. } = Platform::host();
+                return Err(about_top(ManifestError::NoPlatform { os, architecture }.into()));
+            };
+            let about_entry = |error| (Some(entry.digest.clone()), error);
+            fetched = self.entry(session, entry).await.map_err(about_entry)?;
+            document = parse(&fetched).map_err(|error| about_entry(error.into()))?;
             if entry.is_index() != matches!(document, Document::Index(_)) {
-                let source = ManifestError::Ambiguous("its type and its index's differ");
-                return Err(
-                    self.failed(session, RegistryError::Manifest { what: entry.digest.to_string(), source })
-                );
+                let error = ManifestError::Ambiguous("its type and its index's differ");
+                return Err(about_entry(error.into()));
             }
         }
         match document {
             Document::Image(manifest) => Ok((target, manifest, fetched)),
-            Document::Index(_) => {
-                let what = self.reference.to_string();
-                Err(self.failed(session, RegistryError::Manifest { what, source: ManifestError::Nested }))
-            }
+            Document::Index(_) => Err(about_top(ManifestError::Nested.into())),
         }
+    }
+
+    /// The manifest or index that an index names.
+    async fn entry(&self, session: &Session, entry: &Descriptor) -> Result<Fetched, RegistryError> {
+        let fetched = self.fetch(session, &entry.digest.to_string(), Some(&entry.digest)).await?;
+        let (expected, actual) = (entry.size, fetched.bytes.len() as u64);
+        if actual == expected { Ok(fetched) } else { Err(RegistryError::Size { expected, actual }) }
     }
 
     async fn fetch(
@@ -152,42 +158,15 @@ impl Pull {
         session: &Session,
         wanted: &str,
         digest: Option<&Digest>,
-    ) -> Result<Fetched, PullError> {
-        let fetched = self.engine.limits.retry(session.source(), || session.manifest(wanted, digest)).await;
-        fetched.map_err(|source| self.failed(session, source))
-    }
-
-    fn parse(&self, session: &Session, fetched: &Fetched) -> Result<Document, PullError> {
-        parse_manifest(&fetched.bytes, fetched.content_type.as_deref()).map_err(|source| {
-            self.failed(session, RegistryError::Manifest { what: self.reference.to_string(), source })
-        })
-    }
-
-    fn failed(&self, session: &Session, source: RegistryError) -> PullError {
-        PullError::Registry {
-            reference: self.reference.clone(),
-            host: session.host().to_owned(),
-            source: source.into(),
-        }
+    ) -> Result<Fetched, RegistryError> {
+        self.engine.limits.retry(session.source(), || session.manifest(wanted, digest)).await
     }
 
     /// The configuration's bytes, verified, and the diff ids it lists, one for each layer of the manifest.
-    async fn config(&self, resolved: &Resolved) -> Result<(Vec<u8>, Vec<Digest>), PullError> {
-        let blob = &resolved.manifest.config;
-        let mut result = Err(PullError::Lost(self.reference.to_string()));
-        for session in &resolved.sessions {
-            let fetched = self
-                .engine
-                .limits
-                .retry(session.source(), || session.small_blob(blob, MAX_CONFIG_BYTES))
-                .await;
-            result = fetched.map_err(|source| self.failed(session, source));
-            if result.is_ok() {
-                break;
-            }
-        }
-        let bytes = result?;
-        let wrong = |what: String| PullError::Config { reference: self.reference.clone(), what };
+    async fn config(&self, resolved: &Resolved) -> Result<(Vec<u8>, Vec<Digest>), PullCause> {
+        let bytes = self.config_bytes(resolved).await?;
+        let wrong =
+            |what: String| PullCause::WrongConfig { blob: resolved.manifest.config.digest.clone(), what };
         let config: ImageConfiguration = serde_json::from_slice(&bytes)
             .map_err(|error| wrong(format!("it is not a configuration: {error}")))?;
         let diff_ids = config.rootfs().diff_ids().iter().map(|text| Digest::parse(text));
@@ -199,10 +178,26 @@ impl Pull {
         Ok((bytes, diff_ids))
     }
 
-    async fn lease(&self, diff_ids: Vec<Digest>) -> Result<LayerLease, PullError> {
+    async fn config_bytes(&self, resolved: &Resolved) -> Result<Vec<u8>, PullCause> {
+        let blob = &resolved.manifest.config;
+        let mut refusals = Refusals::default();
+        for session in &resolved.sessions {
+            let ask = || session.small_blob(blob, MAX_CONFIG_BYTES);
+            match self.engine.limits.retry(session.source(), ask).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => {
+                    let source = session.source().clone();
+                    refusals.record(Refusal { source, entry: None, fault: error.into() });
+                }
+            }
+        }
+        Err(PullCause::Config { blob: blob.digest.clone(), refusals })
+    }
+
+    async fn lease(&self, diff_ids: Vec<Digest>) -> Result<LayerLease, PullCause> {
         let store = self.engine.store.clone();
         let leased = self.engine.tracker.spawn_blocking(move || store.lease(&diff_ids)).await;
-        Ok(leased.map_err(|_| PullError::Lost(self.reference.to_string()))??)
+        Ok(leased.map_err(|_| PullCause::Lost)??)
     }
 
     /// All layers at once. The first failure ends the wait; flights that others wait for too go on.
@@ -212,7 +207,7 @@ impl Pull {
         diff_ids: &[Digest],
         lease: &LayerLease,
         progress: &Progress,
-    ) -> Result<Vec<Ready>, Shared> {
+    ) -> Result<Vec<Ready>, PullCause> {
         let mut waiting = JoinSet::new();
         for (at, (blob, diff_id)) in resolved.manifest.layers.iter().zip(diff_ids).enumerate() {
             if !lease.holds(diff_id) {
@@ -221,16 +216,20 @@ impl Pull {
             }
         }
         let mut ready: Vec<Ready> = vec![None; diff_ids.len()];
-        let lost = || Arc::new(PullError::Lost(self.reference.to_string()));
         while let Some(joined) = waiting.join_next().await {
-            match joined {
-                Ok((at, Some(Ok(layer)))) => ready[at] = Some(layer),
-                ended => {
-                    // The others let go of their layers before this pull ends.
-                    waiting.shutdown().await;
-                    return Err(ended.ok().and_then(|(_, outcome)| outcome?.err()).unwrap_or_else(lost));
+            let failure = match joined {
+                Ok((at, Ok(layer))) => {
+                    ready[at] = Some(layer);
+                    continue;
                 }
-            }
+                Ok((at, Err(source))) => {
+                    PullCause::Layer { blob: resolved.manifest.layers[at].digest.clone(), source }
+                }
+                Err(_) => PullCause::Lost,
+            };
+            // The others let go of their layers before this pull ends.
+            waiting.shutdown().await;
+            return Err(failure);
         }
         Ok(ready)
     }
@@ -241,7 +240,7 @@ impl Pull {
         config: Vec<u8>,
         diff_ids: Vec<Digest>,
         layers: Vec<Ready>,
-    ) -> Result<Arc<Image>, PullError> {
+    ) -> Result<Arc<Image>, PullCause> {
         let (store, reference) = (self.engine.store.clone(), self.reference.clone());
         let work = self.engine.tracker.spawn_blocking(move || {
             let staged = layers.iter().map(|ready| ready.as_deref().and_then(Unpublished::layer));
@@ -257,7 +256,7 @@ impl Pull {
                 layers: layers.collect(),
             })
         });
-        Ok(work.await.map_err(|_| PullError::Lost(self.reference.to_string()))??)
+        Ok(work.await.map_err(|_| PullCause::Lost)??)
     }
 
     /// Layers that lost their last image while this pull, which failed, leased them.
@@ -272,11 +271,7 @@ impl Pull {
 }
 
 /// Pass a layer's progress on to the image's, and wait for its end.
-async fn follow(
-    mut flight: LayerFlight,
-    at: usize,
-    progress: Progress,
-) -> (usize, Option<Result<Arc<Unpublished>, Shared>>) {
+async fn follow(mut flight: LayerFlight, at: usize, progress: Progress) -> (usize, LayerOutcome) {
     loop {
         let (status, outcome) = {
             let state = flight.state.borrow_and_update();
@@ -288,13 +283,41 @@ async fn follow(
             }
         });
         if outcome.is_some() || flight.state.changed().await.is_err() {
-            return (at, outcome);
+            return (at, outcome.unwrap_or_else(|| Err(Arc::new(LayerError::Lost))));
         }
     }
+}
+
+fn parse(fetched: &Fetched) -> Result<Document, ManifestError> {
+    parse_manifest(&fetched.bytes, fetched.content_type.as_deref())
 }
 
 fn initial(blob: &Descriptor, exists: bool) -> LayerProgress {
     let state = if exists { LayerState::Exists } else { LayerState::Waiting };
     let done_bytes = if exists { blob.size } else { 0 };
     LayerProgress { blob: blob.digest.clone(), done_bytes, total_bytes: blob.size, state }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_as_docker_writes_them_are_read() {
+        let text = r#"{"architecture":"amd64","os":"linux","created":"2024-01-01T00:00:00.123456789Z",
+            "config":{"Hostname":"","Domainname":"","User":"","AttachStdin":false,"Tty":false,"ExposedPorts":null,
+                "Env":["PATH=/bin"],"Cmd":null,"ArgsEscaped":true,"Image":"","Volumes":null,"WorkingDir":"",
+                "Entrypoint":null,"OnBuild":null,"Labels":null,"Healthcheck":{"Test":["NONE"]},"Shell":["/bin/sh"]},
+            "container":"x","container_config":{"Cmd":["x"]},"docker_version":"20.10.0","variant":"v8",
+            "history":[{"created":"2024-01-01T00:00:00Z","created_by":"sh","empty_layer":true},{}],
+            "rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let config: ImageConfiguration = serde_json::from_str(text).unwrap();
+        assert_eq!(config.config().as_ref().unwrap().env().as_ref().unwrap().len(), 1);
+        for (from, to) in
+            [("\"config\":", "\"config\":null,\"x\":"), ("[{\"created\"", "null,\"y\":[{\"created\"")]
+        {
+            let odd = text.replace(from, to);
+            assert!(serde_json::from_str::<ImageConfiguration>(&odd).is_ok(), "{odd}");
+        }
+    }
 }

@@ -9,11 +9,12 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::error::{PullError, Shared};
+use super::error::{LayerError, of_unpack};
 use super::flight::{Flight, Flights, Reporter, WhenAlone};
 use super::pipe::{Output, pipe};
 use super::progress::LayerState;
-use super::transfer::{TransferError, transfer};
+use super::refusal::{Fault, Refusal, Refusals};
+use super::transfer::{TransferEnd, transfer};
 use super::{Engine, PullFailure};
 use crate::reference::Digest;
 use crate::registry::{Descriptor, Session};
@@ -39,12 +40,12 @@ impl Default for LayerStatus {
     }
 }
 
-type Outcome = Result<Arc<Unpublished>, Shared>;
-pub(super) type LayerFlight = Flight<LayerStatus, Outcome>;
+pub(super) type LayerOutcome = Result<Arc<Unpublished>, Arc<LayerError>>;
+pub(super) type LayerFlight = Flight<LayerStatus, LayerOutcome>;
 
 /// All layers under way, and those that are unpacked and wait for their images.
 pub(super) struct Layers {
-    flights: Flights<Key, LayerStatus, Outcome>,
+    flights: Flights<Key, LayerStatus, LayerOutcome>,
     unpublished: Mutex<HashMap<Key, Weak<Unpublished>>>,
 }
 
@@ -102,7 +103,7 @@ impl Layers {
                 }
                 tokio::select! {
                     biased;
-                    () = job.engine.stop.cancelled() => Err(Arc::new(PullError::Cancelled)),
+                    () = job.engine.stop.cancelled() => Err(Arc::new(LayerError::Cancelled)),
                     outcome = job.run(&reporter) => {
                         let layer = outcome.map_err(Arc::new)?;
                         job.engine.layers.keep(key, &layer);
@@ -125,30 +126,57 @@ impl Layers {
     }
 }
 
+/// How one attempt at a layer failed.
+enum AttemptError {
+    /// No source is left to ask.
+    Refused(Refusals),
+    /// What came, at least in part from the first source, is not the layer.
+    Wrong(Refusals),
+    /// It is no source's fault.
+    Failed(LayerError),
+}
+
+/// Why a layer was not unpacked.
+enum UnpackFailure {
+    /// By the fault of whoever sent it.
+    Source(Fault),
+    /// By another's.
+    Host(LayerError),
+}
+
 impl Job {
-    async fn run(&self, reporter: &Reporter<LayerStatus, Outcome>) -> Result<Arc<Unpublished>, PullError> {
+    async fn run(
+        &self,
+        reporter: &Reporter<LayerStatus, LayerOutcome>,
+    ) -> Result<Arc<Unpublished>, LayerError> {
         // The semaphore is never closed, so the only way not to get a place is to be cancelled.
-        let _place = self.engine.places.acquire().await.map_err(|_| PullError::Cancelled)?;
+        let _place = self.engine.places.acquire().await.map_err(|_| LayerError::Cancelled)?;
         reporter.report(|status| status.state = LayerState::Pulling);
-        let mut sessions = self.sessions.clone();
-        for _ in 1..sessions.len() {
-            match self.attempt(&sessions, reporter).await {
+        let mut refusals = Refusals::default();
+        let mut sessions = self.sessions.as_slice();
+        loop {
+            match self.attempt(sessions, reporter).await {
+                Ok(layer) => return Ok(layer),
+                Err(AttemptError::Failed(error)) => return Err(error),
                 // What was unpacked came, at least in part, from a source that lies: begin anew with the next one.
-                Err(error) if error.failure() == PullFailure::Invalid => {
-                    tracing::warn!(blob = %self.blob.digest, %error, "trying the next source");
-                    sessions.remove(0);
+                Err(AttemptError::Wrong(more)) if sessions.len() > 1 => {
+                    tracing::warn!(blob = %self.blob.digest, error = %more, "trying the next source");
+                    refusals.absorb(more);
+                    sessions = &sessions[1..];
                 }
-                result => return result,
+                Err(AttemptError::Wrong(more) | AttemptError::Refused(more)) => {
+                    refusals.absorb(more);
+                    return Err(LayerError::Refused(refusals));
+                }
             }
         }
-        self.attempt(&sessions, reporter).await
     }
 
     async fn attempt(
         &self,
         sessions: &[Session],
-        reporter: &Reporter<LayerStatus, Outcome>,
-    ) -> Result<Arc<Unpublished>, PullError> {
+        reporter: &Reporter<LayerStatus, LayerOutcome>,
+    ) -> Result<Arc<Unpublished>, AttemptError> {
         let (input, output) = pipe();
         let (done, unpacking) = oneshot::channel();
         self.engine.tracker.spawn_blocking({
@@ -159,18 +187,21 @@ impl Job {
         });
         let report = throttled(|done| reporter.report(|status| status.done_bytes = done));
         let transferred = transfer(sessions, &self.blob, input, &self.engine.limits, report).await;
-        let unpacked = unpacking.await.map_err(|_| PullError::Lost(self.blob.digest.to_string()))?;
-        let layer = match transferred {
-            // The reader gave up first, so its reason is the one.
-            Ok(()) | Err(TransferError::Abandoned) => unpacked?,
-            Err(TransferError::Registry { host, source }) => {
-                return Err(PullError::Transfer {
-                    blob: self.blob.digest.clone(),
-                    host,
-                    source: source.into(),
-                });
-            }
+        let unpacked = unpacking.await.map_err(|_| AttemptError::Failed(LayerError::Lost))?;
+        let mut refusals = transferred.refusals;
+        let source = match transferred.end {
+            // Where the reader gave up first, its reason is the one.
+            TransferEnd::Complete(source) | TransferEnd::Abandoned(source) => source,
+            TransferEnd::Wrong => return Err(AttemptError::Wrong(refusals)),
+            TransferEnd::Refused => return Err(AttemptError::Refused(refusals)),
         };
+        let layer = unpacked.map_err(|failure| match failure {
+            UnpackFailure::Host(error) => AttemptError::Failed(error),
+            UnpackFailure::Source(fault) => {
+                refusals.record(Refusal { source, entry: None, fault });
+                AttemptError::Wrong(refusals)
+            }
+        })?;
         reporter
             .report(|status| *status = LayerStatus { done_bytes: self.blob.size, state: LayerState::Done });
         Ok(Arc::new(Unpublished { layer: Some(layer), tracker: self.engine.tracker.clone() }))
@@ -184,14 +215,17 @@ fn unpack(
     blob: &Descriptor,
     diff_id: Digest,
     limits: &UnpackLimits,
-) -> Result<StagedLayer, PullError> {
+) -> Result<StagedLayer, UnpackFailure> {
     use std::os::fd::AsFd;
-    let staging = store.stage()?;
-    let unpacked = unpack_layer(source, blob.size, staging.folder.as_fd(), diff_id.algorithm(), limits)
-        .map_err(|source| PullError::Unpack { blob: blob.digest.clone(), source })?;
+    let staging = store.stage().map_err(|error| UnpackFailure::Host(error.into()))?;
+    let unpacked = unpack_layer(source, blob.size, staging.folder.as_fd(), diff_id.algorithm(), limits);
+    let unpacked = unpacked.map_err(|error| match of_unpack(&error) {
+        PullFailure::Invalid => UnpackFailure::Source(Fault::Unpack(error)),
+        _ => UnpackFailure::Host(LayerError::Unpack(error)),
+    })?;
     if unpacked.diff_id != diff_id {
-        let (blob, actual) = (blob.digest.clone(), unpacked.diff_id);
-        return Err(PullError::DiffId { blob, expected: diff_id, actual });
+        let fault = Fault::DiffId { expected: diff_id, actual: unpacked.diff_id };
+        return Err(UnpackFailure::Source(fault));
     }
     let (bytes, inodes, opaque_root) = (unpacked.bytes, unpacked.inodes, unpacked.opaque_root);
     Ok(staging.complete(diff_id, LayerStats { bytes, inodes, opaque_root }))

@@ -17,6 +17,7 @@ mod layer;
 mod limits;
 mod pipe;
 mod progress;
+mod refusal;
 mod transfer;
 
 use std::sync::Arc;
@@ -26,16 +27,17 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use error::{PullError, PullFailure};
+pub use error::{LayerError, PullCause, PullError, PullFailure};
 use flight::{Flight, Flights, WhenAlone};
 use image::{Outcome, Pull};
 use layer::Layers;
 pub use limits::Limits;
 pub use progress::{LayerProgress, LayerState, PullProgress};
+pub use refusal::{Fault, Refusal, Refusals};
 
-use crate::reference::Reference;
+use crate::reference::{Reference, shorten};
 use crate::registries::Registries;
-use crate::registry::{Client, Credentials};
+use crate::registry::{Connections, Credentials};
 use crate::store::{Image, Store};
 
 /// Pulls images into one store. Clones share running pulls.
@@ -50,7 +52,7 @@ struct Engine {
     store: Store,
     registries: ArcSwap<Registries>,
     limits: Limits,
-    client: Client,
+    connections: Arc<Connections>,
     layers: Layers,
     /// Places for layers being transferred and unpacked.
     places: Semaphore,
@@ -71,22 +73,23 @@ pub struct PullWatch {
 }
 
 impl Puller {
-    /// A puller; needs no runtime yet.
-    pub fn new(store: Store, registries: Registries, limits: Limits) -> Result<Self, PullError> {
-        let client = Client::new(limits.connect_timeout, limits.response_timeout)
-            .map_err(|error| PullError::Client(error.into()))?;
+    /// A puller; needs no runtime yet. What it takes to reach registries, the system's certificates among it, is read
+    /// when the first pull needs it.
+    #[must_use]
+    pub fn new(store: Store, registries: Registries, limits: Limits) -> Self {
         let tracker = TaskTracker::new();
+        let connections = Connections::new(limits.connect_timeout, limits.response_timeout, tracker.clone());
         let engine = Engine {
             store,
             registries: ArcSwap::from_pointee(registries),
-            client,
+            connections: Arc::new(connections),
             layers: Layers::new(tracker.clone()),
             places: Semaphore::new(limits.parallel_layers.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
             tracker: tracker.clone(),
             stop: CancellationToken::new(),
         };
-        Ok(Self { engine: Arc::new(engine), images: Arc::new(Flights::new(tracker)) })
+        Self { engine: Arc::new(engine), images: Arc::new(Flights::new(tracker)) }
     }
 
     /// Use these registries for pulls that start from now on (configuration reloaded).
@@ -96,7 +99,7 @@ impl Puller {
 
     /// What a name as written may mean, in the order to try: see [`Registries::candidates`].
     pub fn candidates(&self, name: &str) -> Result<Vec<Reference>, PullError> {
-        Ok(self.engine.registries.load().candidates(name)?)
+        self.engine.registries.load().candidates(name).map_err(|error| PullError::new(shorten(name), error))
     }
 
     /// Start pulling, or join the pull of the same reference with the same credentials that is under way.
@@ -140,7 +143,8 @@ impl PullHandle {
     /// Wait for the end of the pull. Safe to drop; the pull goes on.
     pub async fn wait(self) -> Result<Arc<Image>, Arc<PullError>> {
         let outcome = self.flight.wait().await;
-        outcome.unwrap_or_else(|| Err(Arc::new(PullError::Lost(self.reference.to_string()))))
+        let lost = || PullError::new(self.reference.to_string(), PullCause::Lost);
+        outcome.unwrap_or_else(|| Err(Arc::new(lost())))
     }
 }
 

@@ -4,15 +4,28 @@ use std::time::{Duration, Instant};
 
 use super::Limits;
 use super::pipe::Input;
+use super::refusal::{Refusal, Refusals};
 use crate::reference::Hasher;
+use crate::registries::Source;
 use crate::registry::{BlobStream, Descriptor, RegistryError, Session};
 
-/// Why a transfer ended early.
-pub(super) enum TransferError {
-    /// No source gave the blob; the last one's reason.
-    Registry { host: String, source: RegistryError },
-    /// The reader has gone; it knows why.
-    Abandoned,
+/// What came of a transfer.
+pub(super) struct Transferred {
+    pub(super) end: TransferEnd,
+    /// Of the sources that failed.
+    pub(super) refusals: Refusals,
+}
+
+/// How a transfer ended.
+pub(super) enum TransferEnd {
+    /// It is complete and verified; this source gave the last of it.
+    Complete(Source),
+    /// The reader has gone and knows why; this source's bytes were its last.
+    Abandoned(Source),
+    /// All bytes came, and they are others than asked for.
+    Wrong,
+    /// No source is left to ask.
+    Refused,
 }
 
 /// A transfer under way: what is through does not have to come again, whichever source it came from.
@@ -40,22 +53,22 @@ pub(super) async fn transfer(
     input: Input,
     limits: &Limits,
     report: impl Fn(u64) + Send,
-) -> Result<(), TransferError> {
+) -> Transferred {
     let hasher = Hasher::new(blob.digest.algorithm());
     let mut transfer = Transfer { blob, input, limits, hasher, done: 0, report };
-    let mut last = None;
+    let mut refusals = Refusals::default();
     for session in sessions {
+        let source = session.source().clone();
         match transfer.from(session).await {
-            End::Complete => return transfer.finish(session).await,
-            End::Abandoned => return Err(TransferError::Abandoned),
-            End::Failed(source) => {
-                tracing::debug!(blob = %blob.digest, host = session.host(), %source, "a source failed");
-                last = Some(TransferError::Registry { host: session.host().to_owned(), source });
+            End::Complete => return transfer.finish(source, refusals).await,
+            End::Abandoned => return Transferred { end: TransferEnd::Abandoned(source), refusals },
+            End::Failed(error) => {
+                tracing::debug!(blob = %blob.digest, host = session.host(), %error, "a source failed");
+                refusals.record(Refusal { source, entry: None, fault: error.into() });
             }
         }
     }
-    // A pull has at least one source; without one nothing was begun.
-    Err(last.unwrap_or(TransferError::Abandoned))
+    Transferred { end: TransferEnd::Refused, refusals }
 }
 
 impl<F: Fn(u64) + Send> Transfer<'_, F> {
@@ -115,17 +128,21 @@ impl<F: Fn(u64) + Send> Transfer<'_, F> {
     }
 
     fn wrong_size(&self, actual: u64) -> RegistryError {
-        RegistryError::Size { what: self.blob.digest.clone(), expected: self.blob.size, actual }
+        RegistryError::Size { expected: self.blob.size, actual }
     }
 
-    async fn finish(self, session: &Session) -> Result<(), TransferError> {
+    /// All bytes are through, the last of them from `source`.
+    async fn finish(self, source: Source, mut refusals: Refusals) -> Transferred {
         let actual = self.hasher.finish();
-        if actual != self.blob.digest {
-            let host = session.host().to_owned();
-            let source = RegistryError::Digest { what: self.blob.digest.clone(), actual, host: host.clone() };
-            return Err(TransferError::Registry { host, source });
-        }
-        self.input.finish().await.map_err(|_| TransferError::Abandoned)
+        let end = if actual != self.blob.digest {
+            refusals.record(Refusal { source, entry: None, fault: RegistryError::Digest { actual }.into() });
+            TransferEnd::Wrong
+        } else if self.input.finish().await.is_err() {
+            TransferEnd::Abandoned(source)
+        } else {
+            TransferEnd::Complete(source)
+        };
+        Transferred { end, refusals }
     }
 }
 

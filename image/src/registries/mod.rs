@@ -32,25 +32,24 @@ pub struct Registries {
     registries: Vec<Registry>,
 }
 
-/// Why there is no source for a reference.
+/// Why there is no source for an image. Which image that is, is the caller's to say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// The configuration forbids the registry.
-    #[error("registry {prefix} is blocked by registries.conf: {reference} may not be pulled")]
+    #[error("registry {prefix} is blocked by registries.conf")]
     Blocked {
-        /// The reference asked for.
-        reference: Reference,
         /// The prefix that matched.
         prefix: String,
     },
-    /// What was written, or what the configuration makes of it, is no reference.
-    #[error("image name {0:?}")]
+    /// What was written is no reference.
+    #[error("it is not an image's name")]
+    Name(#[source] ReferenceError),
+    /// What the configuration makes of it is no reference.
+    #[error("registries.conf turns it into {0:?}")]
     Reference(String, #[source] ReferenceError),
     /// A short name, several registries to search, and `short-name-mode = "enforcing"`.
-    #[error(
-        "short name {0:?} may mean images of several registries: write the full name, or configure an alias"
-    )]
-    Ambiguous(String),
+    #[error("a short name may mean images of several registries: write the full name, or configure an alias")]
+    Ambiguous,
 }
 
 impl Registries {
@@ -60,7 +59,7 @@ impl Registries {
         let parse = |full: String| {
             Reference::parse(&full).map_err(|error| SourceError::Reference(shorten(&full), error))
         };
-        let plain = parse(text.to_owned())?;
+        let plain = Reference::parse(text).map_err(SourceError::Name)?;
         if Reference::names_registry(text) {
             return Ok(vec![plain]);
         }
@@ -71,7 +70,7 @@ impl Registries {
         }
         match self.search.as_slice() {
             [] => Ok(vec![plain]),
-            [_, _, ..] if self.enforce_short_names => Err(SourceError::Ambiguous(shorten(text))),
+            [_, _, ..] if self.enforce_short_names => Err(SourceError::Ambiguous),
             hosts => hosts.iter().map(|host| parse(format!("{host}/{text}"))).collect(),
         }
     }
@@ -83,10 +82,7 @@ impl Registries {
             return Ok(vec![Source { reference: reference.clone(), insecure: false, mirror: false }]);
         };
         if registry.blocked {
-            return Err(SourceError::Blocked {
-                reference: reference.clone(),
-                prefix: registry.prefix.clone(),
-            });
+            return Err(SourceError::Blocked { prefix: registry.prefix.clone() });
         }
         let moved = |location: &str, insecure, mirror| {
             let moved =
@@ -228,7 +224,7 @@ mod tests {
             "docker.io/library/app:latest"
         );
         let enforcing = Registries::parse(&format!("short-name-mode = 'enforcing'\n{CONFIG}")).unwrap();
-        assert!(matches!(enforcing.candidates("app"), Err(SourceError::Ambiguous(_))));
+        assert!(matches!(enforcing.candidates("app"), Err(SourceError::Ambiguous)));
         assert!(enforcing.candidates("tool").is_ok());
     }
 }

@@ -61,8 +61,8 @@ pub(super) fn unreachable_error(url: &Url, error: reqwest::Error) -> RegistryErr
     RegistryError::Unreachable { url: shown(url), source: error.without_url() }
 }
 
-/// A URL for people: without user, password, query and fragment.
+/// A URL for people: scheme, host and port. What was asked for there is said by whoever asked.
 pub(super) fn shown(url: &Url) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }

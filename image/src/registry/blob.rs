@@ -38,9 +38,7 @@ impl BlobStream {
             Plan::Use => Ok(Self { response, skip: 0 }),
             Plan::Skip(skip) => Ok(Self { response, skip }),
             Plan::WrongRange => Err(RegistryError::Range { url: shown(response.url()), offset }),
-            Plan::WrongSize(actual) => {
-                Err(RegistryError::Size { what: blob.digest.clone(), expected: blob.size, actual })
-            }
+            Plan::WrongSize(actual) => Err(RegistryError::Size { expected: blob.size, actual }),
         }
     }
 

@@ -3,7 +3,9 @@
 use super::manifest::ManifestError;
 use crate::reference::Digest;
 
-/// Why a registry did not give what was asked of it. URLs are without their query, which may hold a signature.
+/// Why a registry did not give what was asked of it. What that was, and of whom, is the caller's to say: a text names
+/// a host only where it may be another one than was asked, and then without the path, which would name the object again,
+/// and without the query, which may hold a signature.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The host's certificates could not be set up for connections.
@@ -12,45 +14,37 @@ pub enum RegistryError {
     /// The HTTP client could not be set up.
     #[error("set up the HTTP client")]
     Client(#[source] reqwest::Error),
+    /// Setting up connections was broken off.
+    #[error("set up connections")]
+    SetUp(#[source] tokio::task::JoinError),
     /// Nothing of that name.
-    #[error("{what} is not known to {host}")]
-    NotFound {
-        /// What was asked for.
-        what: String,
-        /// The registry.
-        host: String,
-    },
+    #[error("it is not there (404)")]
+    NotFound,
     /// Credentials are missing, wrong, or not enough.
-    #[error("{host} denies access to {what}: {reason}")]
+    #[error("access denied: {reason}")]
     Unauthorized {
-        /// What was asked for.
-        what: String,
-        /// The registry or its token service.
-        host: String,
         /// As far as is known.
         reason: String,
     },
     /// No connection, or it broke.
     #[error("reach {url}")]
     Unreachable {
-        /// Where.
+        /// Where: scheme, host and port.
         url: String,
         /// Why.
         #[source]
         source: reqwest::Error,
     },
     /// No answer in time.
-    #[error("{url} did not answer within {seconds} s")]
+    #[error("no answer within {seconds} s")]
     Timeout {
-        /// Where.
-        url: String,
         /// How long was waited.
         seconds: u64,
     },
     /// Too few bytes in too much time.
     #[error("{url} sent {bytes} bytes in {seconds} s: the transfer has stalled")]
     Stalled {
-        /// Where.
+        /// Where: scheme, host and port.
         url: String,
         /// What arrived in the last window.
         bytes: u64,
@@ -60,7 +54,7 @@ pub enum RegistryError {
     /// An answer that is neither success nor one of the above.
     #[error("{url} answered {status}{message}")]
     Status {
-        /// Where.
+        /// Where: scheme, host and port.
         url: String,
         /// The HTTP status.
         status: u16,
@@ -70,18 +64,16 @@ pub enum RegistryError {
     /// A redirect that must not be followed.
     #[error("{url} redirects to {target}: {reason}")]
     Redirect {
-        /// From where.
+        /// From where: scheme, host and port.
         url: String,
-        /// To where.
+        /// To where: likewise.
         target: String,
         /// What speaks against it.
         reason: &'static str,
     },
     /// Fewer or more bytes than announced.
-    #[error("{what} has {actual} bytes, {expected} were announced")]
+    #[error("it has {actual} bytes, {expected} were announced")]
     Size {
-        /// What.
-        what: Digest,
         /// As the descriptor says.
         expected: u64,
         /// As the registry sends.
@@ -90,25 +82,29 @@ pub enum RegistryError {
     /// An answer longer than is accepted.
     #[error("{url} sends more than {limit} bytes")]
     TooLarge {
-        /// Where.
+        /// Where: scheme, host and port.
         url: String,
         /// The limit.
         limit: u64,
     },
     /// Other bytes than asked for.
-    #[error("{what} was asked for, what {host} sent is {actual}")]
+    #[error("what was sent has the digest {actual}")]
     Digest {
-        /// As asked.
-        what: Digest,
         /// As computed.
         actual: Digest,
-        /// The registry.
-        host: String,
+    },
+    /// Other bytes than the answer's own header promises.
+    #[error("what was sent has the digest {actual}, its header promises {promised}")]
+    Promise {
+        /// As promised.
+        promised: Digest,
+        /// As computed.
+        actual: Digest,
     },
     /// An answer to a ranged request that is of another range.
     #[error("{url} answered a request for bytes from {offset} with another range")]
     Range {
-        /// Where.
+        /// Where: scheme, host and port.
         url: String,
         /// The offset asked for.
         offset: u64,
@@ -116,20 +112,14 @@ pub enum RegistryError {
     /// An address, header or token answer that makes no sense.
     #[error("{url} sent {what} that cannot be used")]
     Malformed {
-        /// Where.
+        /// Where: scheme, host and port.
         url: String,
         /// What.
         what: &'static str,
     },
     /// A manifest that is refused.
-    #[error("the manifest of {what}")]
-    Manifest {
-        /// Of what.
-        what: String,
-        /// Why.
-        #[source]
-        source: ManifestError,
-    },
+    #[error("it is refused")]
+    Manifest(#[from] ManifestError),
 }
 
 impl RegistryError {

@@ -75,6 +75,14 @@ pub enum ManifestError {
     /// A size nothing can have.
     #[error("it announces {0} bytes, which nothing can have")]
     Size(u64),
+    /// An index without anything for this host.
+    #[error("it has nothing for {os}/{architecture}")]
+    NoPlatform {
+        /// This host's system.
+        os: String,
+        /// This host's architecture.
+        architecture: String,
+    },
     /// An index in an index in an index.
     #[error("its indexes are nested too deeply")]
     Nested,

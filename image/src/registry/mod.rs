@@ -1,6 +1,6 @@
 //! The client side of the OCI distribution specification (pull only): manifests and blobs over HTTPS.
 //!
-//! A [`Session`] is one repository at one source with one set of credentials. It learns what the registry speaks (HTTPS,
+//! A session is one repository at one source with one set of credentials. It learns what the registry speaks (HTTPS,
 //! or HTTP where the source is insecure) and which token it wants, and keeps both for the blobs that follow.
 //!
 //! Credentials go to the registry and to the token service it names. Redirects are followed here and not by the HTTP
@@ -9,6 +9,7 @@
 mod answer;
 mod blob;
 mod challenge;
+mod connections;
 mod credentials;
 mod error;
 mod manifest;
@@ -17,10 +18,11 @@ mod tls;
 mod token;
 
 pub(crate) use blob::BlobStream;
+pub(crate) use connections::Connections;
 pub use credentials::{Credentials, CredentialsError, Secret};
 pub use error::RegistryError;
 pub use manifest::{
     Descriptor, Document, ImageManifest, MAX_LAYERS, MAX_MANIFEST_BYTES, ManifestError, Platform, choose,
     parse_manifest,
 };
-pub(crate) use session::{Client, Fetched, Session};
+pub(crate) use session::{Fetched, Session};

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode, Url};
@@ -10,37 +9,15 @@ use reqwest::{Response, StatusCode, Url};
 use super::answer::{error_message, read_all, redirect_target, shown, unreachable_error};
 use super::blob::BlobStream;
 use super::challenge::{self, Challenge};
+use super::connections::Connections;
 use super::error::RegistryError;
 use super::manifest::{self, Descriptor, MAX_MANIFEST_BYTES};
-use super::{Credentials, tls, token};
+use super::{Credentials, token};
 use crate::reference::{Algorithm, Digest};
 use crate::registries::{Source, api_host};
 
 /// Most redirects followed for one request.
 const MAX_REDIRECTS: usize = 10;
-const USER_AGENT: &str = concat!("cleat/", env!("CARGO_PKG_VERSION"));
-
-/// Connections to registries, shared by all sessions.
-#[derive(Clone)]
-pub(crate) struct Client {
-    verified: reqwest::Client,
-    unverified: reqwest::Client,
-    response_timeout: Duration,
-}
-
-impl Client {
-    pub(crate) fn new(connect_timeout: Duration, response_timeout: Duration) -> Result<Self, RegistryError> {
-        let build = |tls: rustls::ClientConfig| {
-            let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).user_agent(USER_AGENT);
-            let builder =
-                builder.redirect(reqwest::redirect::Policy::none()).connect_timeout(connect_timeout);
-            builder.build().map_err(RegistryError::Client)
-        };
-        let verified = build(tls::verified().map_err(RegistryError::Tls)?)?;
-        let unverified = build(tls::unverified().map_err(RegistryError::Tls)?)?;
-        Ok(Self { verified, unverified, response_timeout })
-    }
-}
 
 /// One repository at one source. Clones share what was learnt.
 #[derive(Clone)]
@@ -49,7 +26,7 @@ pub(crate) struct Session {
 }
 
 struct Inner {
-    client: Client,
+    connections: Arc<Connections>,
     source: Source,
     credentials: Option<Credentials>,
     learnt: Mutex<Learnt>,
@@ -77,13 +54,17 @@ pub(crate) struct Fetched {
 }
 
 impl Session {
-    pub(crate) fn new(client: Client, source: Source, credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(
+        connections: Arc<Connections>,
+        source: Source,
+        credentials: Option<Credentials>,
+    ) -> Self {
         let authorization = match &credentials {
             Some(Credentials::RegistryToken(token)) => token::bearer(token.expose()),
             _ => None,
         };
         let learnt = Mutex::new(Learnt { scheme: None, authorization });
-        Self { inner: Arc::new(Inner { client, source, credentials, learnt }) }
+        Self { inner: Arc::new(Inner { connections, source, credentials, learnt }) }
     }
 
     /// The source's host as configured.
@@ -101,22 +82,26 @@ impl Session {
         wanted: &str,
         expected: Option<&Digest>,
     ) -> Result<Fetched, RegistryError> {
-        let what = format!("{}:{wanted}", self.inner.source.reference.name());
         let path = format!("manifests/{wanted}");
         let ask = Ask { accept: Some(manifest::ACCEPT), from: 0 };
         let work = async {
-            let response = self.get(&path, ask, &what).await?;
+            let response = self.get(&path, ask).await?;
             let headers = response.headers().clone();
             Ok((read_all(response, MAX_MANIFEST_BYTES).await?, headers))
         };
-        let (bytes, headers) = self.in_time(&path, work).await?;
+        let (bytes, headers) = self.in_time(work).await?;
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let promised = text("docker-content-digest").and_then(|digest| Digest::parse(digest).ok());
-        let expected = expected.cloned().or(promised);
-        let algorithm = expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let algorithm = expected.or(promised.as_ref()).map_or(Algorithm::Sha256, Digest::algorithm);
         let digest = Digest::with(algorithm, &bytes);
-        if let Some(what) = expected.filter(|expected| *expected != digest) {
-            return Err(RegistryError::Digest { what, actual: digest, host: self.host().to_owned() });
+        match (expected, promised) {
+            (Some(expected), _) if *expected != digest => {
+                return Err(RegistryError::Digest { actual: digest });
+            }
+            (None, Some(promised)) if promised != digest => {
+                return Err(RegistryError::Promise { promised, actual: digest });
+            }
+            _ => {}
         }
         Ok(Fetched { bytes, digest, content_type: text(CONTENT_TYPE.as_str()).map(str::to_owned) })
     }
@@ -125,24 +110,20 @@ impl Session {
     pub(crate) async fn small_blob(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
         let path = format!("blobs/{}", blob.digest);
         if blob.size > limit {
-            return Err(RegistryError::TooLarge { url: path, limit });
+            return Err(RegistryError::TooLarge { url: self.host().to_owned(), limit });
         }
         let work = async {
-            let response = self.get(&path, Ask::default(), &blob.digest.to_string()).await?;
+            let response = self.get(&path, Ask::default()).await?;
             read_all(response, limit).await
         };
-        let bytes = self.in_time(&path, work).await?;
+        let bytes = self.in_time(work).await?;
         if bytes.len() as u64 != blob.size {
             let (expected, actual) = (blob.size, bytes.len() as u64);
-            return Err(RegistryError::Size { what: blob.digest.clone(), expected, actual });
+            return Err(RegistryError::Size { expected, actual });
         }
         let actual = Digest::with(blob.digest.algorithm(), &bytes);
         if actual != blob.digest {
-            return Err(RegistryError::Digest {
-                what: blob.digest.clone(),
-                actual,
-                host: self.host().to_owned(),
-            });
+            return Err(RegistryError::Digest { actual });
         }
         Ok(bytes)
     }
@@ -150,38 +131,34 @@ impl Session {
     /// A blob as a stream from `offset` on.
     pub(crate) async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream, RegistryError> {
         let path = format!("blobs/{}", blob.digest);
-        let what = blob.digest.to_string();
-        let work = self.get(&path, Ask { accept: None, from: offset }, &what);
-        let response = self.in_time(&path, work).await?;
+        let work = self.get(&path, Ask { accept: None, from: offset });
+        let response = self.in_time(work).await?;
         BlobStream::new(response, blob, offset)
     }
 
     async fn in_time<T>(
         &self,
-        path: &str,
         work: impl Future<Output = Result<T, RegistryError>>,
     ) -> Result<T, RegistryError> {
-        let limit = self.inner.client.response_timeout;
-        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-            let url = format!("{}/{path}", self.inner.source.reference.name());
-            Err(RegistryError::Timeout { url, seconds: limit.as_secs() })
-        })
+        let limit = self.inner.connections.response_timeout();
+        let late = |_| Err(RegistryError::Timeout { seconds: limit.as_secs() });
+        tokio::time::timeout(limit, work).await.unwrap_or_else(late)
     }
 
     /// GET, proving who we are if the registry asks for it; only a success is returned.
-    async fn get(&self, path: &str, ask: Ask, what: &str) -> Result<Response, RegistryError> {
+    async fn get(&self, path: &str, ask: Ask) -> Result<Response, RegistryError> {
         let (response, at_home) = self.try_schemes(path, ask).await?;
         if response.status() != StatusCode::UNAUTHORIZED || !at_home {
-            return self.succeed(response, what).await;
+            return self.succeed(response).await;
         }
         let challenge = response.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = challenge.filter_map(|value| challenge::parse(value.to_str().ok()?)).next();
-        let Some(authorization) = self.authorize(challenge, response.url(), what).await? else {
-            return self.succeed(response, what).await;
+        let Some(authorization) = self.authorize(challenge, response.url()).await? else {
+            return self.succeed(response).await;
         };
         self.learn(|learnt| learnt.authorization = Some(authorization));
         let (response, _) = self.try_schemes(path, ask).await?;
-        self.succeed(response, what).await
+        self.succeed(response).await
     }
 
     /// HTTPS; for an insecure source that cannot be reached by it, HTTP.
@@ -220,7 +197,7 @@ impl Session {
             {
                 headers.insert(RANGE, range);
             }
-            let request = self.connections().get(url.clone()).headers(headers);
+            let request = self.connections().await?.get(url.clone()).headers(headers);
             let response = request.send().await.map_err(|error| unreachable_error(&url, error))?;
             let Some(target) = redirect_target(&response)? else { return Ok((response, at_home)) };
             self.check_redirect(&url, &target)?;
@@ -246,7 +223,6 @@ impl Session {
         &self,
         challenge: Option<Challenge>,
         registry: &Url,
-        what: &str,
     ) -> Result<Option<HeaderValue>, RegistryError> {
         match (challenge, &self.inner.credentials) {
             // It was sent already and did not do.
@@ -265,7 +241,7 @@ impl Session {
                     scope: format!("repository:{}:pull", self.inner.source.reference.repository()),
                     credentials: credentials.as_ref(),
                 };
-                token::fetch(self.connections_to(&request.realm, registry), request, what).await.map(Some)
+                token::fetch(self.connections_to(&request.realm, registry).await?, request).await.map(Some)
             }
         }
     }
@@ -280,18 +256,18 @@ impl Session {
         }
     }
 
-    async fn succeed(&self, response: Response, what: &str) -> Result<Response, RegistryError> {
+    async fn succeed(&self, response: Response) -> Result<Response, RegistryError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let (what, host, url) = (what.to_owned(), self.host().to_owned(), shown(response.url()));
+        let url = shown(response.url());
         let message = error_message(response).await;
         Err(match status {
-            StatusCode::NOT_FOUND => RegistryError::NotFound { what, host },
+            StatusCode::NOT_FOUND => RegistryError::NotFound,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let reason = if message.is_empty() { "no reason given".to_owned() } else { message };
-                RegistryError::Unauthorized { what, host, reason }
+                RegistryError::Unauthorized { reason }
             }
             status => {
                 let message = if message.is_empty() { message } else { format!(": {message}") };
@@ -304,17 +280,24 @@ impl Session {
         let reference = &self.inner.source.reference;
         let text =
             format!("{scheme}://{}/v2/{}/{path}", api_host(reference.registry()), reference.repository());
-        Url::parse(&text).map_err(|_| RegistryError::Malformed { url: text, what: "an address" })
+        Url::parse(&text).map_err(|_| RegistryError::Malformed {
+            url: format!("{scheme}://{}", self.host()),
+            what: "an address",
+        })
     }
 
-    fn connections(&self) -> &reqwest::Client {
-        let client = &self.inner.client;
-        if self.inner.source.insecure { &client.unverified } else { &client.verified }
+    async fn connections(&self) -> Result<&reqwest::Client, RegistryError> {
+        let connections = &self.inner.connections;
+        if self.inner.source.insecure { connections.unverified().await } else { connections.verified().await }
     }
 
     /// An insecure registry does not make the token service of another host insecure.
-    fn connections_to(&self, realm: &Url, registry: &Url) -> &reqwest::Client {
-        if realm.host_str() == registry.host_str() { self.connections() } else { &self.inner.client.verified }
+    async fn connections_to(&self, realm: &Url, registry: &Url) -> Result<&reqwest::Client, RegistryError> {
+        if realm.host_str() == registry.host_str() {
+            self.connections().await
+        } else {
+            self.inner.connections.verified().await
+        }
     }
 
     fn learnt(&self) -> Learnt {

@@ -30,11 +30,7 @@ struct Answer {
 
 /// Ask for a token; the result is the header to send to the registry. Without credentials the token is an anonymous one.
 /// A token that expires is asked for again when the registry refuses it.
-pub(super) async fn fetch(
-    client: &Client,
-    request: Request<'_>,
-    what: &str,
-) -> Result<HeaderValue, RegistryError> {
+pub(super) async fn fetch(client: &Client, request: Request<'_>) -> Result<HeaderValue, RegistryError> {
     let realm = request.realm.clone();
     let builder = match request.credentials {
         Some(Credentials::IdentityToken(token)) => {
@@ -54,12 +50,12 @@ pub(super) async fn fetch(
     let response = builder.send().await.map_err(|error| unreachable_error(&realm, error))?;
     let status = response.status();
     if !status.is_success() {
-        let (what, host) = (what.to_owned(), realm.host_str().unwrap_or_default().to_owned());
         let message = error_message(response).await;
         return Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
-                let reason = format!("the token service answered {status} {message}").trim_end().to_owned();
-                RegistryError::Unauthorized { what, host, reason }
+                let host = realm.host_str().unwrap_or_default();
+                let reason = format!("the token service {host} answered {status} {message}");
+                RegistryError::Unauthorized { reason: reason.trim_end().to_owned() }
             }
             status => RegistryError::Status { url: shown(&realm), status: status.as_u16(), message },
         });

@@ -35,7 +35,7 @@ impl Target {
         };
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
-        let puller = Puller::new(store.clone(), registries, limits).unwrap();
+        let puller = Puller::new(store.clone(), registries, limits);
         Self { store, puller, _folder: folder }
     }
 

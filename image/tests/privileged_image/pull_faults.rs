@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cleat_image::{Credentials, Digest, Limits, PullFailure, Puller, Registries, Store};
+use cleat_image::{Credentials, Digest, Limits, PullError, PullFailure, Puller, Registries, Store};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use super::fixture::registry::{Content, Registry, Reply, Request, Then};
 use super::fixture::tar::Tar;
 use super::pull::{Target, noise, sample};
 
-type Lie = Box<dyn Fn(&Request, &Content) -> Option<Reply> + Send + Sync>;
+pub(crate) type Lie = Box<dyn Fn(&Request, &Content) -> Option<Reply> + Send + Sync>;
 
 /// Pull an image from a registry that lies about it.
 async fn pull_with(image: &TestImage, lie: Lie) -> (PullFailure, String) {
@@ -21,17 +21,23 @@ async fn pull_with(image: &TestImage, lie: Lie) -> (PullFailure, String) {
     let error = target.pull(&reference).await.expect_err("the lie was believed");
     assert!(target.store.list().is_empty());
     target.assert_tidy().await;
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&*error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
+    let text = text_of(&error);
+    let image = format!("pull {reference}: ");
+    assert!(text.starts_with(&image) && text.matches(&reference.to_string()).count() == 1, "{text}");
     (error.failure(), text)
 }
 
+/// An error with its causes, as a client is told.
+pub(crate) fn text_of(error: &PullError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Answer requests for the second layer by `answer`.
-fn about_a_layer(image: &TestImage, answer: impl Fn(&[u8]) -> Reply + Send + Sync + 'static) -> Lie {
+pub(crate) fn about_a_layer(
+    image: &TestImage,
+    answer: impl Fn(&[u8]) -> Reply + Send + Sync + 'static,
+) -> Lie {
     let (digest, blob) = (Digest::of(&image.layers[1]).to_string(), image.layers[1].clone());
     Box::new(move |request, _| request.path.ends_with(&digest).then(|| answer(&blob)))
 }
@@ -92,6 +98,8 @@ async fn privileged_lies_about_a_layer_are_found_out() {
         let begun = std::time::Instant::now();
         let (failure, text) = pull_with(&image, lie).await;
         assert_eq!(failure, expected, "{name}: {text}");
+        let layer = format!(": layer {}: ", Digest::of(&image.layers[1]));
+        assert!(text.contains(&layer) && text.matches(layer.trim_matches([':', ' '])).count() == 1, "{text}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{name} took too long");
     }
 }
@@ -235,11 +243,14 @@ fn privileged_a_full_disk_is_told_apart_and_left_clean() {
         let big = TestImage::gzip(&[Tar::new().file("zeros", vec![0; 4 << 20]).finish()]);
         let (big, small) = (registry.push("big:1", &big), registry.push("small:1", &TestImage::gzip(&[])));
         let store = Store::open(&folder.path().join("store")).unwrap();
-        let puller = Puller::new(store.clone(), registry.registries(), Limits::default()).unwrap();
+        let puller = Puller::new(store.clone(), registry.registries(), Limits::default());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let error = runtime.block_on(puller.pull(&big, None)).unwrap_err();
         assert_eq!(error.failure(), PullFailure::NoSpace, "{error:?}");
+        let begin = format!("pull {big}: layer sha256:");
+        let text = text_of(&error);
+        assert!(text.starts_with(&begin) && text.contains(": unpack: no space left on"), "{text}");
         runtime.block_on(puller.pull(&small, None)).expect("there is room again");
         runtime.block_on(puller.shutdown());
         assert_eq!(std::fs::read_dir(store.root().join("tmp")).unwrap().count(), 0);

@@ -14,15 +14,15 @@ use super::fixture::registry::Registry;
 use super::fixture::tar::{Head, Tar};
 
 /// A registry, a store, and images pulled from the one into the other.
-struct Setting {
-    registry: Registry,
+pub(crate) struct Setting {
+    pub(crate) registry: Registry,
     folder: tempfile::TempDir,
-    store: Store,
-    runtime: tokio::runtime::Runtime,
+    pub(crate) store: Store,
+    pub(crate) runtime: tokio::runtime::Runtime,
 }
 
 impl Setting {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
         let runtime =
@@ -30,24 +30,24 @@ impl Setting {
         Self { registry: Registry::start(), folder, store, runtime }
     }
 
-    fn pull(&self, name: &str, image: &TestImage) -> (Reference, Arc<Image>) {
+    pub(crate) fn pull(&self, name: &str, image: &TestImage) -> (Reference, Arc<Image>) {
         let reference = self.registry.push(name, image);
-        let puller = Puller::new(self.store.clone(), self.registry.registries(), Limits::default()).unwrap();
+        let puller = Puller::new(self.store.clone(), self.registry.registries(), Limits::default());
         let pulled = self.runtime.block_on(puller.pull(&reference, None)).unwrap();
         self.runtime.block_on(puller.shutdown());
         (reference, pulled)
     }
 
-    fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.store.root()
     }
 
-    fn layer_folders(&self) -> usize {
+    pub(crate) fn layer_folders(&self) -> usize {
         fs::read_dir(self.root().join("layers/sha256")).unwrap().count()
     }
 
     /// Close the store and open it again, with `between` in between.
-    fn reopened(self, between: impl FnOnce(&Path)) -> Self {
+    pub(crate) fn reopened(self, between: impl FnOnce(&Path)) -> Self {
         let Self { registry, folder, store, runtime } = self;
         let root = store.root().to_owned();
         drop(store);

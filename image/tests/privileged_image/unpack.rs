@@ -119,8 +119,15 @@ fn privileged_everything_an_archive_describes_is_there() {
 #[test]
 fn privileged_figures_are_what_the_disk_says() {
     let sandbox = Sandbox::new();
-    let replaced =
-        Tar::new().dir("a").file("a/f", vec![1; 50_000]).file("a/f", "less").symlink("l", "a").finish();
+    let replaced = Tar::new()
+        .dir("a")
+        .file("a/f", vec![1; 50_000])
+        .file("a/f", "less")
+        .dir("e")
+        .file("e/x", "y")
+        .file("e", "now a file")
+        .symlink("l", "a")
+        .finish();
     let plain =
         Tar::new().dir("a").file("a/f", vec![1; 50_000]).file("b/c/g", vec![2; 5000]).hard_link("h", "a/f");
     for (name, tar) in [("replaced", replaced), ("plain", plain.finish())] {
@@ -286,6 +293,10 @@ fn privileged_links_never_lead_outside() {
         .file("relative/victim", "inside")
         .symlink("absolute", absolute)
         .file("absolute/victim", "inside")
+        .dir("swapped")
+        .file("swapped/first", "x")
+        .symlink("swapped", "../outside")
+        .file("swapped/second", "x")
         .symlink("far", "../../../../../../../../../../tmp")
         .file("far/victim", "inside")
         .symlink("file", "../outside/victim")
@@ -297,6 +308,11 @@ fn privileged_links_never_lead_outside() {
     assert_eq!(sandbox.read("outside/victim"), "inside");
     assert_eq!(sandbox.read(&format!("{}/victim", &absolute[1..])), "inside");
     assert_eq!(sandbox.read("tmp/victim"), "inside");
+    assert_eq!(
+        sandbox.read("outside/second"),
+        "x",
+        "the folder that was replaced is not written to any more"
+    );
     assert_eq!(sandbox.read("file"), "replaces the link");
     assert!(fs::symlink_metadata(sandbox.path("relative")).unwrap().is_dir());
 }
