@@ -86,7 +86,11 @@ impl Monitor {
 
     fn save(&mut self, record: ExitRecord) {
         let now = Instant::now();
-        let written = best_effort("save exit record", write_record(self.folder.as_fd(), &record));
+        let written = match write_record(self.folder.as_fd(), &record) {
+            // A daemon has undone this container meanwhile: nobody is left to read the record.
+            Err(error) if error.is_for_want_of_the_folder() => Some(()),
+            written => best_effort("save exit record", written),
+        };
         self.container.stage = match written {
             Some(()) => Stage::Ended { record, until: now + LINGER_LIMIT },
             None => Stage::Unsaved { record, retry_at: now + SAVE_INTERVAL },

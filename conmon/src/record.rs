@@ -23,6 +23,13 @@ pub(crate) enum RecordError {
     Publish(#[source] io::Error),
 }
 
+impl RecordError {
+    /// Whether the state folder was removed while it was held open: nothing can be made in it any more.
+    pub(crate) fn is_for_want_of_the_folder(&self) -> bool {
+        matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Writes `record` to [`EXIT_RECORD_NAME`] in `folder`: data, then its name.
 pub(crate) fn write_record(folder: BorrowedFd<'_>, record: &ExitRecord) -> Result<(), RecordError> {
     let json = serde_json::to_vec(record).map_err(RecordError::Encode)?;
@@ -63,5 +70,24 @@ mod tests {
             assert_eq!(serde_json::from_slice::<ExitRecord>(&json).unwrap(), record);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_told_from_other_failures() {
+        let folder = tempfile::tempdir().unwrap();
+        let handle = File::open(folder.path()).unwrap();
+        let record = ExitRecord {
+            version: VERSION,
+            id: "c1".into(),
+            pid: 12,
+            status: ExitStatus::Exited(0),
+            oom_killed: false,
+            started_at_ns: 1,
+            finished_at_ns: 2,
+        };
+        std::fs::create_dir(folder.path().join(DRAFT_NAME)).unwrap();
+        assert!(!write_record(handle.as_fd(), &record).unwrap_err().is_for_want_of_the_folder());
+        drop(folder);
+        assert!(write_record(handle.as_fd(), &record).unwrap_err().is_for_want_of_the_folder());
     }
 }

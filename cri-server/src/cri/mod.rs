@@ -10,7 +10,7 @@
 //!                        door: one span per RPC, one log line per refusal, error.rs picks the gRPC code
 //! ```
 //!
-//! All of it is under deadline.rs: the time the caller gives.
+//! Around both services is deadline.rs, which ends what takes longer than its caller waits.
 //!
 //! Nothing here decides what happens to a pod or container: a behaviour that exists in this folder only is in the wrong
 //! room. An RPC that is not built answers UNIMPLEMENTED with its name, never OK.
