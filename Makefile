@@ -77,9 +77,9 @@ test: ## Run every test there is: check, unit, privileged, demo (root; under 40 
 	@echo 'test: everything passed'
 
 .PHONY: critest
-critest: ## Run the CRI validation suite (not there yet)
-	@echo 'critest: the suite arrives with the issue that makes it pass; nothing was run' >&2
-	@exit 1
+critest: build ## Run the CRI validation suite in namespaces of its own (root); ARGS="-ginkgo.focus=Networking"
+	@hack/deps critest
+	@hack/critest $(ARGS)
 
 .PHONY: bench
 bench: build ## Measure operations and memory (root)
