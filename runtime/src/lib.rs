@@ -15,6 +15,7 @@
 mod birth;
 mod cgroups;
 mod failure;
+mod hooks;
 mod pending;
 mod process;
 mod procfs;
@@ -29,9 +30,13 @@ use cleat_sys::cgroup::Cgroup;
 use failure::Step;
 
 pub use failure::Failure;
+pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
 pub use request::{Create, Exec, Gate, Rootfs, Stdio};
 pub use target::Target;
+
+/// The OCI runtime specification this implements.
+pub const OCI_VERSION: &str = "1.2.1";
 
 /// Starts creating a container. The caller must be single-threaded (`EBUSY` otherwise).
 pub fn spawn_create(request: &Create<'_>) -> Result<PendingCreate, Failure> {
@@ -45,7 +50,7 @@ pub fn check_id(id: &str) -> Result<(), Failure> {
 
 /// Starts one more process in a container. The caller must be single-threaded (`EBUSY` otherwise).
 pub fn spawn_exec(target: &Target, exec: &Exec<'_>) -> Result<PendingExec, Failure> {
-    birth::in_child(|_| birth::exec(target, exec)).map(PendingExec)
+    birth::in_child(|caller| birth::exec(target, exec, caller)).map(PendingExec)
 }
 
 /// Starts changing a container's limits, as [`update`], in a forked child. The caller must be single-threaded (`EBUSY`

@@ -6,11 +6,13 @@ use crate::birth::{Answer, Channel, GO, Outcome, Received, Worker};
 use crate::failure::Step;
 use crate::{Failure, Target};
 
-/// A container that a forked child is creating. Readable when [`PendingCreate::finish`] would not block.
+/// A container that a forked child is creating. Readable when [`PendingCreate::finish`] would not block. Dropped, all
+/// of it is undone.
 #[derive(Debug)]
 pub struct PendingCreate(pub(crate) Worker);
 
-/// A process that a forked child is starting in a container. Readable when [`PendingExec::finish`] would not block.
+/// A process that a forked child is starting in a container. Readable when [`PendingExec::finish`] would not block. Dropped, all
+/// of it is undone.
 #[derive(Debug)]
 pub struct PendingExec(pub(crate) Worker);
 
@@ -38,7 +40,8 @@ pub struct Created {
 /// A process that has executed its program.
 #[derive(Debug)]
 pub struct Executed {
-    /// Its process id in the caller's pid namespace. It is a child of the caller, who has to reap it.
+    /// Its process id in the caller's pid namespace. It is a child of the caller, who has to reap it: until then the
+    /// end of a container with a pid namespace of its own is held up (the kernel waits for all of its processes).
     pub pid: i32,
     /// Readable when it has ended.
     pub pidfd: OwnedFd,
@@ -56,10 +59,10 @@ pub struct PendingStart(Channel);
 
 impl PendingCreate {
     /// What came of it. On failure nothing is left behind: no process, no cgroup, no mount.
-    pub fn finish(self) -> Result<Created, Failure> {
-        let born = await_birth(&self.0)?;
+    pub fn finish(mut self) -> Result<Created, Failure> {
+        let born = await_birth(&mut self.0)?;
         let target = Target::new(&born.pidfd, &born.cgroup, born.filter)?;
-        let start = StartGate(self.0.channel);
+        let start = StartGate(self.0.channel().step(|| "keep the gate")?);
         Ok(Created {
             pid: born.pid,
             pidfd: born.pidfd,
@@ -73,16 +76,16 @@ impl PendingCreate {
 
 impl PendingExec {
     /// What came of it. On failure nothing is left behind.
-    pub fn finish(self) -> Result<Executed, Failure> {
-        let born = await_birth(&self.0)?;
+    pub fn finish(mut self) -> Result<Executed, Failure> {
+        let born = await_birth(&mut self.0)?;
         Ok(Executed { pid: born.pid, pidfd: born.pidfd, console: born.console })
     }
 }
 
 impl PendingUpdate {
     /// What came of it. On failure the old limits are back in place.
-    pub fn finish(self) -> Result<(), Failure> {
-        match await_answer(&self.0)? {
+    pub fn finish(mut self) -> Result<(), Failure> {
+        match self.0.await_answer()? {
             (Answer::Updated, _) => Ok(()),
             (Answer::Failed(failure), _) => Err(failure),
             (Answer::Born { .. }, _) => Err(unexpected()),
@@ -118,8 +121,8 @@ struct Born {
     notes: Vec<String>,
 }
 
-fn await_birth(worker: &Worker) -> Result<Born, Failure> {
-    let (answer, descriptors) = await_answer(worker)?;
+fn await_birth(worker: &mut Worker) -> Result<Born, Failure> {
+    let (answer, descriptors) = worker.await_answer()?;
     let mut descriptors = descriptors.into_iter();
     match answer {
         Answer::Born { pid, cgroup, console, filter, notes } => {
@@ -137,30 +140,17 @@ fn await_birth(worker: &Worker) -> Result<Born, Failure> {
     }
 }
 
-/// The child's answer; the child itself is reaped.
-fn await_answer(worker: &Worker) -> Result<(Answer, Vec<OwnedFd>), Failure> {
-    let received = worker.channel.receive().step(|| "hear from the runtime's child");
-    // It ends after its answer. ECHILD when a reaper of all children was quicker.
-    cleat_sys::process::reap(&worker.pidfd).ok();
-    match received? {
-        Received::Message(answer, descriptors) => Ok((answer, descriptors)),
-        Received::Closed => {
-            Err(Failure::because("hear from the runtime's child", "it ended without an answer"))
-        }
-    }
-}
-
 fn unexpected() -> Failure {
     Failure::because("hear from the runtime's child", "its answer does not fit the request")
 }
 
 macro_rules! as_fd {
-    ($($name:ident: $($field:tt).+),*) => {$(
+    ($($name:ident),*) => {$(
         impl AsFd for $name {
             fn as_fd(&self) -> BorrowedFd<'_> {
-                self.$($field).+.as_fd()
+                self.0.as_fd()
             }
         }
     )*};
 }
-as_fd!(PendingCreate: 0.channel, PendingExec: 0.channel, PendingUpdate: 0.channel, PendingStart: 0);
+as_fd!(PendingCreate, PendingExec, PendingUpdate, PendingStart);

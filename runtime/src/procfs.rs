@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
 /// Filesystem type of procfs, as statfs(2) tells it.
 pub(crate) const MAGIC: i64 = 0x9fa0;
@@ -41,6 +41,16 @@ impl Procfs {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)?;
         io::read_to_string(File::from(file))
+    }
+
+    /// Opens what a link of procfs stands for, a namespace of a process of ours.
+    pub(crate) fn open_link(&self, path: &std::path::Path) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::openat(&self.0, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// Whether there is such a file.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        rustix::fs::statat(&self.0, path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Opens anew, with other flags, what a descriptor of the caller stands for.

@@ -1,11 +1,10 @@
 //! A running container as its monitor keeps it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use cleat_sys::cgroup::{Cgroup, Layout};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::LinuxSeccomp;
 
 use crate::failure::Step;
 use crate::{Failure, birth};
@@ -30,14 +29,10 @@ impl Target {
         Ok(Self { pidfd, cgroup, seccomp })
     }
 
-    /// A container that another process created: its init, its cgroup's path, and the bundle whose `config.json` has the
-    /// seccomp profile that exec'd processes get.
-    pub fn reopen(init: &OwnedFd, cgroup: &str, bundle: &Path) -> Result<Self, Failure> {
-        let spec: Spec = birth::read_json(&bundle.join("config.json"))?;
-        let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    /// A container that another process created: its init, its cgroup's path, and the profile that exec'd processes get.
+    pub fn reopen(init: &OwnedFd, cgroup: &str, profile: Option<&LinuxSeccomp>) -> Result<Self, Failure> {
         let filter = profile.map(birth::compile_filter).transpose()?;
-        let kept =
-            filter.as_deref().map(birth::keep_filter).transpose().step(|| "keep the seccomp filter")?;
+        let kept = filter.as_ref().map(birth::keep_filter).transpose().step(|| "keep the seccomp filter")?;
         Self::new(init, cgroup, kept)
     }
 

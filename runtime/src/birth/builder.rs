@@ -8,11 +8,13 @@ use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 
 use super::channel::{Answer, Channel, Received, Report, shortened};
-use super::gate::Gate;
-use super::{Answered, check_terminal, compile_filter, init, keep_filter, read_json};
+use super::gate::{GO, Gate};
+use super::{Answered, check_terminal, compile_filter, given_up, init, keep_filter, mapping, read_json};
 use crate::failure::Step;
+use crate::procfs::Procfs;
+use crate::seccomp::Filter;
 use crate::spec::{Namespaces, Plan};
-use crate::{Create, Failure, cgroups};
+use crate::{Create, Failure, HookState, cgroups, hooks};
 
 /// Makes the container; its init waits at the gate.
 pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
@@ -33,7 +35,7 @@ pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
 
 struct Prepared {
     plan: Plan,
-    filter: Option<Vec<u8>>,
+    filter: Option<Filter>,
     cgroup: Cgroup,
 }
 
@@ -55,15 +57,17 @@ fn prepare(request: &Create<'_>) -> Result<Prepared, Failure> {
 fn give_birth(
     request: &Create<'_>,
     plan: Plan,
-    filter: Option<Vec<u8>>,
+    filter: Option<Filter>,
     cgroup: &Cgroup,
     caller: &Channel,
 ) -> Answered {
     let early = |failure| (failure, None);
     let gate = Gate::open(request.gate, caller).map_err(early)?;
     let kept =
-        filter.as_deref().map(keep_filter).transpose().step(|| "keep the seccomp filter").map_err(early)?;
+        filter.as_ref().map(keep_filter).transpose().step(|| "keep the seccomp filter").map_err(early)?;
+    let owners = mapping::make_all(&plan.mounts).map_err(early)?;
     let namespaces = join_namespaces(&plan.namespaces).map_err(early)?;
+    make_time_namespace(&plan.namespaces).map_err(early)?;
     let folder = cgroup.v2_dir_fd().step(|| "open the container's cgroup").map_err(early)?;
     let (ours, theirs) = Channel::pair().step(|| "connect with init").map_err(early)?;
     let how = Clone {
@@ -74,11 +78,12 @@ fn give_birth(
     match clone3(&how).step(|| "clone init").map_err(early)? {
         Cloned::Child => {
             drop(ours);
-            init::run(init::Birth { request, plan, filter, cgroup, namespaces }, gate, theirs)
+            init::run(init::Birth { request, plan, filter, cgroup, namespaces, owners, caller }, gate, theirs)
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let (notes, console) = match await_report(&ours, "init") {
+            let hooked = run_hooks(request, &plan, pid, &ours, caller);
+            let (notes, console) = match hooked.and_then(|()| await_report(&ours, caller, "init")) {
                 Ok(ready) => ready,
                 Err(failure) => return Err((failure, Some(pidfd))),
             };
@@ -110,14 +115,81 @@ fn join_namespaces(namespaces: &Namespaces) -> Result<Option<OwnedFd>, Failure> 
     Ok(cgroup)
 }
 
+/// A time namespace is for children, and its clocks are set before the first is born in it (time_namespaces(7)).
+fn make_time_namespace(namespaces: &Namespaces) -> Result<(), Failure> {
+    let Some(offsets) = &namespaces.new_time else { return Ok(()) };
+    cleat_sys::namespace::unshare(cleat_sys::namespace::TIME).step(|| "make a time namespace")?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let step = || "set linux.timeOffsets";
+    Procfs::open().and_then(|procfs| procfs.write("self/timens_offsets".as_ref(), offsets)).step(step)
+}
+
+/// Runs the hooks of the runtime's namespaces once the container's are made; init waits meanwhile.
+fn run_hooks(
+    request: &Create<'_>,
+    plan: &Plan,
+    pid: i32,
+    init: &Channel,
+    caller: &Channel,
+) -> Result<(), Failure> {
+    if plan.hooks.create_runtime.is_empty() {
+        return Ok(());
+    }
+    if !init.wait_for(caller).step(|| "wait for init")? {
+        return Err(given_up());
+    }
+    match init.receive().step(|| "hear from init")? {
+        Received::Message(Report::Hooks, _) => {}
+        Received::Message(Report::Failed(failure), _) => return Err(failure),
+        Received::Message(Report::Ready { .. }, _) | Received::Closed => {
+            return Err(Failure::because("hear from init", "it did not wait for its hooks"));
+        }
+    }
+    leave_namespaces(&plan.namespaces)?;
+    let state = HookState {
+        oci_version: crate::OCI_VERSION,
+        id: request.id,
+        status: "creating",
+        pid: Some(pid),
+        bundle: request.bundle,
+        annotations: &plan.annotations,
+    };
+    hooks::run("createRuntime", &plan.hooks.create_runtime, &state, Some(caller.end()))?;
+    init.send(&GO, &[]).step(|| "let init go on")
+}
+
+/// Goes back to the caller's namespaces, the runtime's, from those that were made or joined for init's sake.
+fn leave_namespaces(namespaces: &Namespaces) -> Result<(), Failure> {
+    let changed = namespaces.builders();
+    if changed == 0 {
+        return Ok(());
+    }
+    let step = || "go back to the caller's namespaces";
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let parent = cleat_sys::process::open_pidfd(parent).step(step)?;
+    cleat_sys::namespace::join(&parent, changed).step(step)
+}
+
 /// Waits for the new process: its notes and the master of its terminal.
-pub(super) fn await_report(from: &Channel, who: &str) -> Result<(Vec<String>, Option<OwnedFd>), Failure> {
+pub(super) fn await_report(
+    from: &Channel,
+    caller: &Channel,
+    who: &str,
+) -> Result<(Vec<String>, Option<OwnedFd>), Failure> {
+    if !from.wait_for(caller).step(|| format!("wait for {who}"))? {
+        return Err(given_up());
+    }
     let received = from.receive().step(|| format!("hear from {who}"))?;
     match received {
         Received::Message(Report::Ready { notes }, descriptors) => {
             Ok((notes, descriptors.into_iter().next()))
         }
         Received::Message(Report::Failed(failure), _) => Err(failure),
+        Received::Message(Report::Hooks, _) => {
+            Err(Failure::because(format!("hear from {who}"), "it waits for hooks that there are not"))
+        }
         Received::Closed => Err(Failure::because(format!("hear from {who}"), "it ended without a word")),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,8 @@ pub(crate) enum Answer {
 pub(crate) enum Report {
     /// It waits at its gate, or is about to execute its program. A descriptor is the master of its terminal.
     Ready { notes: Vec<String> },
+    /// Its namespaces are made: the hooks in the runtime's are next, and it waits for them.
+    Hooks,
     /// It failed and ends.
     Failed(Failure),
 }
@@ -56,12 +60,50 @@ impl Channel {
     }
 
     pub(crate) fn receive<T: DeserializeOwned>(&self) -> io::Result<Received<T>> {
-        let mut buffer = [0; MAX_MESSAGE_BYTES];
+        // No larger than it has to be: what a caller's stack or heap has once touched stays in its memory.
+        let length = cleat_sys::passing::next_length(&self.0)?;
+        if length > MAX_MESSAGE_BYTES {
+            return Err(rustix::io::Errno::MSGSIZE.into());
+        }
+        let mut buffer = vec![0; length];
         let (length, descriptors) = cleat_sys::passing::receive(&self.0, &mut buffer)?;
         if length == 0 {
             return Ok(Received::Closed);
         }
         Ok(Received::Message(serde_json::from_slice(&buffer[..length])?, descriptors))
+    }
+
+    /// Waits until there is a message or the end of the other side; false when `caller` gave up before that.
+    pub(crate) fn wait_for(&self, caller: &Self) -> io::Result<bool> {
+        let mut ready = [PollFd::new(&self.0, PollFlags::IN), caller.end()];
+        loop {
+            match poll(&mut ready, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+                Ok(_) => return Ok(!ready[0].revents().is_empty()),
+            }
+        }
+    }
+
+    /// For a wait of another kind: ready when the other side has given up or ended.
+    pub(crate) fn end(&self) -> PollFd<'_> {
+        PollFd::new(&self.0, PollFlags::RDHUP)
+    }
+
+    /// Waits so long for a message or the end of the other side; whether there is one.
+    pub(crate) fn wait_at_most(&self, patience: Duration) -> io::Result<bool> {
+        let timeout = Timespec::try_from(patience).map_err(io::Error::other)?;
+        Ok(poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout))? > 0)
+    }
+
+    /// Tells the other side that this one wants nothing more; its answer can still be received.
+    pub(crate) fn give_up(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write)?)
+    }
+
+    /// Whether the other side has given up or ended.
+    pub(crate) fn is_given_up(&self) -> io::Result<bool> {
+        Ok(poll(&mut [self.end()], Some(&Timespec::default()))? > 0)
     }
 
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
@@ -103,6 +145,35 @@ mod tests {
             Received::Message(Report::Failed(received), _) => assert_eq!(received, failure),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A monitor receives a few messages in its life and would keep the pages of a buffer for the longest one.
+    #[test]
+    fn a_short_message_needs_little_stack() {
+        let (left, right) = Channel::pair().unwrap();
+        left.send(&Report::Ready { notes: Vec::new() }, &[]).unwrap();
+        let receive =
+            move || matches!(right.receive::<Report>(), Ok(Received::Message(Report::Ready { .. }, _)));
+        let thread = std::thread::Builder::new().stack_size(MAX_MESSAGE_BYTES - (4 << 10)).spawn(receive);
+        assert!(thread.unwrap().join().unwrap());
+    }
+
+    #[test]
+    fn a_caller_that_gave_up_keeps_nobody_waiting_and_hears_the_answer() {
+        let ((left, right), (caller, callee)) = (Channel::pair().unwrap(), Channel::pair().unwrap());
+        let report = Report::Ready { notes: Vec::new() };
+        assert!(!callee.is_given_up().unwrap());
+        caller.send(&report, &[]).unwrap();
+        left.send(&report, &[]).unwrap();
+        assert!(right.wait_for(&callee).unwrap(), "a message of the caller is no end");
+        right.receive::<Report>().unwrap();
+        caller.give_up().unwrap();
+        assert!(callee.is_given_up().unwrap());
+        assert!(!right.wait_for(&callee).unwrap());
+        callee.send(&report, &[]).unwrap();
+        assert!(caller.wait_at_most(Duration::ZERO).unwrap());
+        assert!(matches!(caller.receive::<Report>().unwrap(), Received::Message(..)));
+        assert!(!caller.wait_at_most(Duration::ZERO).unwrap());
     }
 
     #[test]

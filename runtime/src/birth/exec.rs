@@ -8,9 +8,10 @@ use cleat_sys::process::{Clone, Cloned, clone3, exit_now};
 
 use super::builder::{abandon, await_report};
 use super::channel::{Answer, Channel, Received, Report, shortened};
-use super::{Answered, check_terminal, kept_filter, start_session, streams};
+use super::{Answered, check_terminal, given_up, kept_filter, start_session, streams, tie_to_caller};
 use crate::failure::Step;
 use crate::procfs::Procfs;
+use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
 use crate::target::exec_cgroup;
 use crate::{Exec, Failure, Target, process, rootfs};
@@ -19,17 +20,18 @@ use crate::{Exec, Failure, Target, process, rootfs};
 const NOT_STARTED: i32 = 1;
 
 /// Namespaces of init that the process joins itself. The builder joins the pid namespace alone, for its children: it
-/// stays on the host otherwise, where it can undo what it did.
+/// stays on the host otherwise, where it can undo what it did. The time namespace comes with them, where the kernel has
+/// any.
 const JOINED: u64 =
     namespace::MOUNT | namespace::NETWORK | namespace::IPC | namespace::UTS | namespace::CGROUP;
 
 /// Starts the process. It has executed its program when this succeeds.
-pub(crate) fn exec(target: &Target, request: &Exec<'_>) -> Answered {
+pub(crate) fn exec(target: &Target, request: &Exec<'_>, caller: &Channel) -> Answered {
     let early = |failure| (shortened(failure), None);
     let prepared = prepare(target, request).map_err(early)?;
     let kill_cgroup = exec_cgroup(target.cgroup(), request.id).map_err(early)?;
     kill_cgroup.create_for_kill().step(|| format!("make cgroup {}", kill_cgroup.path())).map_err(early)?;
-    give_birth(target, request, prepared, &kill_cgroup).map_err(|(failure, orphan)| {
+    give_birth(target, request, prepared, &kill_cgroup, caller).map_err(|(failure, orphan)| {
         let failure = abandon(&kill_cgroup, orphan.as_ref(), failure);
         (shortened(failure), orphan)
     })
@@ -37,7 +39,7 @@ pub(crate) fn exec(target: &Target, request: &Exec<'_>) -> Answered {
 
 struct Prepared {
     plan: ProcessPlan,
-    filter: Option<Vec<u8>>,
+    filter: Option<Filter>,
     procfs: Procfs,
 }
 
@@ -53,7 +55,13 @@ fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
     Ok(Prepared { plan, filter, procfs })
 }
 
-fn give_birth(target: &Target, request: &Exec<'_>, prepared: Prepared, kill_cgroup: &Cgroup) -> Answered {
+fn give_birth(
+    target: &Target,
+    request: &Exec<'_>,
+    prepared: Prepared,
+    kill_cgroup: &Cgroup,
+    caller: &Channel,
+) -> Answered {
     let early = |failure| (failure, None);
     let folder = kill_cgroup.v2_dir_fd().step(|| "open the exec's cgroup").map_err(early)?;
     namespace::join(&target.pidfd, namespace::PID)
@@ -64,11 +72,12 @@ fn give_birth(target: &Target, request: &Exec<'_>, prepared: Prepared, kill_cgro
     match clone3(&how).step(|| "clone the process").map_err(early)? {
         Cloned::Child => {
             drop(ours);
-            run(target, request, prepared, kill_cgroup, &theirs)
+            let joined = tie_to_caller(caller).and_then(|()| join(target, kill_cgroup, &prepared.procfs));
+            run(joined, request, prepared, &theirs)
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let console = match await_program(&ours) {
+            let console = match await_program(&ours, caller) {
                 Ok(console) => console,
                 Err(failure) => return Err((failure, Some(pidfd))),
             };
@@ -85,26 +94,22 @@ fn give_birth(target: &Target, request: &Exec<'_>, prepared: Prepared, kill_cgro
 }
 
 /// Waits until the process has executed its program: its report, then the end of its side.
-fn await_program(from: &Channel) -> Result<Option<OwnedFd>, Failure> {
-    let (_, console) = await_report(from, "the process")?;
+fn await_program(from: &Channel, caller: &Channel) -> Result<Option<OwnedFd>, Failure> {
+    let (_, console) = await_report(from, caller, "the process")?;
+    if !from.wait_for(caller).step(|| "wait for the process")? {
+        return Err(given_up());
+    }
     match from.receive().step(|| "hear from the process")? {
         Received::Closed => Ok(console),
         Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Ready { .. }, _) => {
+        Received::Message(Report::Ready { .. } | Report::Hooks, _) => {
             Err(Failure::because("hear from the process", "it reported twice"))
         }
     }
 }
 
-/// Becomes the process. Never returns.
-fn run(
-    target: &Target,
-    request: &Exec<'_>,
-    prepared: Prepared,
-    kill_cgroup: &Cgroup,
-    builder: &Channel,
-) -> ! {
-    let joined = join(target, kill_cgroup);
+/// Becomes the process, in the container or with the reason why it could not be joined. Never returns.
+fn run(joined: Result<(), Failure>, request: &Exec<'_>, prepared: Prepared, builder: &Channel) -> ! {
     let failure = match joined.and_then(|()| become_process(request, prepared, builder)) {
         Ok(prepared) => process::execute(prepared),
         Err(failure) => failure,
@@ -116,10 +121,11 @@ fn run(
 
 /// Joins the container: its v1 cgroups (the process was born in a cgroup2 one), then its namespaces, which take the
 /// cgroups' paths out of reach.
-fn join(target: &Target, kill_cgroup: &Cgroup) -> Result<(), Failure> {
+fn join(target: &Target, kill_cgroup: &Cgroup, procfs: &Procfs) -> Result<(), Failure> {
     let cgroups = target.cgroup.join_self().and_then(|()| kill_cgroup.join_self_for_kill());
     cgroups.step(|| "join the container's cgroups")?;
-    namespace::join(&target.pidfd, JOINED).step(|| "join the container's namespaces")
+    let time = if procfs.has("self/ns/time") { namespace::TIME } else { 0 };
+    namespace::join(&target.pidfd, JOINED | time).step(|| "join the container's namespaces")
 }
 
 fn become_process(

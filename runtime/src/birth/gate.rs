@@ -45,13 +45,17 @@ impl Gate {
         }
     }
 
-    /// Waits to be let go, executes the program, and tells when that failed. Without anybody to open it (the caller has
+    /// Waits to be let go, does what comes `before`, executes the program, and tells when one of them failed. Without anybody to open it (the caller has
     /// ended) init ends, too.
-    pub(super) fn pass(self, prepared: process::Prepared) -> Option<Failure> {
+    pub(super) fn pass(
+        self,
+        prepared: process::Prepared,
+        before: impl FnOnce() -> Result<(), Failure>,
+    ) -> Option<Failure> {
         match self {
             Self::Caller(channel) => {
                 let Ok(Received::Message(Go, _)) = channel.receive() else { return None };
-                let failure = process::execute(prepared);
+                let failure = before().err().unwrap_or_else(|| process::execute(prepared));
                 // A caller that is gone has nobody to tell; the exit code stays.
                 channel.send(&Outcome(shortened(failure.clone())), &[]).ok();
                 Some(failure)
@@ -62,7 +66,7 @@ impl Gate {
                 drop((path, procfs));
                 let mut fifo = File::from(fifo);
                 fifo.write_all(b"0").ok()?;
-                let failure = process::execute(prepared);
+                let failure = before().err().unwrap_or_else(|| process::execute(prepared));
                 if let Ok(text) = serde_json::to_vec(&failure) {
                     fifo.write_all(&text).ok();
                 }

@@ -1,27 +1,34 @@
 //! A container's init, from its first breath to its program.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::exit_now;
 
-use super::channel::{Channel, Report, shortened};
-use super::gate::Gate;
-use super::{start_session, streams};
+use super::channel::{Channel, Received, Report, shortened};
+use super::gate::{Gate, Go};
+use super::{start_session, streams, tie_to_caller};
 use crate::failure::Step;
 use crate::procfs::Procfs;
-use crate::spec::Plan;
-use crate::{Create, Failure, process, rootfs};
+use crate::seccomp::Filter;
+use crate::spec::{Hooks, Plan};
+use crate::{Create, Failure, HookState, hooks, process, rootfs};
 
 /// What init is born with.
 pub(super) struct Birth<'a> {
     pub(super) request: &'a Create<'a>,
     pub(super) plan: Plan,
-    pub(super) filter: Option<Vec<u8>>,
+    pub(super) filter: Option<Filter>,
     pub(super) cgroup: &'a Cgroup,
     /// An existing cgroup namespace to join.
     pub(super) namespaces: Option<OwnedFd>,
+    /// How mounts' owners are mapped, by the mounts' positions.
+    pub(super) owners: Vec<Option<OwnedFd>>,
+    /// Whose end is init's until it is ready.
+    pub(super) caller: &'a Channel,
 }
 
 /// The exit code of an init that never executed its program.
@@ -30,9 +37,9 @@ const NOT_STARTED: i32 = 1;
 /// Becomes the container's init and waits at the gate. Never returns.
 pub(super) fn run(birth: Birth<'_>, gate: Gate, builder: Channel) -> ! {
     match prepare(birth, &builder) {
-        Ok(prepared) => {
+        Ok((prepared, story)) => {
             drop(builder);
-            gate.pass(prepared);
+            gate.pass(prepared, || story.run_start_hooks());
         }
         Err(failure) => {
             // A builder that is gone has nobody to tell.
@@ -43,20 +50,67 @@ pub(super) fn run(birth: Birth<'_>, gate: Gate, builder: Channel) -> ! {
 }
 
 /// Everything before the gate.
-fn prepare(birth: Birth<'_>, builder: &Channel) -> Result<process::Prepared, Failure> {
-    let Birth { request, plan, filter, cgroup, namespaces } = birth;
+fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared, Story<'a>), Failure> {
+    let Birth { request, mut plan, filter, cgroup, namespaces, owners, caller } = birth;
+    tie_to_caller(caller)?;
+    let story = Story::take(request, &mut plan);
     enter_cgroups(&plan, cgroup, namespaces)?;
     let procfs = Procfs::open().step(|| "open /proc")?;
     let notes = process::limit(&plan.process, &procfs)?;
     set_names(&plan)?;
     set_sysctls(&plan, &procfs)?;
-    let (tree, console) = rootfs::enter(&plan, &request.rootfs, cgroup)?;
+    let (tree, console) =
+        rootfs::enter(&plan, &request.rootfs, &rootfs::Supplies { cgroup, owners }, || {
+            story.run_create_hooks(builder)
+        })?;
     start_session(&request.stdio, console.as_ref())?;
     let streams = streams(&request.stdio, console.as_ref())?;
     let prepared = process::become_process(plan.process, &tree, streams, filter)?;
     let master = console.as_ref().map(|console| console.master.as_fd());
     builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
-    Ok(prepared)
+    Ok((prepared, story))
+}
+
+/// What init's hooks need.
+struct Story<'a> {
+    id: &'a str,
+    bundle: &'a Path,
+    hooks: Hooks,
+    annotations: BTreeMap<String, String>,
+}
+
+impl<'a> Story<'a> {
+    fn take(request: &Create<'a>, plan: &mut Plan) -> Self {
+        let (hooks, annotations) = (std::mem::take(&mut plan.hooks), std::mem::take(&mut plan.annotations));
+        Self { id: request.id, bundle: request.bundle, hooks, annotations }
+    }
+
+    /// Has the builder run its hooks, which know the namespaces now, then runs those of the container's namespaces.
+    fn run_create_hooks(&self, builder: &Channel) -> Result<(), Failure> {
+        let step = || "wait for the runtime's hooks";
+        if !self.hooks.create_runtime.is_empty() {
+            builder.send(&Report::Hooks, &[]).step(step)?;
+            if let Received::Closed = builder.receive::<Go>().step(step)? {
+                return Err(Failure::because(step(), "the runtime's child has ended"));
+            }
+        }
+        hooks::run("createContainer", &self.hooks.create_container, &self.state("creating"), None)
+    }
+
+    fn run_start_hooks(&self) -> Result<(), Failure> {
+        hooks::run("startContainer", &self.hooks.start_container, &self.state("created"), None)
+    }
+
+    fn state<'b>(&'b self, status: &'b str) -> HookState<'b> {
+        HookState {
+            oci_version: crate::OCI_VERSION,
+            id: self.id,
+            status,
+            pid: rustix::process::getpid().as_raw_nonzero().get().into(),
+            bundle: self.bundle,
+            annotations: &self.annotations,
+        }
+    }
 }
 
 /// Joins the v1 hierarchies (init was born in the cgroup2 one); then their folders become the roots of a new cgroup

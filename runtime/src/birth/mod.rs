@@ -10,15 +10,20 @@
 //! ```
 //! The builder holds everything that is made until the new process is ready, and undoes it when it is not. Every socket
 //! keeps message boundaries, and every end of one is the end of the process that held the other side.
+//!
+//! Builder and new process end with their caller until the new process is ready (then the gate ties it), and a caller
+//! that gives up has everything undone.
 
 mod builder;
 mod channel;
 mod exec;
 mod gate;
 mod init;
+mod mapping;
+mod worker;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -30,34 +35,44 @@ pub(crate) use builder::create;
 pub(crate) use channel::{Answer, Channel, Received};
 pub(crate) use exec::exec;
 pub(crate) use gate::{GO, Outcome};
+pub(crate) use worker::Worker;
 
 use crate::failure::Step;
+use crate::seccomp::Filter;
 use crate::{Failure, Stdio, seccomp};
 
 /// The longest specification that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
 
-/// A forked child at work for the caller.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    pub(crate) channel: Channel,
-    pub(crate) pidfd: OwnedFd,
-}
-
 /// Runs `work` in a forked child that answers on a channel. The caller has to be single-threaded.
 pub(crate) fn in_child(work: impl FnOnce(&Channel) -> Answered) -> Result<Worker, Failure> {
     let (ours, theirs) = Channel::pair().step(|| "connect with the runtime's child")?;
     match cleat_sys::process::fork().step(|| "fork the runtime's child")? {
-        Cloned::Parent { pidfd, .. } => Ok(Worker { channel: ours, pidfd }),
+        Cloned::Parent { pidfd, .. } => Ok(Worker::new(ours, pidfd)),
         Cloned::Child => {
             drop(ours);
-            let (answer, descriptors) = work(&theirs)
+            let (answer, descriptors) = tie_to_caller(&theirs)
+                .map_err(|failure| (failure, None))
+                .and_then(|()| work(&theirs))
                 .unwrap_or_else(|(failure, orphan)| (Answer::Failed(failure), orphan.into_iter().collect()));
             let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
             // A caller that is gone has nobody to tell.
             exit_now(theirs.send(&answer, &descriptors).is_err().into())
         }
     }
+}
+
+/// Has the calling process end with its parent, the caller: a step that hangs (a file server that does not answer) must
+/// not outlive who waits for it.
+fn tie_to_caller(caller: &Channel) -> Result<(), Failure> {
+    let step = || "tie the process to its caller";
+    cleat_sys::process::die_with_parent().step(step)?;
+    // A caller that ended before that has nobody left to be told by the kernel.
+    if caller.is_given_up().step(step)? { Err(given_up()) } else { Ok(()) }
+}
+
+fn given_up() -> Failure {
+    Failure::because("wait for the caller", "it gave up")
 }
 
 /// A child's answer with its descriptors; or the failure, with a descriptor of a process that the caller has to reap.
@@ -76,26 +91,29 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
     serde_json::from_slice(&bytes).step(step)
 }
 
-/// A filter as bytes for the kernel.
-pub(crate) fn compile_filter(seccomp: &LinuxSeccomp) -> Result<Vec<u8>, Failure> {
+/// Compiles a profile.
+pub(crate) fn compile_filter(seccomp: &LinuxSeccomp) -> Result<Filter, Failure> {
     let filter = seccomp::compile(seccomp).step(|| "compile the seccomp filter")?;
-    Ok(filter.to_bytes())
+    if filter.notify() {
+        return Err(Failure::because("compile the seccomp filter", "SCMP_ACT_NOTIFY is not supported yet"));
+    }
+    Ok(filter)
 }
 
 /// Puts a compiled filter where every later exec finds it without the caller keeping it in its own memory.
-pub(crate) fn keep_filter(filter: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn keep_filter(filter: &Filter) -> io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create("seccomp", MemfdFlags::CLOEXEC)?;
-    rustix::io::pwrite(&file, filter, 0)?;
+    File::from(file.try_clone()?).write_all(&filter.encode())?;
     Ok(file)
 }
 
 /// What [`keep_filter`] kept.
-pub(crate) fn kept_filter(file: &OwnedFd) -> io::Result<Vec<u8>> {
+pub(crate) fn kept_filter(file: &OwnedFd) -> io::Result<Filter> {
     let length = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
     let read = rustix::io::pread(file, &mut bytes[..], 0)?;
     bytes.truncate(read);
-    Ok(bytes)
+    Filter::decode(&bytes).map_err(io::Error::other)
 }
 
 /// The window size of a wanted terminal.
@@ -136,9 +154,10 @@ fn streams(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Resul
     }
 }
 
-/// A session of the process's own, with its terminal.
+/// A session of the process's own, with its terminal and without the keys of ours.
 fn start_session(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Result<(), Failure> {
     rustix::process::setsid().step(|| "start a session")?;
+    cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     if let (Some((height, width)), Some(console)) = (terminal_size(stdio), console) {
         cleat_sys::pty::set_size(&console.terminal, height, width).step(|| "size the terminal")?;
         cleat_sys::pty::make_controlling(&console.terminal).step(|| "take control of the terminal")?;

@@ -14,7 +14,7 @@ pub(super) fn replace(cgroup: &Cgroup, mut settings: Vec<Setting>) -> Result<(),
     let mut old = Vec::with_capacity(settings.len());
     for setting in &settings {
         let text = cgroup.read(setting.controller, &setting.file).map_err(ResourceError::Cgroup)?;
-        old.push(Setting { value: restorable(text.trim()), ..setting.clone() });
+        old.push(Setting { value: restorable(text.trim(), &setting.value), ..setting.clone() });
     }
     order_memory(&mut settings, &mut old);
     for (index, setting) in settings.iter().enumerate() {
@@ -58,11 +58,26 @@ fn amount(value: &str) -> u64 {
     value.parse().unwrap_or(u64::MAX)
 }
 
-/// What a file shows as what it accepts: a single line is written back as it is; of `default 100` the last word; a v1
-/// pseudo-maximum as it is.
-fn restorable(text: &str) -> String {
+/// What a file shows as what it accepts, to undo the writing of `new`: a single line is written back as it is, an empty one
+/// (cpuset on v2) as a line's end, because nothing at all is no write; of `default 100` the last word; of limits by device
+/// the line of the same device.
+fn restorable(text: &str, new: &str) -> String {
+    if let Some((device, limits)) = new.split_once(' ').filter(|(device, _)| device.contains(':')) {
+        return restorable_device(text, device, limits);
+    }
     let first = text.lines().next().unwrap_or_default();
+    let first = if first.is_empty() { "\n" } else { first };
     first.strip_prefix("default ").unwrap_or(first).to_owned()
+}
+
+/// A device without a limit has no line: v2 takes `rbps=max` to mean none, v1 takes 0.
+fn restorable_device(text: &str, device: &str, limits: &str) -> String {
+    let is_its = |line: &&str| line.split(' ').next() == Some(device);
+    let none = || match limits.split_once('=') {
+        Some((key, _)) => format!("{device} {key}=max"),
+        None => format!("{device} 0"),
+    };
+    text.lines().find(is_its).map_or_else(none, str::to_owned)
 }
 
 #[cfg(test)]
@@ -93,8 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn a_default_is_put_back_by_its_value() {
-        assert_eq!(restorable("default 100\n8:0 50"), "100");
-        assert_eq!(restorable("max 100000"), "max 100000");
+    fn what_a_file_shows_is_put_back_as_it_accepts_it() {
+        for (text, new, expected) in [
+            ("default 100\n8:0 50", "200", "100"),
+            ("max 100000", "20000 100000", "max 100000"),
+            ("", "0-1", "\n"),
+            ("8:0 rbps=1 wbps=max\n8:16 rbps=2 wbps=max", "8:16 rbps=9", "8:16 rbps=2 wbps=max"),
+            ("", "8:16 wiops=9", "8:16 wiops=max"),
+            ("8:0 5", "8:16 9", "8:16 0"),
+        ] {
+            assert_eq!(restorable(text, new), expected, "{text:?}");
+        }
     }
 }

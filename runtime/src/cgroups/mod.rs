@@ -27,8 +27,8 @@ pub(crate) enum ResourceError {
     Value { field: &'static str, value: String },
     #[error("linux.resources.{0} is not supported on this host")]
     Unsupported(&'static str),
-    #[error("set limits")]
-    Cgroup(#[source] CgroupError),
+    #[error(transparent)]
+    Cgroup(CgroupError),
     #[error("put back {file} after a failure ({first})")]
     Restore {
         file: String,
@@ -46,8 +46,8 @@ pub(crate) fn limit(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), F
     let settings = settings(cgroup.layout(), resources).step(|| "read linux.resources")?;
     let rules = DeviceRules::new(resources.devices().as_deref().unwrap_or_default())
         .step(|| "read linux.resources.devices")?;
-    apply::apply(cgroup, &settings).step(|| format!("limit cgroup {}", cgroup.path()))?;
-    rules.apply(cgroup).step(|| format!("limit devices of cgroup {}", cgroup.path()))
+    apply::apply(cgroup, &settings).step(|| format!("set the limits of cgroup {}", cgroup.path()))?;
+    rules.apply(cgroup).step(|| format!("set the device rules of cgroup {}", cgroup.path()))
 }
 
 /// Changes the limits of a cgroup in use: all or none. Device rules cannot be changed.
@@ -57,5 +57,23 @@ pub(crate) fn update(cgroup: &Cgroup, resources_json: &str) -> Result<(), Failur
         return Err(Failure::new("read resources", &ResourceError::Unsupported("devices (in an update)")));
     }
     let settings = settings(cgroup.layout(), &resources).step(|| "read resources")?;
-    apply::replace(cgroup, settings).step(|| format!("update cgroup {}", cgroup.path()))
+    apply::replace(cgroup, settings).step(|| format!("change the limits of cgroup {}", cgroup.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Callers put a few words before it: "start container c1: ...".
+    #[test]
+    fn a_limit_that_cannot_be_set_is_one_sentence_without_repetition() {
+        let path = "/sys/fs/cgroup/cpuset/c1/cpuset.cpus".into();
+        let source = std::io::Error::from_raw_os_error(22);
+        let error = ResourceError::Cgroup(CgroupError::Write { path, value: "4000".into(), source });
+        assert_eq!(
+            Failure::new("set the limits of cgroup /c1", &error).to_string(),
+            "set the limits of cgroup /c1: write \"4000\" to /sys/fs/cgroup/cpuset/c1/cpuset.cpus: Invalid \
+             argument (os error 22)"
+        );
+    }
 }

@@ -104,8 +104,13 @@ fn cpu_time(list: &mut List, cpu: &LinuxCpu, v1: bool) -> Outcome {
         }
         (false, None, None) => {}
         (false, quota, period) => {
-            let quota = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
-            list.add("cpu", "cpu.max", format!("{quota} {}", period.unwrap_or(100_000)));
+            let mut value =
+                quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
+            // A quota alone leaves the period as it is.
+            if let Some(period) = period {
+                value = format!("{value} {period}");
+            }
+            list.add("cpu", "cpu.max", value);
         }
     }
     if let Some(burst) = cpu.burst() {
@@ -310,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_below_none_is_refused_and_a_period_alone_keeps_the_quota_open() {
+    fn a_quota_below_none_is_refused_and_each_of_quota_and_period_may_come_alone() {
         let mut cpu = LinuxCpu::default();
         cpu.set_quota(Some(-2));
         assert!(cpu_time(&mut List::default(), &cpu, true).is_err());
@@ -319,5 +324,10 @@ mod tests {
         let mut list = List::default();
         cpu_time(&mut list, &cpu, false).unwrap();
         assert_eq!(list.0[0].value, "max 50000");
+        cpu.set_quota(Some(20_000));
+        cpu.set_period(None);
+        let mut list = List::default();
+        cpu_time(&mut list, &cpu, false).unwrap();
+        assert_eq!(list.0[0].value, "20000");
     }
 }

@@ -23,6 +23,14 @@ usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug
   state    print a container's state as JSON: ID
   kill     send a signal (TERM unless given): [--all] ID [SIGNAL]
   delete   remove a stopped container, with --force any: [--force] ID
+  pause    make all processes stand still: ID
+  resume   let them go on: ID
+  ps       show the processes: [--format table|json] ID [OPTION OF PS...]
+  update   change limits: [--resources FILE|-] [--memory BYTES] [--memory-reservation BYTES] [--memory-swap BYTES]
+           [--cpu-share N] [--cpu-quota US] [--cpu-period US] [--cpu-burst US] [--cpu-rt-runtime US]
+           [--cpu-rt-period US] [--cpuset-cpus LIST] [--cpuset-mems LIST] [--pids-limit N] [--blkio-weight N] ID
+  events   print use of resources as JSON, once or at intervals, and kills for want of memory:
+           [--stats] [--interval SECONDS] ID
   list     print all containers: [--format table|json] [--quiet]
   spec     write a config.json to begin with: [--bundle DIR]
   features print what this runtime supports as JSON

@@ -8,7 +8,7 @@ use cleat_runtime::{Create, Created, Gate, Rootfs, Stdio, Target};
 
 use super::arguments::{Arguments, Global, Taken, one_id};
 use super::store::{Configuration, Folder, Record};
-use super::{CommandError, console, log};
+use super::{CommandError, console, hooks, log};
 
 /// The window of a terminal whose size nobody has told; who attaches to it sets it.
 const UNKNOWN_SIZE: (u16, u16) = (24, 80);
@@ -29,7 +29,7 @@ impl Options {
             "pid-file" => self.pid_file = Some(option.value()?.into()),
             "console-socket" => self.console_socket = Some(option.value()?.into()),
             // The runtime always pivots and leaves the caller's keyring alone.
-            "no-new-keyring" => {}
+            "no-new-keyring" | "no-subreaper" => {}
             _ => return Ok(false),
         }
         Ok(true)
@@ -46,11 +46,14 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
         return Err(CommandError::Usage("process.terminal needs --console-socket".into()));
     }
     let folder = Folder::create(&global.root, &id)?;
-    let created = folder.make_fifo().and_then(|fifo| create(&id, configuration, Gate::Fifo(&fifo), &folder));
-    let finished = created.and_then(|created| {
+    let created =
+        folder.make_fifo().and_then(|fifo| create(&id, configuration, Gate::Fifo(&fifo), &folder, global));
+    let finished = created.and_then(|(created, record)| {
         created.notes.iter().for_each(|note| log::note(global, note));
-        hand_over(&options, created.pid, created.console.as_ref())
-            .inspect_err(|_| discard(global, &created.pidfd, &created.target))
+        hand_over(&options, created.pid, created.console.as_ref()).inspect_err(|_| {
+            discard(global, &created.pidfd, &created.target);
+            hooks::after_end(global, &record);
+        })
     });
     finished.inspect_err(|_| remove_folder(global, &folder))
 }
@@ -60,13 +63,14 @@ pub(super) fn configuration(options: &Options) -> Result<Configuration, CommandE
     Configuration::read(options.bundle.as_deref().unwrap_or(".".as_ref()))
 }
 
-/// Creates the container and records it.
+/// Creates the container and records it. When that fails its poststop hooks are run: others may have been by then.
 pub(super) fn create(
     id: &str,
     configuration: Configuration,
     gate: Gate<'_>,
     folder: &Folder,
-) -> Result<Created, CommandError> {
+    global: &Global,
+) -> Result<(Created, Record), CommandError> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let stdio = if configuration.terminal {
         let (height, width) = cleat_sys::pty::size(&stdin).unwrap_or(UNKNOWN_SIZE);
@@ -76,10 +80,16 @@ pub(super) fn create(
     };
     let bundle = configuration.bundle.clone();
     let request = Create { id, bundle: &bundle, rootfs: Rootfs::Ready, stdio, gate };
-    let created = cleat_runtime::spawn_create(&request)?.finish()?;
-    let record = Record::new(id, created.pid, &created.target, configuration);
+    let created = match cleat_runtime::spawn_create(&request)?.finish() {
+        Ok(created) => created,
+        Err(failure) => {
+            hooks::after_end(global, &Record::never_born(id, configuration));
+            return Err(failure.into());
+        }
+    };
+    let record = Record::new(id, created.pid, created.target.cgroup().path(), configuration);
     folder.write(&record)?;
-    Ok(created)
+    Ok((created, record))
 }
 
 /// Gives the caller what it asked for: the terminal, the process id.

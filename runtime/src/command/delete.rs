@@ -3,12 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use cleat_sys::cgroup::{Cgroup, Layout};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::CommandError;
 use super::arguments::{Arguments, Global, one_id, set};
 use super::store::{Folder, Status};
+use super::{CommandError, hooks};
 
 /// How long a killed container may take to end: the kernel is freeing its memory.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +33,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     if status != Status::Stopped && !force {
         return Err(CommandError::Status { id, status: status.name(), wanted: "stopped" });
     }
-    let cgroup = Cgroup::open(&Layout::detect()?, &record.cgroup)?;
+    let cgroup = record.open_cgroup()?;
     cgroup.kill()?;
     if let Some(init) = record.init() {
         await_end(&init)?;
@@ -43,7 +42,9 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
         return Err(CommandError::System("wait for the processes' end", std::io::ErrorKind::TimedOut.into()));
     }
     cgroup.remove()?;
-    folder.remove()
+    folder.remove()?;
+    hooks::after_end(global, &record);
+    Ok(())
 }
 
 fn await_end(init: &OwnedFd) -> Result<(), CommandError> {

@@ -9,7 +9,7 @@ use cleat_runtime::{Exec, Executed, Stdio, Target};
 use oci_spec::runtime::{Capability, Process, Spec};
 
 use super::arguments::{Arguments, Global, Taken};
-use super::store::{Folder, Record};
+use super::store::{Folder, Status};
 use super::{CommandError, console, supervise};
 
 /// The window of a terminal whose size nobody has told.
@@ -26,6 +26,8 @@ struct Options {
     env: Vec<String>,
     capabilities: Vec<String>,
     no_new_privileges: bool,
+    apparmor: Option<String>,
+    ignore_paused: bool,
     pid_file: Option<PathBuf>,
     console_socket: Option<PathBuf>,
 }
@@ -43,6 +45,10 @@ impl Options {
             "cwd" => self.cwd = Some(option.value()?),
             "env" | "e" => self.env.push(option.value()?),
             "cap" | "c" => self.capabilities.push(option.value()?),
+            "apparmor" => self.apparmor = Some(option.value()?),
+            "ignore-paused" => self.ignore_paused = true,
+            // Orphans of an exec are adopted by the container's init, or by whoever adopts ours.
+            "no-subreaper" => {}
             "no-new-privs" => self.no_new_privileges = true,
             "pid-file" => self.pid_file = Some(option.value()?.into()),
             "console-socket" => self.console_socket = Some(option.value()?.into()),
@@ -66,18 +72,27 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     let Some(init) = record.init() else {
         return Err(CommandError::Status { id, status: status.name(), wanted: "created or running" });
     };
-    let process = process(&options, positional, &record)?;
+    if status == Status::Paused && !options.ignore_paused {
+        return Err(CommandError::Status { id, status: status.name(), wanted: "created or running" });
+    }
+    let spec: Spec = read(&record.bundle.join("config.json"))?;
+    let process = process(&options, positional, &spec)?;
     let terminal = process.terminal().unwrap_or(false);
     if terminal && options.detach != options.console_socket.is_some() {
         return Err(CommandError::Usage("a terminal needs --console-socket exactly when detached".into()));
     }
-    let target = Target::reopen(&init, &record.cgroup, &record.bundle)?;
+    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let target = Target::reopen(&init, &record.cgroup, profile)?;
     // Unique among the execs of the container: two processes with our number cannot be alive at once.
     let exec_id = format!("c{}", std::process::id());
     let signals = if options.detach { None } else { Some(supervise::Signals::block()?) };
     let executed = execute(&target, &exec_id, &process)?;
     hand_over(&options, &executed)?;
-    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
+    let Some(signals) = signals else {
+        // Nobody will be there at its end: it goes on in the container's own cgroup.
+        target.remove_exec(&exec_id)?;
+        return Ok(ExitCode::SUCCESS);
+    };
     let code = supervise::until_end(&signals, &executed.pidfd, executed.console.as_ref())?;
     target.remove_exec(&exec_id)?;
     Ok(code)
@@ -108,7 +123,7 @@ fn hand_over(options: &Options, executed: &Executed) -> Result<(), CommandError>
 }
 
 /// The process: a file's, or the container's own one with what the options change.
-fn process(options: &Options, program: Vec<String>, record: &Record) -> Result<Process, CommandError> {
+fn process(options: &Options, program: Vec<String>, spec: &Spec) -> Result<Process, CommandError> {
     if let Some(path) = &options.process {
         let mut process: Process = read(path)?;
         if options.tty {
@@ -119,8 +134,6 @@ fn process(options: &Options, program: Vec<String>, record: &Record) -> Result<P
     if program.is_empty() {
         return Err(CommandError::Usage("a program or --process is missing".into()));
     }
-    let path = record.bundle.join("config.json");
-    let spec: Spec = read(&path)?;
     let mut process =
         spec.process().clone().ok_or_else(|| CommandError::Usage("process is missing".into()))?;
     process.set_args(Some(program));
@@ -141,6 +154,9 @@ fn change(process: &mut Process, options: &Options) -> Result<(), CommandError> 
     process.env_mut().get_or_insert_default().extend(options.env.iter().cloned());
     if options.no_new_privileges {
         process.set_no_new_privileges(Some(true));
+    }
+    if options.apparmor.is_some() {
+        process.set_apparmor_profile(options.apparmor.clone());
     }
     if let Some(user) = &options.user {
         let (uid, gid) = parse_user(user)?;

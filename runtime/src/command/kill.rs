@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use cleat_sys::cgroup::{Cgroup, Layout};
+use cleat_sys::cgroup::Cgroup;
 use nix::sys::signal::Signal;
 
 use super::CommandError;
@@ -24,7 +24,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     let folder = Folder::open(&global.root, id)?;
     let record = folder.read()?;
     if all {
-        return kill_all(&Cgroup::open(&Layout::detect()?, &record.cgroup)?, signal);
+        return kill_all(&record.open_cgroup()?, signal);
     }
     let Some(init) = record.init() else {
         return Err(CommandError::Status { id: id.clone(), status: "stopped", wanted: "created or running" });

@@ -13,11 +13,10 @@ use super::store::{Folder, Record, Status};
 pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), CommandError> {
     let (mut json, mut quiet) = (false, false);
     arguments.each(None, |mut option| match option.name {
-        "format" | "f" => match option.value()?.as_str() {
-            "json" => set(&mut json),
-            "table" => Ok(true),
-            other => Err(CommandError::Usage(format!("unknown format {other:?}"))),
-        },
+        "format" | "f" => {
+            json = is_json(&option.value()?)?;
+            Ok(true)
+        }
         "quiet" | "q" => set(&mut quiet),
         _ => Ok(false),
     })?;
@@ -62,6 +61,15 @@ fn table(records: &[(Record, Status)]) -> String {
     text
 }
 
+/// Whether a list is to be JSON.
+pub(super) fn is_json(format: &str) -> Result<bool, CommandError> {
+    match format {
+        "json" => Ok(true),
+        "table" => Ok(false),
+        other => Err(CommandError::Usage(format!("unknown format {other:?}"))),
+    }
+}
+
 /// Prints a value as indented JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let text = serde_json::to_string_pretty(value)
@@ -69,6 +77,6 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     print(&format!("{text}\n"))
 }
 
-fn print(text: &str) -> Result<(), CommandError> {
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
     io::stdout().write_all(text.as_bytes()).map_err(|error| CommandError::System("print the answer", error))
 }

@@ -4,12 +4,16 @@ mod arguments;
 mod console;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod guard;
+mod hooks;
 mod kill;
 mod list;
 mod log;
+mod pause;
+mod ps;
 mod run;
 mod spec;
 mod start;
@@ -17,18 +21,16 @@ mod state;
 mod store;
 mod supervise;
 mod time;
+mod update;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cleat_runtime::Failure;
+use cleat_runtime::{Failure, OCI_VERSION};
 use cleat_sys::cgroup::CgroupError;
 
 use arguments::{Arguments, Global};
-
-/// The OCI runtime specification this implements.
-const OCI_VERSION: &str = "1.2.1";
 
 /// The exit code of every failure that is not a container's own.
 const FAILED: u8 = 1;
@@ -101,14 +103,19 @@ fn dispatch(arguments: &mut Arguments, global: &Global) -> Result<ExitCode, Comm
         "create" => create::command(arguments, global),
         "delete" => delete::command(arguments, global),
         "exec" => return exec::command(arguments, global),
+        "events" => events::command(arguments, global),
         "features" => features::command(),
         "help" => arguments::print_help(),
         "kill" => kill::command(arguments, global),
         "list" => list::command(arguments, global),
+        "pause" => pause::pause(arguments, global),
+        "ps" => ps::command(arguments, global),
+        "resume" => pause::resume(arguments, global),
         "run" => return run::command(arguments, global),
         "spec" => spec::command(arguments),
         "start" => start::command(arguments, global),
         "state" => state::command(arguments, global),
+        "update" => update::command(arguments, global),
         other => Err(CommandError::UnknownCommand(other.into())),
     };
     done.map(|()| ExitCode::SUCCESS)

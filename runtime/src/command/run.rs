@@ -7,7 +7,7 @@ use cleat_runtime::{Created, Gate};
 use super::arguments::{Arguments, Global, one_id, set};
 use super::create::{self, Options};
 use super::store::Folder;
-use super::{CommandError, log, supervise};
+use super::{CommandError, hooks, log, supervise};
 
 /// `run`.
 pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<ExitCode, CommandError> {
@@ -25,15 +25,18 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     let folder = Folder::create(&global.root, &id)?;
     // Before init can end: from here on its end and our own signals come by descriptor.
     let signals = if detach { None } else { Some(supervise::Signals::block()?) };
-    let created = create::create(&id, configuration, Gate::Caller, &folder)
+    let (created, record) = create::create(&id, configuration, Gate::Caller, &folder, global)
         .inspect_err(|_| create::remove_folder(global, &folder))?;
     let Created { pid, pidfd, console, start, target, notes } = created;
     notes.iter().for_each(|note| log::note(global, note));
     let handed_over = create::hand_over(&options, pid, console.as_ref());
-    let started = handed_over.and_then(|()| Ok(start.release()?.finish()?));
+    let started = handed_over
+        .and_then(|()| Ok(start.release()?.finish()?))
+        .and_then(|()| hooks::after_start(&record, || hooks::kill(&target)));
     if let Err(error) = started {
         create::discard(global, &pidfd, &target);
         create::remove_folder(global, &folder);
+        hooks::after_end(global, &record);
         return Err(error);
     }
     let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
@@ -42,6 +45,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     if !keep {
         target.remove_cgroup()?;
         folder.remove()?;
+        hooks::after_end(global, &record);
     }
     Ok(code)
 }

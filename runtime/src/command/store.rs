@@ -1,12 +1,15 @@
 //! State folders: `<root>/<id>/` with `state.json`, and `start.fifo` until the container is started.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cleat_runtime::Target;
+use cleat_runtime::{Failure, HookPoint, HookState};
+use cleat_sys::cgroup::{Cgroup, Layout};
+use oci_spec::runtime::Hooks;
 use rustix::fs::{CWD, FileType, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +30,10 @@ pub(super) struct Record {
     pub(super) created: String,
     pub(super) cgroup: String,
     #[serde(default)]
-    pub(super) annotations: std::collections::BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    /// As they were at the creation; those of later are run by this command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hooks: Option<Hooks>,
 }
 
 /// The statuses of the OCI specification (runtime.md, "State").
@@ -36,6 +42,7 @@ pub(super) struct Record {
 pub(super) enum Status {
     Created,
     Running,
+    Paused,
     Stopped,
 }
 
@@ -44,6 +51,7 @@ impl Status {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -61,8 +69,8 @@ pub(super) struct State<'a> {
     rootfs: &'a Path,
     created: &'a str,
     owner: &'a str,
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    annotations: &'a std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
 }
 
 /// A container's state folder.
@@ -129,6 +137,10 @@ impl Folder {
         match record.init() {
             None => Status::Stopped,
             Some(_) if self.fifo().exists() => Status::Created,
+            // A cgroup that cannot be looked at cannot have been paused by us.
+            Some(_) if record.open_cgroup().and_then(|cgroup| Ok(cgroup.is_paused()?)).unwrap_or(false) => {
+                Status::Paused
+            }
             Some(_) => Status::Running,
         }
     }
@@ -145,7 +157,7 @@ impl Folder {
 
 impl Record {
     /// The record of a container whose init is `pid`.
-    pub(super) fn new(id: &str, pid: i32, target: &Target, configuration: Configuration) -> Self {
+    pub(super) fn new(id: &str, pid: i32, cgroup: String, configuration: Configuration) -> Self {
         Self {
             id: id.into(),
             pid,
@@ -153,9 +165,34 @@ impl Record {
             rootfs: configuration.rootfs,
             bundle: configuration.bundle,
             created: time::now(),
-            cgroup: target.cgroup().path(),
+            cgroup,
             annotations: configuration.annotations,
+            hooks: configuration.hooks,
         }
+    }
+
+    pub(super) fn open_cgroup(&self) -> Result<Cgroup, CommandError> {
+        Ok(Cgroup::open(&Layout::detect()?, &self.cgroup)?)
+    }
+
+    /// What there is to tell of a container whose creation failed.
+    pub(super) fn never_born(id: &str, configuration: Configuration) -> Self {
+        Self::new(id, 0, String::new(), configuration)
+    }
+
+    /// Runs the hooks of a point of the container's life.
+    pub(super) fn run_hooks(&self, point: HookPoint) -> Result<(), Vec<Failure>> {
+        let Some(hooks) = &self.hooks else { return Ok(()) };
+        let status = if point == HookPoint::Poststart { Status::Running } else { Status::Stopped };
+        let state = HookState {
+            oci_version: OCI_VERSION,
+            id: &self.id,
+            status: status.name(),
+            pid: (status == Status::Running).then_some(self.pid),
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        };
+        cleat_runtime::run_hooks(point, hooks, &state)
     }
 
     /// A descriptor of init; none once it has ended.
@@ -205,7 +242,8 @@ pub(super) struct Configuration {
     pub(super) bundle: PathBuf,
     pub(super) rootfs: PathBuf,
     pub(super) terminal: bool,
-    pub(super) annotations: std::collections::BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) hooks: Option<Hooks>,
 }
 
 impl Configuration {
@@ -217,7 +255,9 @@ impl Configuration {
             #[serde(default)]
             process: Process,
             #[serde(default)]
-            annotations: std::collections::BTreeMap<String, String>,
+            annotations: BTreeMap<String, String>,
+            #[serde(default)]
+            hooks: Option<Hooks>,
         }
         #[derive(Default, Deserialize)]
         struct Root {
@@ -238,6 +278,7 @@ impl Configuration {
             bundle,
             terminal: config.process.terminal,
             annotations: config.annotations,
+            hooks: config.hooks,
         })
     }
 }

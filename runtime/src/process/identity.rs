@@ -20,7 +20,8 @@ pub(super) fn change(plan: &ProcessPlan) -> Result<(), Failure> {
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(|| format!("become group {}", plan.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).step(|| format!("become user {}", plan.uid))?;
     rustix::thread::set_keep_capabilities(false).step(|| "drop capabilities at the next change of user")?;
-    // A change of user may have set it as fs.suid_dumpable says.
+    // A change of user has undone it, and may have set the other as fs.suid_dumpable says.
+    cleat_sys::process::die_with_parent().step(|| "tie the process to its caller")?;
     cleat_sys::process::become_undumpable().step(|| "hide from the container")
 }
 

@@ -9,7 +9,7 @@ use rustix::process::{Rlimit, getrlimit, setrlimit};
 use crate::Failure;
 use crate::failure::Step;
 use crate::procfs::Procfs;
-use crate::spec::{self, ProcessPlan};
+use crate::spec::{self, IoPriority, ProcessPlan};
 
 pub(super) fn adjust_oom_score(
     plan: &ProcessPlan,
@@ -26,6 +26,18 @@ pub(super) fn adjust_oom_score(
         }
         other => other.step(step),
     }
+}
+
+/// The scheduler and the disk priority. What needs privileges that we lack is an error: a process that counts on its
+/// turn must not run without it.
+pub(super) fn set_priorities(plan: &ProcessPlan) -> Result<(), Failure> {
+    if let Some(scheduler) = &plan.scheduler {
+        cleat_sys::priority::set_scheduler(scheduler).step(|| "set process.scheduler")?;
+    }
+    if let Some(IoPriority { class, level }) = plan.io_priority {
+        cleat_sys::priority::set_io_priority(class, level).step(|| "set process.ioPriority")?;
+    }
+    Ok(())
 }
 
 pub(super) fn set_rlimits(plan: &ProcessPlan, notes: &mut Vec<String>) -> Result<(), Failure> {

@@ -20,6 +20,7 @@ use crate::Failure;
 use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::rootfs::Tree;
+use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
 
 /// A process that has nothing left to do but to load a late filter and to execute its program.
@@ -29,13 +30,14 @@ pub(crate) struct Prepared {
     pub(crate) arguments: Vec<CString>,
     pub(crate) environment: Vec<CString>,
     /// Loaded just before the program.
-    pub(crate) late_filter: Option<Vec<u8>>,
+    pub(crate) late_filter: Option<Filter>,
 }
 
 /// What needs the host's procfs: to be done before the identity changes. Gives notes on what could not be set as asked.
 pub(crate) fn limit(plan: &ProcessPlan, procfs: &Procfs) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
     limits::adjust_oom_score(plan, procfs, &mut notes)?;
+    limits::set_priorities(plan)?;
     limits::set_rlimits(plan, &mut notes)?;
     if let Some(profile) = &plan.apparmor_profile {
         let step = || format!("set AppArmor profile {profile}");
@@ -50,7 +52,7 @@ pub(crate) fn become_process(
     plan: ProcessPlan,
     tree: &Tree,
     streams: [OwnedFd; 3],
-    filter: Option<Vec<u8>>,
+    filter: Option<Filter>,
 ) -> Result<Prepared, Failure> {
     let environment = identity::environment(&plan, tree)?;
     for (number, stream) in (0..).zip(&streams) {
@@ -70,22 +72,32 @@ pub(crate) fn become_process(
         .step(|| format!("enter {}", plan.cwd.display()))?;
     check_cwd().step(|| format!("enter {}", plan.cwd.display()))?;
     let (early, late) = if plan.no_new_privileges { (None, filter) } else { (filter, None) };
-    if let Some(filter) = early {
+    if let Some(filter) = &early {
         // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is about to go.
         capabilities::raise_all().step(|| "raise capabilities for the seccomp filter")?;
-        load_filter(&filter)?;
+        // The filter may forbid it later.
+        untie()?;
+        load_filter(filter)?;
     }
     capabilities::set(&plan).step(|| "set capabilities")?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs")?;
     }
     let program = program::find(&plan);
+    if early.is_none() {
+        untie()?;
+    }
     Ok(Prepared { program, arguments: plan.arguments, environment, late_filter: late })
 }
 
+/// Lets the process live on without its caller: it is ready, and its program would inherit the tie.
+fn untie() -> Result<(), Failure> {
+    cleat_sys::process::outlive_parent().step(|| "untie the process from its caller")
+}
+
 /// Loads a filter for everything that follows.
-pub(crate) fn load_filter(filter: &[u8]) -> Result<(), Failure> {
-    cleat_sys::seccomp::load(filter, 0).map(drop).step(|| "load the seccomp filter")
+pub(crate) fn load_filter(filter: &Filter) -> Result<(), Failure> {
+    cleat_sys::seccomp::load(&filter.to_bytes(), filter.flags).map(drop).step(|| "load the seccomp filter")
 }
 
 /// A folder outside the container's root, reached by a leaked descriptor, has no path in it (CVE-2024-21626).

@@ -54,7 +54,7 @@ pub(crate) fn execute(prepared: Prepared) -> Failure {
         Ok(program) => program,
         Err(failure) => return failure,
     };
-    if let Some(Err(failure)) = prepared.late_filter.as_deref().map(load_filter) {
+    if let Some(Err(failure)) = prepared.late_filter.as_ref().map(load_filter) {
         return failure;
     }
     let error = cleat_sys::process::execute(&program, &prepared.arguments, &prepared.environment);

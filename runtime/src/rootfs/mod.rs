@@ -6,7 +6,8 @@
 //! 3 mount the root               on top of "/", so that no folder of the host is needed for it
 //! 4 mount the rest               every target resolved beneath the root's descriptor
 //! 5 devices, console, masks
-//! 6 pivot                        the host's tree is gone
+//! 6 hooks                        the last that can reach programs of the host
+//! 7 pivot                        the host's tree is gone
 //! ```
 //! No path of the container is ever resolved by us or from the host's root: all are found by `openat2` beneath the
 //! root's descriptor ([`Tree`]), and mounts are put in place by descriptor.
@@ -24,7 +25,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cleat_sys::cgroup::Cgroup;
-use cleat_sys::mount::{Attributes, Propagation, set_attributes};
+use cleat_sys::mount::{Attributes, Propagation, map_owners, set_attributes};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
 
@@ -36,43 +37,54 @@ use crate::failure::Step;
 use crate::request::Rootfs;
 use crate::spec::{Mount, MountKind, Plan};
 
-/// Builds the container's file system and makes it the caller's root; with a terminal, its console too.
+/// What mounts need beside the plan.
+pub(crate) struct Supplies<'a> {
+    pub(crate) cgroup: &'a Cgroup,
+    /// User namespaces that map mounts' owners, by the mounts' positions.
+    pub(crate) owners: Vec<Option<OwnedFd>>,
+}
+
+/// Builds the container's file system and, after `before_pivot`, makes it the caller's root; with a terminal, its console
+/// too.
 pub(crate) fn enter(
     plan: &Plan,
     rootfs: &Rootfs,
-    cgroup: &Cgroup,
+    supplies: &Supplies<'_>,
+    before_pivot: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(Tree, Option<Console>), Failure> {
     let shared = plan.root.propagation.kind == Propagation::Shared;
     if !shared {
         let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         mount_change("/", slave).step(|| "make the host's mounts slaves")?;
     }
-    let sources = copy_sources(&plan.mounts)?;
+    let sources = copy_sources(&plan.mounts, &supplies.owners)?;
     let tree = mount_root(plan, rootfs, shared)?;
     for (mount, source) in plan.mounts.iter().zip(sources) {
-        mount_one(&tree, mount, source, cgroup)?;
+        mount_one(&tree, mount, source, supplies.cgroup)?;
     }
     devices::make(&tree, plan)?;
     let console = if plan.process.terminal { Some(console::make(&tree, &plan.process)?) } else { None };
     masks::apply(&tree, plan)?;
     let cwd = &plan.process.cwd;
     tree.find_or_create(cwd, Wanted::Folder).step(|| format!("make the working folder {}", cwd.display()))?;
+    before_pivot()?;
     pivot::enter(&tree).step(|| "pivot into the root filesystem")?;
     finish_root(&tree, plan)?;
     Ok((tree, console))
 }
 
-/// Copies of the mounts that will be bound, by position.
-fn copy_sources(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Failure> {
-    mounts
-        .iter()
-        .map(|mount| match &mount.kind {
-            MountKind::Bind { source, recursive } => {
-                attach::clone_path(source, *recursive).map(Some).step(|| format!("open {}", source.display()))
-            }
-            _ => Ok(None),
-        })
-        .collect()
+/// Copies of the mounts that will be bound, with their owners mapped, by position.
+fn copy_sources(mounts: &[Mount], owners: &[Option<OwnedFd>]) -> Result<Vec<Option<OwnedFd>>, Failure> {
+    let copy = |(mount, mapping): (&Mount, &Option<OwnedFd>)| {
+        let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
+        let copy = attach::clone_path(source, *recursive).step(|| format!("open {}", source.display()))?;
+        if let (Some(owners), Some(mapping)) = (&mount.owners, mapping) {
+            map_owners(&copy, mapping, owners.recursive)
+                .step(|| format!("map the owners of mount {}", mount.target.display()))?;
+        }
+        Ok(Some(copy))
+    };
+    mounts.iter().zip(owners).map(copy).collect()
 }
 
 /// Mounts the root filesystem on top of the host's root. Paths from "/" go on meaning the host's, since a process's own

@@ -1,46 +1,94 @@
 //! The overlay of an image's layers and the container's own changes.
+//!
+//! Where the kernel takes one layer a call (Linux 6.7) it is made by the calls for new mounts. They cannot serve on older
+//! ones: fsconfig(2) takes no string above 255 bytes, which is a dozen layers. There it is mounted by mount(2), in a mount
+//! namespace that is left again at once, and comes out of it as a detached copy.
 
-use std::fmt::Write;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use cleat_sys::namespace;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsOpenFlags, fsconfig_create, fsconfig_set_string, fsopen};
+use rustix::mount::{
+    FsOpenFlags, MountFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, fsopen,
+    mount_change,
+};
+use rustix::process::fchdir;
 
 use super::attach;
 
+/// Where the calling thread's mount namespace is.
+const OWN_NAMESPACE: &str = "/proc/self/ns/mnt";
+
 /// An overlay that is mounted nowhere yet; `lower` is the topmost layer first.
 pub(super) fn mount(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+    match by_layer(lower, upper, work) {
+        // Before Linux 6.5 the option is taken at first and refused at the creation, so that the step says nothing.
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            in_one_string(lower, upper, work)
+        }
+        made => made,
+    }
+}
+
+/// One call per layer, of any number and with any character in its path (Linux 6.7).
+fn by_layer(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "overlay")?;
-    // Held until the overlay exists: on an older kernel the layers are named by these descriptors.
-    let mut held = Vec::new();
-    match append_layers(&context, lower) {
-        Err(Errno::INVAL) => join_layers(&context, lower, &mut held)?,
-        other => other?,
-    }
+    lower.iter().try_for_each(|layer| fsconfig_set_string(&context, "lowerdir+", layer))?;
     fsconfig_set_string(&context, "upperdir", upper)?;
     fsconfig_set_string(&context, "workdir", work)?;
     fsconfig_create(&context)?;
     attach::mount_context(&context, 0)
 }
 
-/// One call per layer, of any number and with any character in its path (Linux 6.7).
-fn append_layers(context: &OwnedFd, lower: &[PathBuf]) -> Result<(), Errno> {
-    lower.iter().try_for_each(|layer| fsconfig_set_string(context, "lowerdir+", layer))
+/// All options in one page, in which `/proc/self/fd/N` stands for each folder: short, and free of colons and commas.
+fn in_one_string(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+    let here = folder(Path::new("."))?;
+    let outside = rustix::fs::open(OWN_NAMESPACE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // In a namespace of its own even here, in the container's: that one may share its mounts with the host.
+    namespace::unshare(namespace::MOUNT)?;
+    let made = mount_and_copy(lower, upper, work);
+    namespace::join(&outside, namespace::MOUNT)?;
+    fchdir(&here)?;
+    made
 }
 
-/// All layers in one string, in which `/proc/self/fd/N` stands for each: short, and free of colons and commas.
-fn join_layers(context: &OwnedFd, lower: &[PathBuf], held: &mut Vec<OwnedFd>) -> io::Result<()> {
-    let mut joined = String::new();
-    for layer in lower {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let layer = rustix::fs::open(layer, flags, Mode::empty())?;
-        let separator = if joined.is_empty() { "" } else { ":" };
-        write!(joined, "{separator}/proc/self/fd/{}", layer.as_raw_fd()).map_err(io::Error::other)?;
-        held.push(layer);
+fn mount_and_copy(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    // Opened here: an overlay takes no folder of a mount in another namespace.
+    let layers = lower.iter().map(|layer| folder(layer)).collect::<io::Result<Vec<_>>>()?;
+    let (upper_folder, work_folder) = (folder(upper)?, folder(work)?);
+    let options = CString::new(options(&layers, &upper_folder, &work_folder))?;
+    rustix::mount::mount("overlay", upper, "overlay", MountFlags::empty(), &*options)?;
+    attach::clone_path(upper, false)
+}
+
+fn folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+fn options(lower: &[impl AsRawFd], upper: &impl AsRawFd, work: &impl AsRawFd) -> String {
+    let name = |folder: &dyn AsRawFd| format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let lower: Vec<_> = lower.iter().map(|layer| name(layer)).collect();
+    format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), name(upper), name(work))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 127 layers are what images have at most; mount(2) reads one page.
+    #[test]
+    fn the_options_of_the_largest_image_fit_in_a_page() {
+        let layers: Vec<i32> = (900..1027).collect();
+        let options = options(&layers, &1027, &1028);
+        assert!(options.starts_with("lowerdir=/proc/self/fd/900:/proc/self/fd/901:"), "{options}");
+        assert!(options.ends_with(",upperdir=/proc/self/fd/1027,workdir=/proc/self/fd/1028"), "{options}");
+        assert!(options.len() < 4096);
     }
-    Ok(fsconfig_set_string(context, "lowerdir", joined)?)
 }

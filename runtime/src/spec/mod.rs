@@ -4,11 +4,15 @@
 
 mod devices;
 mod error;
+mod hooks;
+mod id_maps;
 mod mounts;
 mod namespaces;
+mod priority;
 mod process;
 mod unsupported;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cleat_sys::mount::Propagation;
@@ -16,8 +20,11 @@ use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Spec};
 
 pub(crate) use devices::Device;
 pub(crate) use error::SpecError;
+pub(crate) use hooks::{Hook, Hooks, planned as hooks};
+pub(crate) use id_maps::IdMaps;
 pub(crate) use mounts::{Mount, MountKind, OptionList};
 pub(crate) use namespaces::Namespaces;
+pub(crate) use priority::IoPriority;
 pub(crate) use process::{Capabilities, ProcessPlan, Rlimit};
 
 /// The longest container id, in bytes.
@@ -39,6 +46,9 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) seccomp: Option<LinuxSeccomp>,
+    pub(crate) hooks: Hooks,
+    /// For the hooks.
+    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) process: ProcessPlan,
 }
 
@@ -65,7 +75,10 @@ impl Plan {
         unsupported::refuse(spec)?;
         let linux = spec.linux().as_ref().ok_or(SpecError::Missing("linux"))?;
         let process = spec.process().as_ref().ok_or(SpecError::Missing("process"))?;
-        let namespaces = Namespaces::new(linux.namespaces().as_deref().unwrap_or_default())?;
+        let mut namespaces = Namespaces::new(linux.namespaces().as_deref().unwrap_or_default())?;
+        if let Some(offsets) = linux.time_offsets() {
+            namespaces.offset_time(offsets)?;
+        }
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         Ok(Self {
             cgroup_path: cgroup_path(id, linux)?,
@@ -79,6 +92,8 @@ impl Plan {
             hostname: uts_name("hostname", spec.hostname().as_ref(), &namespaces)?,
             domainname: uts_name("domainname", spec.domainname().as_ref(), &namespaces)?,
             seccomp: linux.seccomp().clone(),
+            hooks: Hooks::new(spec.hooks().as_ref())?,
+            annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             process: ProcessPlan::new(process)?,
             namespaces,
         })

@@ -5,7 +5,7 @@ use std::path::{Component, PathBuf};
 use cleat_sys::mount::{self as attribute, Attributes, Propagation};
 use oci_spec::runtime as oci;
 
-use super::{RootPropagation, SpecError};
+use super::{IdMaps, RootPropagation, SpecError};
 
 /// One mount.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +19,16 @@ pub(crate) struct Mount {
     pub(crate) recursive_attributes: Attributes,
     /// Set after it is in place.
     pub(crate) propagation: Option<RootPropagation>,
+    /// How owners are mapped.
+    pub(crate) owners: Option<Owners>,
+}
+
+/// A mapping of the owners on a bind mount.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Owners {
+    pub(crate) maps: IdMaps,
+    /// On everything mounted beneath it too (`ridmap`).
+    pub(crate) recursive: bool,
 }
 
 /// What is mounted.
@@ -43,6 +53,7 @@ enum Effect {
     AccessTime(u64),
     Propagation(Propagation),
     Bind,
+    MapOwners,
     /// It is so already.
     Nothing,
     Unsupported,
@@ -84,12 +95,14 @@ impl Mount {
         {
             return Err(invalid("source of a bind mount has to be absolute"));
         }
+        let owners = owners(specified, parsed.map_owners, matches!(kind, MountKind::Bind { .. }))?;
         Ok(Self {
             target,
             kind,
             attributes: parsed.attributes,
             recursive_attributes: parsed.recursive_attributes,
             propagation: parsed.propagation,
+            owners,
         })
     }
 
@@ -105,6 +118,8 @@ struct Parsed {
     recursive_attributes: Attributes,
     propagation: Option<RootPropagation>,
     bind: Option<bool>,
+    /// Whether recursively.
+    map_owners: Option<bool>,
     parameters: OptionList,
 }
 
@@ -118,20 +133,10 @@ impl Parsed {
         if option.contains('\0') {
             return Err(Refusal::Invalid);
         }
-        // `rro` is `ro` for everything beneath too; names that merely start with an r are looked up first.
-        let (effect, recursive) = match (effect(option), option.strip_prefix('r').map(effect)) {
-            (
-                Effect::Parameter,
-                Some(effect @ (Effect::Parameter | Effect::Unsupported | Effect::Nothing)),
-            ) => {
-                let _ = effect;
-                (Effect::Parameter, false)
-            }
-            (Effect::Parameter, Some(effect)) => (effect, true),
-            (effect, _) => (effect, false),
-        };
+        let (effect, recursive) = effect_or_recursive(option);
         match effect {
             Effect::Bind => self.bind = Some(recursive),
+            Effect::MapOwners => self.map_owners = Some(recursive),
             Effect::Propagation(kind) => self.propagation = Some(RootPropagation { kind, recursive }),
             Effect::Nothing => {}
             Effect::Unsupported => return Err(Refusal::Unsupported),
@@ -158,10 +163,42 @@ fn change(attributes: &mut Attributes, set: u64, clear: u64) {
     attributes.clear = attributes.clear & !set | clear;
 }
 
+/// The mapping of a mount. Without one of its own it would be that of the container's user namespace.
+fn owners(specified: &oci::Mount, option: Option<bool>, is_bind: bool) -> Result<Option<Owners>, SpecError> {
+    let field = format!("mounts[{}]", specified.destination().display());
+    let (users, groups) = (specified.uid_mappings(), specified.gid_mappings());
+    match (IdMaps::new(&field, users.as_deref(), groups.as_deref())?, option) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(SpecError::Unsupported(format!("{field}: idmap without mappings"))),
+        (Some(_), _) if !is_bind => {
+            Err(SpecError::Unsupported(format!("{field}: mappings of a new filesystem")))
+        }
+        (Some(maps), option) => Ok(Some(Owners { maps, recursive: option.unwrap_or(false) })),
+    }
+}
+
 fn parameter(option: &str) -> (String, Option<String>) {
     match option.split_once('=') {
         Some((key, value)) => (key.into(), Some(value.into())),
         None => (option.into(), None),
+    }
+}
+
+/// `rro` is `ro` for everything beneath too. Names that merely begin with an r (`relatime`) are looked up first.
+fn effect_or_recursive(option: &str) -> (Effect, bool) {
+    match (effect(option), option.strip_prefix('r').map(effect)) {
+        (
+            Effect::Parameter,
+            Some(
+                effect @ (Effect::Set(_)
+                | Effect::Clear(_)
+                | Effect::AccessTime(_)
+                | Effect::Propagation(_)
+                | Effect::MapOwners
+                | Effect::Bind),
+            ),
+        ) => (effect, true),
+        (effect, _) => (effect, false),
     }
 }
 
@@ -188,11 +225,10 @@ fn effect(option: &str) -> Effect {
         "shared" => Effect::Propagation(Propagation::Shared),
         "unbindable" => Effect::Propagation(Propagation::Unbindable),
         "bind" => Effect::Bind,
+        "idmap" => Effect::MapOwners,
         // `async`, `nomand` and `nolazytime` are what a new mount has; `loud` and `silent` concern the kernel's log.
         "defaults" | "async" | "nomand" | "nolazytime" | "loud" | "silent" => Effect::Nothing,
-        "remount" | "tmpcopyup" | "copy-symlink" | "dest-nofollow" | "src-nofollow" | "idmap" | "ridmap" => {
-            Effect::Unsupported
-        }
+        "remount" | "tmpcopyup" | "copy-symlink" | "dest-nofollow" | "src-nofollow" => Effect::Unsupported,
         _ if option.starts_with("idmap=") || option.starts_with("ridmap=") => Effect::Unsupported,
         _ => Effect::Parameter,
     }
@@ -233,6 +269,29 @@ mod tests {
         assert_eq!(mount.propagation, Some(RootPropagation { kind: Propagation::Slave, recursive: true }));
         assert_eq!(mount.recursive_attributes.set, attribute::READ_ONLY);
         assert_eq!(mount.attributes.clear, attribute::ACCESS_TIME_MASK);
+    }
+
+    #[test]
+    fn owners_are_mapped_on_bind_mounts_by_mappings() {
+        let with = |typ: &str, options: &[&str]| {
+            let json = serde_json::json!({
+                "destination": "/target", "type": typ, "source": "/x", "options": options,
+                "uidMappings": [{ "containerID": 0, "hostID": 1, "size": 1 }],
+                "gidMappings": [{ "containerID": 0, "hostID": 2, "size": 1 }],
+            });
+            Mount::new(&serde_json::from_value(json).unwrap())
+        };
+        for (options, recursive) in
+            [(&["bind"][..], false), (&["rbind", "idmap"], false), (&["rbind", "ridmap"], true)]
+        {
+            let owners = with("bind", options).unwrap().owners.unwrap();
+            assert_eq!(
+                (owners.recursive, owners.maps.groups.as_str()),
+                (recursive, "0 2 1\n"),
+                "{options:?}"
+            );
+        }
+        assert!(with("tmpfs", &[]).is_err());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `linux.namespaces`: which are made, which are joined.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use cleat_sys::namespace as kinds;
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType as Type};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType as Type, LinuxTimeOffset};
 
 use super::SpecError;
 
@@ -14,6 +15,9 @@ pub(crate) struct Namespaces {
     pub(crate) create: u64,
     /// Whether a cgroup namespace is made: after init has joined its cgroups, whose folders become its roots.
     pub(crate) new_cgroup: bool,
+    /// Whether a time namespace is made, and its offsets in the form of `/proc/<pid>/timens_offsets`: before init, whose
+    /// birth in it fixes them.
+    pub(crate) new_time: Option<String>,
     /// Existing ones that are joined, by kind and file.
     pub(crate) join: Vec<(u64, PathBuf)>,
 }
@@ -39,6 +43,7 @@ impl Namespaces {
                 Some(path) if path.is_absolute() => planned.join.push((kind, path.clone())),
                 Some(path) => return Err(SpecError::value("linux.namespaces.path", path.display())),
                 None if kind == kinds::CGROUP => planned.new_cgroup = true,
+                None if kind == kinds::TIME => planned.new_time = Some(String::new()),
                 None => planned.create |= kind,
             }
         }
@@ -46,6 +51,34 @@ impl Namespaces {
             return Err(SpecError::Missing("linux.namespaces: a mount namespace"));
         }
         Ok(planned)
+    }
+
+    /// Adds `linux.timeOffsets`.
+    pub(super) fn offset_time(
+        &mut self,
+        offsets: &HashMap<String, LinuxTimeOffset>,
+    ) -> Result<(), SpecError> {
+        let mut lines: Vec<_> = Vec::new();
+        for (clock, offset) in offsets {
+            let nanoseconds = offset.nanosecs().unwrap_or(0);
+            if !matches!(clock.as_str(), "monotonic" | "boottime") || nanoseconds >= 1_000_000_000 {
+                return Err(SpecError::value("linux.timeOffsets", clock));
+            }
+            lines.push(format!("{clock} {} {nanoseconds}\n", offset.secs().unwrap_or(0)));
+        }
+        lines.sort();
+        match &mut self.new_time {
+            Some(planned) => planned.extend(lines),
+            None if lines.is_empty() => {}
+            None => return Err(SpecError::Missing("linux.timeOffsets: a new time namespace")),
+        }
+        Ok(())
+    }
+
+    /// Kinds that the builder changes for itself to make or join them for init.
+    pub(crate) fn builders(&self) -> u64 {
+        let joined = self.join.iter().fold(0, |all, (kind, _)| all | kind) & !kinds::CGROUP;
+        if self.new_time.is_some() { joined | kinds::TIME } else { joined }
     }
 
     /// Whether the kind is not the caller's.
@@ -88,7 +121,7 @@ fn kind(specified: Type) -> Result<u64, SpecError> {
         Type::Pid => kinds::PID,
         Type::Network => kinds::NETWORK,
         Type::User => return Err(SpecError::Unsupported("linux.namespaces: user".into())),
-        Type::Time => return Err(SpecError::Unsupported("linux.namespaces: time".into())),
+        Type::Time => kinds::TIME,
     })
 }
 
@@ -127,6 +160,22 @@ mod tests {
             planned(&[(Type::Mount, None), (Type::User, None)]),
             Err(SpecError::Unsupported(_))
         ));
+    }
+
+    #[test]
+    fn offsets_need_a_time_namespace_and_a_clock_that_has_one() {
+        let offsets = |json| serde_json::from_str::<HashMap<String, LinuxTimeOffset>>(json).unwrap();
+        let good = offsets(r#"{"monotonic":{"secs":-5},"boottime":{"secs":1,"nanosecs":7}}"#);
+        let mut plan = planned(&[(Type::Mount, None), (Type::Time, None)]).unwrap();
+        plan.offset_time(&good).unwrap();
+        assert_eq!(plan.new_time.as_deref(), Some("boottime 1 7\nmonotonic -5 0\n"));
+        assert_eq!((plan.create, plan.builders()), (kinds::MOUNT, kinds::TIME));
+        for bad in [r#"{"realtime":{"secs":1}}"#, r#"{"monotonic":{"nanosecs":1000000000}}"#] {
+            assert!(plan.offset_time(&offsets(bad)).is_err(), "{bad}");
+        }
+        let mut host = planned(&[(Type::Mount, None)]).unwrap();
+        assert!(host.offset_time(&good).is_err());
+        assert!(host.offset_time(&HashMap::new()).is_ok());
     }
 
     #[test]

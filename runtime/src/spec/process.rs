@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::PathBuf;
 
+use cleat_sys::priority::Scheduler;
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, Process};
 use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
 
-use super::{SpecError, unsupported};
+use super::{IoPriority, SpecError, priority, unsupported};
 
 /// A process, the container's init or an exec'd one.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) capabilities: Capabilities,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) io_priority: Option<IoPriority>,
     pub(crate) no_new_privileges: bool,
     pub(crate) apparmor_profile: Option<String>,
     pub(crate) terminal: bool,
@@ -77,6 +80,8 @@ impl ProcessPlan {
             capabilities: Capabilities::new(process.capabilities().as_ref()),
             rlimits: rlimits(process)?,
             oom_score_adj: process.oom_score_adj(),
+            scheduler: process.scheduler().as_ref().map(priority::scheduler).transpose()?,
+            io_priority: process.io_priority().as_ref().map(priority::io_priority).transpose()?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             apparmor_profile: process.apparmor_profile().clone().filter(|profile| !profile.is_empty()),
             terminal: process.terminal().unwrap_or(false),
@@ -109,7 +114,7 @@ impl Capabilities {
     }
 }
 
-fn strings(field: &str, list: &[String]) -> Result<Vec<CString>, SpecError> {
+pub(super) fn strings(field: &str, list: &[String]) -> Result<Vec<CString>, SpecError> {
     let convert = |text: &String| CString::new(text.as_str()).map_err(|_| SpecError::value(field, text));
     list.iter().map(convert).collect()
 }

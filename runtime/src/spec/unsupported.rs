@@ -1,25 +1,21 @@
 //! Fields that would have to change the container and cannot yet: a specification that uses one is refused, so that
 //! nothing it asks for is silently left out.
 
-use oci_spec::runtime::{Hooks, Linux, Mount, Process, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 
 use super::SpecError;
 
 /// Refuses a specification with a field that is not supported.
 pub(super) fn refuse(spec: &Spec) -> Result<(), SpecError> {
-    let fields = [("hooks", spec.hooks().as_ref().is_some_and(has_hooks)), ("vm", spec.vm().is_some())];
-    refuse_set(&fields)?;
+    refuse_set(&[("vm", spec.vm().is_some())])?;
     spec.linux().as_ref().map_or(Ok(()), refuse_linux)?;
-    spec.process().as_ref().map_or(Ok(()), refuse_process)?;
-    spec.mounts().iter().flatten().try_for_each(refuse_mount)
+    spec.process().as_ref().map_or(Ok(()), refuse_process)
 }
 
 /// Refuses a process with a field that is not supported.
 pub(super) fn refuse_process(process: &Process) -> Result<(), SpecError> {
     refuse_set(&[
         ("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty())),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.scheduler", process.scheduler().is_some()),
         ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
     ])
 }
@@ -28,34 +24,12 @@ fn refuse_linux(linux: &Linux) -> Result<(), SpecError> {
     refuse_set(&[
         ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
         ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.personality", linux.personality().is_some()),
     ])
-}
-
-fn refuse_mount(mount: &Mount) -> Result<(), SpecError> {
-    let mapped = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|list| !list.is_empty());
-    refuse_set(&[
-        ("mounts.uidMappings", mapped(mount.uid_mappings())),
-        ("mounts.gidMappings", mapped(mount.gid_mappings())),
-    ])
-}
-
-fn has_hooks(hooks: &Hooks) -> bool {
-    #[allow(deprecated)] // engines still send prestart hooks
-    let lists = [
-        hooks.prestart(),
-        hooks.create_runtime(),
-        hooks.create_container(),
-        hooks.start_container(),
-        hooks.poststart(),
-        hooks.poststop(),
-    ];
-    lists.iter().any(|list| list.as_ref().is_some_and(|hooks| !hooks.is_empty()))
 }
 
 fn refuse_set(fields: &[(&str, bool)]) -> Result<(), SpecError> {
@@ -72,11 +46,7 @@ mod tests {
     #[test]
     fn a_field_that_cannot_be_carried_out_is_refused_by_its_name() {
         for (field, json) in [
-            ("hooks", r#"{"ociVersion":"1.0.2","hooks":{"poststart":[{"path":"/x"}]}}"#),
-            (
-                "linux.timeOffsets",
-                r#"{"ociVersion":"1.0.2","linux":{"timeOffsets":{"boottime":{"secs":1}}}}"#,
-            ),
+            ("vm", r#"{"ociVersion":"1.0.2","vm":{"kernel":{"path":"/x"}}}"#),
             ("linux.mountLabel", r#"{"ociVersion":"1.0.2","linux":{"mountLabel":"x"}}"#),
             (
                 "linux.uidMappings",
@@ -90,8 +60,7 @@ mod tests {
 
     #[test]
     fn empty_fields_ask_for_nothing() {
-        let json =
-            r#"{"ociVersion":"1.0.2","hooks":{"poststart":[]},"linux":{"mountLabel":"","timeOffsets":{}}}"#;
+        let json = r#"{"ociVersion":"1.0.2","linux":{"mountLabel":"","timeOffsets":{}}}"#;
         assert_eq!(refuse(&serde_json::from_str(json).unwrap()), Ok(()));
     }
 }

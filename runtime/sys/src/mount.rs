@@ -76,15 +76,28 @@ pub fn set_attributes(mount: &impl AsFd, attributes: &Attributes, recursive: boo
         propagation: attributes.propagation.map_or(0, Propagation::bits),
         userns_fd: 0,
     };
+    change(mount, &request, recursive)
+}
+
+/// Shows the owners of files on a mount that is attached nowhere yet as the user namespace `mapping` maps them (Linux
+/// 5.12). `EINVAL` where the filesystem does not know that.
+pub fn map_owners(mount: &impl AsFd, mapping: &impl AsFd, recursive: bool) -> io::Result<()> {
+    let userns_fd = u64::try_from(mapping.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let request =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    change(mount, &request, recursive)
+}
+
+fn change(mount: &impl AsFd, request: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is a static empty string, `request` outlives the call and its size is passed.
+    // SAFETY: the path is a static empty string, `request` is borrowed for the call and its size is passed.
     checked(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const request,
+            std::ptr::from_ref(request),
             std::mem::size_of::<libc::mount_attr>(),
         )
     })

@@ -20,6 +20,9 @@ pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
 /// User namespace.
 pub const USER: u64 = libc::CLONE_NEWUSER as u64;
 
+/// Namespace of the monotonic and the boot clock (Linux 5.6). The constant of `libc` is an `int` that clone3 alone takes.
+pub const TIME: u64 = libc::CLONE_NEWTIME as u64;
+
 /// Joins namespaces: of a namespace file, whose kind has to be `kinds` (0 for any), or of the process behind a pidfd,
 /// all of `kinds` at once (Linux 5.8). A pid namespace holds for children only.
 pub fn join(source: &impl AsFd, kinds: u64) -> io::Result<()> {

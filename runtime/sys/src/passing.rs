@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 
 /// The most descriptors one message may carry here.
@@ -29,6 +29,17 @@ pub fn send(socket: &impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
         match sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
             Err(rustix::io::Errno::INTR) => {}
             other => return Ok(other?),
+        }
+    }
+}
+
+/// The bytes of the next message, which stays where it is; 0 when the peer has closed. Waits for one.
+pub fn next_length(socket: &impl AsFd) -> io::Result<usize> {
+    loop {
+        // MSG_TRUNC: the whole length, however little of it fits into the buffer (Linux 3.4 for Unix sockets).
+        match recv(socket, &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?.1),
         }
     }
 }
@@ -75,6 +86,18 @@ mod tests {
         let (left, right) = message_pair().unwrap();
         send(&left, b"hello", &[]).unwrap();
         assert_eq!(receive(&right, &mut [0; 2]).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+    }
+
+    #[test]
+    fn the_length_of_a_message_is_known_before_it_is_taken() {
+        let (left, right) = message_pair().unwrap();
+        send(&left, b"hello", &[left.as_fd()]).unwrap();
+        assert_eq!((next_length(&right).unwrap(), next_length(&right).unwrap()), (5, 5));
+        let mut buffer = [0; 5];
+        let (length, descriptors) = receive(&right, &mut buffer).unwrap();
+        assert_eq!((length, descriptors.len()), (5, 1));
+        drop((left, descriptors));
+        assert_eq!(next_length(&right).unwrap(), 0);
     }
 
     #[test]

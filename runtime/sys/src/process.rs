@@ -70,9 +70,26 @@ pub fn clone3(how: &Clone<'_>) -> io::Result<Cloned> {
     Ok(Cloned::Parent { pid: i32::try_from(pid).map_err(io::Error::other)?, pidfd })
 }
 
-/// fork(2) for a single-threaded caller, with a pidfd.
+/// fork(2) for a single-threaded caller, with a pidfd. Filters that cannot look into clone3's arguments answer ENOSYS:
+/// then the old call does it.
 pub fn fork() -> io::Result<Cloned> {
-    clone3(&Clone::default())
+    match clone3(&Clone::default()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => plain_fork(),
+        other => other,
+    }
+}
+
+fn plain_fork() -> io::Result<Cloned> {
+    require_single_thread()?;
+    // SAFETY: the caller has one thread, so no lock is held by a thread that the child lacks.
+    match checked(unsafe { libc::fork() }.into())? {
+        0 => Ok(Cloned::Child),
+        pid => {
+            let pid = i32::try_from(pid).map_err(io::Error::other)?;
+            // It is our child and not reaped yet: the number is still its own.
+            Ok(Cloned::Parent { pid, pidfd: open_pidfd(pid)? })
+        }
+    }
 }
 
 /// Fails with `EBUSY` unless the calling process has exactly one thread.
@@ -186,6 +203,19 @@ pub fn send_signal(pidfd: &impl AsFd, signal: i32) -> io::Result<()> {
 pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: prctl with integers only.
     checked(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }.into()).map(|_| ())
+}
+
+/// Has the kernel kill the caller when its parent ends. A change of user or a gain of privileges undoes it
+/// (PR_SET_PDEATHSIG(2const)). A parent that has ended already is not noticed.
+pub fn die_with_parent() -> io::Result<()> {
+    // SAFETY: prctl with integers only.
+    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }.into()).map(|_| ())
+}
+
+/// Undoes [`die_with_parent`], which would hold on in an executed program.
+pub fn outlive_parent() -> io::Result<()> {
+    // SAFETY: prctl with integers only.
+    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) }.into()).map(|_| ())
 }
 
 /// Hides the caller's memory and `/proc/<pid>` from processes with fewer privileges, until it executes a program.

@@ -135,3 +135,18 @@ fn privileged_many_at_once() {
         workers.into_iter().for_each(|worker| worker.join().unwrap());
     });
 }
+
+#[test]
+fn privileged_a_detached_one_goes_on_by_itself() {
+    let (_bundle, container) = running();
+    let mut exec = container.command("exec");
+    exec.args(["--detach", &container.id, "sleep", "100"]).stdout(std::process::Stdio::null());
+    assert!(exec.stderr(std::process::Stdio::null()).status().unwrap().success());
+    let unified = container.cgroup("unified");
+    let pids = fs::read_to_string(unified.join("cgroup.procs")).unwrap();
+    assert_eq!(pids.lines().count(), 2, "init and the other: {pids}");
+    assert!(
+        !fs::read_dir(unified).unwrap().flatten().any(|entry| entry.path().is_dir()),
+        "no cgroup of its own is left"
+    );
+}

@@ -53,3 +53,21 @@ fn privileged_all_processes_are_the_callers_children() {
 fn privileged_failures_leave_nothing() {
     scenario("failures", IDLE);
 }
+
+#[test]
+fn privileged_what_hangs_ends_with_its_caller() {
+    scenario("dead-caller", IDLE);
+    scenario("dead-caller-of-init", IDLE);
+}
+
+#[test]
+fn privileged_what_hangs_ends_when_its_caller_gives_up() {
+    scenario("given-up", IDLE);
+    scenario("given-up-builders-hook", IDLE);
+    scenario("given-up-init", IDLE);
+}
+
+#[test]
+fn privileged_the_kernel_gets_the_filters_flags() {
+    scenario("seccomp-flags", IDLE);
+}

@@ -29,7 +29,7 @@ fn privileged_limits_are_in_the_cgroups_files() {
         ("pids", "pids.max", "55"),
     ];
     let v2 = [
-        ("cpu", "cpu.weight", "170"),
+        ("cpu", "cpu.weight", "174"),
         ("cpu", "cpu.max", "50000 100000"),
         ("cpuset", "cpuset.cpus", "0"),
         ("memory", "memory.max", "67108864"),

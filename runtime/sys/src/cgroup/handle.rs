@@ -153,7 +153,7 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 }
 
 /// The number after `key` in a file of `key number` lines.
-fn flat_value(text: &str, key: &str) -> Option<u64> {
+pub(super) fn flat_value(text: &str, key: &str) -> Option<u64> {
     let value = |line: &str| line.split_once(' ').filter(|(name, _)| *name == key)?.1.trim().parse().ok();
     text.lines().find_map(value)
 }

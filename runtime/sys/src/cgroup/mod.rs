@@ -9,6 +9,7 @@
 //! waits for an RCU grace period, 5 to 17 ms on an idle host.
 
 mod create;
+mod freeze;
 mod handle;
 mod kill;
 mod layout;

@@ -3,13 +3,17 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use cleat_runtime::{Create, Created, Exec, Executed, Gate, Rootfs, Stdio, Target};
-use cleat_sys::process::Ended;
+use cleat_runtime::{Create, Created, Exec, Executed, Gate, PendingCreate, Rootfs, Stdio, Target};
+use cleat_sys::cgroup::{Cgroup, Layout};
+use cleat_sys::process::{Cloned, Ended};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// The number of execs that are timed.
 const TIMED_EXECS: usize = 200;
@@ -26,6 +30,12 @@ fn main() -> Result<()> {
         "children" => caller.children(),
         "dropped-gate" => caller.dropped_gate(),
         "failures" => caller.failures(),
+        "dead-caller" => caller.dead_caller(None),
+        "dead-caller-of-init" => caller.dead_caller(Some("createContainer")),
+        "given-up" => caller.given_up(None),
+        "given-up-builders-hook" => caller.given_up(Some("createRuntime")),
+        "given-up-init" => caller.given_up(Some("createContainer")),
+        "seccomp-flags" => caller.seccomp_flags(),
         "timings" => caller.timings(),
         other => bail!("unknown scenario {other}"),
     }
@@ -173,9 +183,11 @@ impl Caller {
             "no child is left"
         );
         let (target, init) = self.run()?;
-        let failure = self.exec(&target, "b", "true").map(|_| ());
-        ensure!(failure.is_ok(), "it runs");
-        cleat_sys::process::try_reap_any()?;
+        let refused = self.exec(&target, "b", "exec /no/such");
+        ensure!(refused.is_ok(), "the shell is executed, whatever becomes of it");
+        // An init does not end before all processes of its pid namespace are reaped.
+        cleat_sys::process::reap(&refused?.pidfd)?;
+        target.remove_exec("b")?;
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || wait.recv());
         let refused = self.create(Rootfs::Ready).err().context("two threads are refused")?;
@@ -183,6 +195,115 @@ impl Caller {
         drop(stop);
         ensure!(thread.join().is_ok(), "the thread ends");
         self.end(&target, &init)
+    }
+
+    /// A creation that hangs, in the builder itself (nobody writes the configuration) or at a hook.
+    fn hang(&self, at: Option<&str>) -> Result<PendingCreate> {
+        let (config, reached) = (self.bundle.join("config.json"), self.bundle.join("reached"));
+        match at {
+            None => {
+                fs::remove_file(&config)?;
+                mknodat(CWD, &config, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+            }
+            Some(point) => self.change_spec(|spec| {
+                let script = format!("echo > {}; exec sleep 100", reached.display());
+                spec["hooks"] =
+                    serde_json::json!({ point: [{ "path": "/bin/busybox", "args": ["sh", "-c", script] }] });
+            })?,
+        }
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let stdio = Stdio::Descriptors([null.as_fd(); 3]);
+        let request =
+            Create { id: &self.id, bundle: &self.bundle, rootfs: Rootfs::Ready, stdio, gate: Gate::Caller };
+        Ok(cleat_runtime::spawn_create(&request)?)
+    }
+
+    /// Waits until it hangs there. The builder is kept hanging by what is returned.
+    fn await_hang(&self, at: Option<&str>) -> Result<Option<File>> {
+        let mut held = None;
+        wait_until(|| {
+            if at.is_some() {
+                return Ok(self.bundle.join("reached").exists());
+            }
+            // A FIFO can be opened like this once somebody reads it; the configuration is made by the child.
+            let flags =
+                rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+            let path = self.bundle.join("config.json");
+            let is_fifo = fs::metadata(&path).is_ok_and(|found| found.file_type().is_fifo());
+            held = if is_fifo { rustix::fs::open(&path, flags, Mode::empty()).ok() } else { None };
+            Ok(held.is_some())
+        })?;
+        Ok(held.map(File::from))
+    }
+
+    /// What hangs does not outlive its caller. The cgroup does: it is found by its name.
+    fn dead_caller(&self, at: Option<&str>) -> Result<()> {
+        cleat_sys::process::become_subreaper()?;
+        let (mut told, tell) = std::io::pipe()?;
+        let pidfd = match cleat_sys::process::fork()? {
+            Cloned::Child => {
+                drop(tell);
+                let hung = self.hang(at);
+                let waited = told.read_to_end(&mut Vec::new());
+                // Ends as a crash would: nothing is dropped.
+                cleat_sys::process::exit_now((hung.is_err() || waited.is_err()).into())
+            }
+            Cloned::Parent { pidfd, .. } => pidfd,
+        };
+        let held = self.await_hang(at)?;
+        drop(tell);
+        ensure!(cleat_sys::process::reap(&pidfd)? == Ended::Exited(0), "the caller has begun");
+        // Its children have become ours.
+        wait_until(|| {
+            while cleat_sys::process::try_reap_any()?.is_some() {}
+            Ok(own_children()?.is_empty())
+        })?;
+        drop(held);
+        let cgroup = Cgroup::open(&Layout::detect()?, &format!("/{}", self.id))?;
+        ensure!(cgroup.processes()?.is_empty(), "no process is left in the cgroup");
+        Ok(cgroup.remove()?)
+    }
+
+    /// What hangs is undone by the caller that gives up.
+    fn given_up(&self, at: Option<&str>) -> Result<()> {
+        let pending = self.hang(at)?;
+        let held = self.await_hang(at)?;
+        drop(pending);
+        drop(held);
+        ensure!(own_children()?.is_empty(), "it is gone and reaped");
+        Ok(())
+    }
+
+    /// The kernel is told the flags: a filter of the caller refuses to load one that wants its actions logged.
+    fn seccomp_flags(&self) -> Result<()> {
+        const LOG: u64 = 2;
+        let outer: oci_spec::runtime::LinuxSeccomp = serde_json::from_value(serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["seccomp"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95,
+                           "args": [{ "index": 1, "value": LOG, "op": "SCMP_CMP_EQ" }] }],
+        }))?;
+        let outer = cleat_runtime::seccomp::compile(&outer)?;
+        cleat_sys::seccomp::load(&outer.to_bytes(), 0)?;
+        for (flags, refused) in [("SECCOMP_FILTER_FLAG_LOG", true), ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", false)]
+        {
+            self.change_spec(|spec| {
+                spec["linux"]["seccomp"] =
+                    serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": [flags] });
+            })?;
+            let created = self.create(Rootfs::Ready)?;
+            let started = created.start.release()?.finish();
+            let errno = started.err().and_then(|failure| failure.errno);
+            ensure!(errno == refused.then_some(95), "{flags}: {errno:?}");
+            self.end(&created.target, &created.pidfd)?;
+        }
+        Ok(())
+    }
+
+    fn change_spec(&self, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+        let path = self.bundle.join("config.json");
+        let mut spec = serde_json::from_slice(&fs::read(&path)?)?;
+        change(&mut spec);
+        Ok(fs::write(path, serde_json::to_vec(&spec)?)?)
     }
 
     /// Not a judgement, a measurement: prints medians.
@@ -216,12 +337,18 @@ impl Caller {
     }
 }
 
+/// The ids of our children.
+fn own_children() -> Result<String> {
+    let own = std::process::id();
+    Ok(fs::read_to_string(format!("/proc/{own}/task/{own}/children"))?)
+}
+
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
 }
 
-fn wait_until(reached: impl Fn() -> Result<bool>) -> Result<()> {
+fn wait_until(mut reached: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !reached()? {
         ensure!(Instant::now() < deadline, "it took too long");
