@@ -14,10 +14,17 @@ pub(super) fn find(pid: u32) -> Result<Vec<Finding>> {
     let mut found = links_and_addresses(&links);
     let routes = inside(pid, &["ip", "route", "show", "table", "all"])?;
     // The kernel marks a bridge's routes some time after its last port went.
-    found.extend(lines(&routes).map(|line| Finding::new("route", line.replace(" linkdown", ""))));
+    let routes = lines(&routes).filter(|line| !follows_an_address(line));
+    found.extend(routes.map(|line| Finding::new("route", line.replace(" linkdown", ""))));
     let rules = inside(pid, &["nft", "--stateless", "list", "ruleset"])?;
     found.extend(firewall(&rules));
     Ok(found)
+}
+
+/// Whether the kernel made a route in the local table for an address, which is found by itself; those of IPv6 come when
+/// duplicate address detection is over.
+fn follows_an_address(route: &str) -> bool {
+    route.contains(" table local ") && route.contains(" proto kernel ")
 }
 
 fn inside(pid: u32, command: &[&str]) -> Result<String> {

@@ -1,0 +1,141 @@
+//! The network when the operator has a CNI configuration: Debian's plugins, executed.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use cleat_cri_api::v1::*;
+use cleat_tests_cri::{BUSYBOX, HTTPD, Node, check, configs};
+
+/// bridge, host-local and portmap, with the addresses' records in `data`.
+fn configuration(data: &Path) -> String {
+    serde_json::json!({
+        "cniVersion": "1.0.0",
+        "name": "cleat-cni",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": "cni-cleat0",
+                "isGateway": true,
+                "ipMasq": true,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": data,
+                    "ranges": [[{ "subnet": "10.88.7.0/24" }], [{ "subnet": "fd88:7::/64" }]],
+                    "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]
+                }
+            },
+            { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true }
+        ]
+    })
+    .to_string()
+}
+
+#[test]
+fn privileged_plugins_are_executed_where_there_is_a_configuration() -> Result<()> {
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let (conf, data) = (folder.path().join("net.d"), folder.path().join("addresses"));
+    fs::create_dir(&conf).context("make net.d")?;
+    fs::write(conf.join("10-cleat.conflist"), configuration(&data)).context("write a configuration")?;
+    let settings = format!("[network]\ncni_conf_dir = {conf:?}\ncni_plugin_dirs = [\"/usr/lib/cni\"]\n");
+    // What host-local has handed out: a file for each address.
+    let reserved = || -> Result<Vec<String>> {
+        let entries = fs::read_dir(data.join("cleat-cni")).context("list the reserved addresses")?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names = names.collect::<std::io::Result<Vec<_>>>().context("list the reserved addresses")?;
+        Ok(names
+            .into_iter()
+            .filter(|name| name.starts_with("10.88.7.") || name.starts_with("fd88:7:"))
+            .collect())
+    };
+    check(Node::builder().settings(&settings).images(&[BUSYBOX, HTTPD]), |node| {
+        assert_eq!(reserved()?, Vec::<String>::new(), "of the first pod");
+        let pod = node.run_pod(configs::pod("server"))?;
+        let network = node.cri().pod_status(&pod.id)?.network.context("network")?;
+        ensure!(network.ip.starts_with("10.88.7."), "{network:?}");
+        ensure!(network.additional_ips.len() == 1, "{network:?}");
+        assert_eq!(reserved()?.len(), 2);
+        let server = node.start(&pod, &configs::container("httpd", HTTPD))?;
+        node.await_log(&server, "httpd starts")?;
+        let client = node.run_pod(configs::pod("client"))?;
+        let fetch = format!(
+            "for try in 1 2 3 4 5; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {} 80 | tail -n 1 | grep . && exit; \
+             sleep 0.2; done; exit 1",
+            network.ip
+        );
+        let page = node.output(&client, &configs::script("fetch", &fetch))?;
+        assert_eq!(page, "served by a container of cleat");
+        node.crash_and_restart()?;
+        assert_eq!(node.cri().pod_status(&pod.id)?.network.context("network")?, network);
+        node.remove_pod(&pod.id)?;
+        node.remove_pod(&client.id)?;
+        assert_eq!(reserved()?, Vec::<String>::new());
+        Ok(())
+    });
+    Ok(())
+}
+
+#[test]
+fn privileged_a_port_of_the_host_leads_into_the_pod_by_portmap() -> Result<()> {
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let conf = folder.path().join("net.d");
+    fs::create_dir(&conf).context("make net.d")?;
+    let list = configuration(&folder.path().join("addresses"));
+    fs::write(conf.join("10-cleat.conflist"), list).context("write a configuration")?;
+    let settings = format!("[network]\ncni_conf_dir = {conf:?}\ncni_plugin_dirs = [\"/usr/lib/cni\"]\n");
+    check(Node::builder().settings(&settings).images(&[HTTPD]), |node| {
+        let publish = |name: &str| {
+            let mapping = PortMapping { host_port: 8088, container_port: 80, ..Default::default() };
+            PodSandboxConfig { port_mappings: vec![mapping], ..configs::pod(name) }
+        };
+        // The plugin's chains stay with the host, as those of its first pod do: they belong to the state before.
+        let first = node.run_pod(publish("chains"))?;
+        node.remove_pod(&first.id)?;
+        let before = node.snapshot()?;
+        let pod = node.run_pod(publish("published"))?;
+        let server = node.start(&pod, &configs::container("httpd", HTTPD))?;
+        node.await_log(&server, "httpd starts")?;
+        let fetch = "curl --max-time 5 --retry 5 --retry-connrefused -sS http://127.0.0.1:8088/";
+        assert_eq!(node.cleat().world().shell(fetch)?.trim(), "served by a container of cleat");
+        node.remove_pod(&pod.id)?;
+        before.leaks(&node.snapshot()?).none()?;
+        node.keep_as_baseline()
+    });
+    Ok(())
+}
+
+#[test]
+fn privileged_a_plugin_that_fails_fails_the_pod_and_nothing_stays() -> Result<()> {
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let conf = folder.path().join("net.d");
+    fs::create_dir(&conf).context("make net.d")?;
+    let good = configuration(&folder.path().join("addresses"));
+    let file = conf.join("10-cleat.conflist");
+    fs::write(&file, &good).context("write a configuration")?;
+    // A plugin of the test's own behind the real ones: fails once a file says so.
+    let plugin = "#!/bin/sh\n[ \"$CNI_COMMAND\" = ADD ] && [ -e \"${0%/*}/fail\" ] && \
+                  { echo '{\"cniVersion\":\"1.0.0\",\"code\":117,\"msg\":\"told to fail\"}'; exit 1; }\n\
+                  [ \"$CNI_COMMAND\" = ADD ] && exec jq -c .prevResult\nexit 0\n";
+    let plugins = folder.path().join("plugins");
+    fs::create_dir(&plugins).context("make a folder for plugins")?;
+    fs::write(plugins.join("fails"), plugin).context("write a plugin")?;
+    let mut mode = fs::metadata(plugins.join("fails")).context("mode")?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
+    fs::set_permissions(plugins.join("fails"), mode).context("mode")?;
+    let mut list: serde_json::Value = serde_json::from_str(&good).context("configuration")?;
+    list["plugins"].as_array_mut().context("plugins")?.push(serde_json::json!({ "type": "fails" }));
+    fs::write(&file, list.to_string()).context("write a configuration")?;
+    let settings =
+        format!("[network]\ncni_conf_dir = {conf:?}\ncni_plugin_dirs = [\"/usr/lib/cni\", {plugins:?}]\n");
+    check(Node::builder().settings(&settings), |node| {
+        fs::write(plugins.join("fail"), "").context("tell it to fail")?;
+        let before = node.snapshot()?;
+        let status = node.cri().run_pod(&configs::pod("failed")).expect_err("its network failed");
+        assert!(status.message().contains("told to fail"), "{status:?}");
+        before.leaks(&node.snapshot()?).none()?;
+        fs::remove_file(plugins.join("fail")).context("tell it to work")?;
+        let pod = node.run_pod(configs::pod("failed"))?;
+        node.remove_pod(&pod.id)
+    });
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! The daemon from outside. Each test has a daemon, a registry and namespaces of its own and ends with the leak checker.
+#![forbid(unsafe_code)]
+
+mod cni;
+mod container_mounts;
+mod container_options;
+mod container_security;
+mod crictl_containers;
+mod crictl_images;
+mod crictl_pods;
+mod exec;
+mod image_contents;
+mod image_pulls;
+mod lifecycle;
+mod logs;
+mod neighbours;
+mod network;
+mod pod_options;
+mod refusals;
+mod resources;
+mod unimplemented;
