@@ -82,12 +82,45 @@ pub(super) fn joins(running: &Verb, request: &Verb) -> bool {
     }
 }
 
-/// Whether a request makes a running operation pointless, so that it is given up.
-pub(super) fn supersedes(running: &Verb, request: &Verb) -> bool {
-    matches!(running, Verb::Start)
+/// Whether a request makes it pointless to go on with a running operation as it is: a start is given up, a stop no longer
+/// waits for the program to end by itself.
+pub(crate) fn supersedes(running: &Verb, request: &Verb) -> bool {
+    matches!(running, Verb::Start | Verb::Stop { .. })
         && matches!(request, Verb::Stop { .. } | Verb::Remove | Verb::StopPod | Verb::RemovePod)
 }
 
 fn refuse(action: &'static str, object: String, state: &'static str, remedy: &'static str) -> Verdict {
     Verdict::Refuse(Box::new(EngineError::WrongState { action, object, state, remedy }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::model::Resources;
+
+    const STOP: Verb = Verb::Stop { grace: Duration::from_secs(600) };
+
+    #[test]
+    fn what_is_to_go_does_not_wait_for_what_it_makes_pointless() {
+        for request in [Verb::Remove, Verb::StopPod, Verb::RemovePod] {
+            assert!(supersedes(&STOP, &request) && supersedes(&Verb::Start, &request), "{request:?}");
+            assert!(
+                !supersedes(&Verb::Create, &request) && !supersedes(&Verb::RunPod, &request),
+                "{request:?}"
+            );
+        }
+        assert!(supersedes(&Verb::Start, &STOP));
+        assert!(!supersedes(&STOP, &Verb::Update(Resources::default())));
+    }
+
+    #[test]
+    fn a_request_joins_the_same_one_only() {
+        let limits = |cpu_shares| Verb::Update(Resources { cpu_shares, ..Resources::default() });
+        assert!(joins(&STOP, &Verb::Stop { grace: Duration::ZERO }));
+        assert!(joins(&limits(Some(2)), &limits(Some(2))));
+        assert!(!joins(&limits(Some(2)), &limits(Some(3))));
+        assert!(!joins(&Verb::StopPod, &Verb::RemovePod));
+    }
 }

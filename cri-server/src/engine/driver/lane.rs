@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Reply, Verb};
+use super::judge;
 
 /// One object's operations.
 #[derive(Default)]
@@ -49,6 +50,14 @@ impl Running {
     /// The same, carried out by this task.
     pub(super) fn with_task(self, task: task::Id) -> Self {
         Self { task: Some(task), ..self }
+    }
+
+    /// Ends early, as far as it can, what `request` makes pointless.
+    pub(crate) fn give_way_to(&self, request: &Verb) {
+        if judge::supersedes(&self.verb, request) {
+            self.cancel.cancel();
+            self.deadline.send_replace(Instant::now());
+        }
     }
 
     /// Lets one more caller wait for it.

@@ -122,9 +122,7 @@ impl Driver {
                 running.join(&verb, reply);
                 return;
             }
-            if judge::supersedes(&running.verb, &verb) {
-                running.cancel.cancel();
-            }
+            running.give_way_to(&verb);
             lane.waiting.push_back((verb, reply));
         } else if self.must_wait(&target) {
             self.supersede_members(&target, &verb);
@@ -145,9 +143,7 @@ impl Driver {
     fn supersede_members(&self, target: &Target, verb: &Verb) {
         if *target == Target::Pod {
             let running = self.lanes.values().filter_map(|lane| lane.running.as_ref());
-            running
-                .filter(|running| judge::supersedes(&running.verb, verb))
-                .for_each(|running| running.cancel.cancel());
+            running.for_each(|running| running.give_way_to(verb));
         }
     }
 

@@ -144,6 +144,36 @@ fn privileged_stopping_a_pod_ends_its_containers_and_keeps_them_to_be_looked_at(
     });
 }
 
+#[test]
+fn privileged_a_patient_stop_holds_up_neither_the_pods_stop_nor_a_removal() {
+    check(Node::builder(), |node| {
+        let deaf =
+            |name| configs::script(name, "trap 'echo asked' TERM; echo up; while :; do sleep 0.1; done");
+        let pod = node.run_pod(configs::pod("patient"))?;
+        let (first, second) = (node.start(&pod, &deaf("first"))?, node.start(&pod, &deaf("second"))?);
+        node.await_log(&first, " up")?;
+        node.await_log(&second, " up")?;
+        let begun = Instant::now();
+        let (patient, other) = (node.connect()?, node.connect()?);
+        thread::scope(|scope| -> Result<()> {
+            let (one, two) = (&first, &second);
+            let stops =
+                [scope.spawn(move || patient.stop(one, 600)), scope.spawn(move || other.stop(two, 600))];
+            node.await_log(one, " asked")?;
+            node.await_log(two, " asked")?;
+            node.cri().remove(&second).context("RemoveContainer during its stop")?;
+            node.cri().stop_pod(&pod.id).context("StopPodSandbox during a stop")?;
+            for stop in stops {
+                stop.join().map_err(|_| anyhow!("a caller panicked"))?.context("StopContainer")?;
+            }
+            Ok(())
+        })?;
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert_eq!(node.cri().container(&first)?.exit_code, 137);
+        Ok(())
+    });
+}
+
 /// What several threads get that send the same request at the same time.
 fn at_once<T: Send>(
     node: &Node,
