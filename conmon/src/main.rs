@@ -46,7 +46,7 @@ creates the container, writes its log, runs further processes in it, and records
 its end in `exit.json` in the container's state folder. It ends with the container.
 
   see what it does    ls /run/cleat/containers/<id>/    (monitor.sock, exit.json)
-  see what it says    in cleatd's log, lines that begin with cleat-conmon[<pid>]
+  see what it says    monitor.log in the same folder
   end it              stop the container (crictl stop, docker stop); SIGTERM is not for it
 
 Options:
