@@ -71,6 +71,7 @@ pub(super) fn probe(cgroups: &Layout, defaults: Defaults) -> Result<Host, HostEr
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         cgroup_v2: cgroups.mode() == Mode::Unified,
         swap_accounting: swap_accounting(cgroups),
+        hugetlb: cgroups.has("hugetlb"),
         recursive_read_only: kernel >= KernelVersion { major: 5, minor: 12 },
         devices: device_nodes(Path::new("/dev"), Path::new("/dev"))
             .map_err(|source| HostError::Read { path: "/dev", source })?,

@@ -228,6 +228,7 @@ impl Engine {
             "selinux": host.selinux,
             "recursiveReadOnly": host.recursive_read_only,
             "swapAccounting": host.swap_accounting,
+            "hugetlb": host.hugetlb,
             "oomScoreAdjMin": host.oom_score_adj_min,
             "network": self.shared.networks.current().map_or_else(|error| chain(&error), |network| network.name().into()),
             "root": self.shared.settings.root,

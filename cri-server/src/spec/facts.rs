@@ -35,6 +35,8 @@ pub(crate) struct Host {
     pub cgroup_v2: bool,
     /// Whether swap is accounted, so that it can be limited.
     pub swap_accounting: bool,
+    /// Whether huge pages can be limited: there is a `hugetlb` controller.
+    pub hugetlb: bool,
     /// Whether mounts can be made read-only recursively (`mount_setattr(2)`, kernel 5.12).
     pub recursive_read_only: bool,
     /// The host's devices, for privileged containers.

@@ -25,6 +25,7 @@ pub(super) fn host() -> Host {
         selinux: false,
         cgroup_v2: true,
         swap_accounting: true,
+        hugetlb: true,
         recursive_read_only: true,
         devices: Vec::new(),
         pids_limit: None,

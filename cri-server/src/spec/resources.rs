@@ -112,6 +112,10 @@ pub(crate) fn on_host(host: &Host, limits: &Resources) -> Result<LinuxResources,
     {
         memory.set_swap(None);
     }
+    // A kubelet limits every size of huge pages in every container, to zero bytes where none are asked for.
+    if !host.hugetlb {
+        resources.set_hugepage_limits(None);
+    }
     Ok(resources)
 }
 
@@ -384,6 +388,11 @@ mod tests {
         host.swap_accounting = false;
         let memory = on_host(&host, &limits).unwrap().memory().unwrap();
         assert_eq!((memory.limit(), memory.swap()), (Some(8), None));
+        let pages = HugepageLimit { page_size: "2MB".into(), limit_bytes: 0 };
+        let pages = Resources { hugepage_limits: vec![pages], ..Resources::default() };
+        assert!(on_host(&host, &pages).unwrap().hugepage_limits().is_some());
+        host.hugetlb = false;
+        assert_eq!(on_host(&host, &pages).unwrap().hugepage_limits(), &None);
         host.cgroup_v2 = false;
         assert_eq!(on_host(&host, &limits), Err(SpecError::UnifiedWithoutCgroupV2));
     }

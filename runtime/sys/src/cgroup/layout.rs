@@ -103,6 +103,20 @@ impl Layout {
         self.v1_root(controller).is_some()
     }
 
+    /// Whether cgroups have the files of `controller`. Beside v1 hierarchies the cgroup2 one passes on no controllers: what
+    /// it could pass on is the init system's to decide.
+    #[must_use]
+    pub fn has(&self, controller: &str) -> bool {
+        let listed = |root: &Path| {
+            fs::read_to_string(root.join("cgroup.controllers"))
+                .is_ok_and(|text| text.split_ascii_whitespace().any(|name| name == controller))
+        };
+        match self.mode() {
+            Mode::Unified => self.unified().is_some_and(listed),
+            Mode::Hybrid | Mode::Legacy => self.is_v1(controller),
+        }
+    }
+
     /// The root of the v1 hierarchy with `controller` (or with this name).
     pub(super) fn v1_root(&self, controller: &str) -> Option<&Path> {
         let has = |hierarchy: &&Hierarchy| {
