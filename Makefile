@@ -81,6 +81,11 @@ critest: build ## Run the CRI validation suite in namespaces of its own (root); 
 	@hack/deps critest
 	@hack/critest $(ARGS)
 
+.PHONY: test-kubelet
+test-kubelet: build ## Run cleatd under a real kubelet with static pods (root; some minutes the first time); ARGS="--pods 20"
+	@hack/deps kubelet
+	@hack/test-kubelet $(ARGS)
+
 .PHONY: bench
 bench: build ## Measure operations and memory (root)
 	@hack/deps demo
