@@ -19,7 +19,7 @@ pub struct Launch {
     pub state_dir: PathBuf,
     /// Where the root filesystem comes from.
     pub rootfs: Rootfs,
-    /// Where the container's output goes; none discards it.
+    /// Where the container's output goes; with none only attached clients get it.
     pub log: Option<Log>,
     /// What the container reads; without meaning where `terminal` is set.
     pub stdin: Stdin,
@@ -86,7 +86,7 @@ pub enum Request {
     /// descriptor for each field that is set, in this order: a reading end for the container's standard input, writing
     /// ends for its output and its error output (a terminal's output is `stdout` alone). Answer: `Done` or `Failed`. The
     /// monitor closes its ends when this connection ends; the output ends also when the container has ended and all its
-    /// output was passed on.
+    /// output was passed on. Passed descriptors become non-blocking, also for who shares them.
     Attach(Attach),
     /// Close the log file and open it anew by its name (after a rotation). Answer: `Done` or `Failed`.
     ReopenLog,
