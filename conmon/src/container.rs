@@ -100,7 +100,9 @@ impl Container {
     /// When something is due though nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Draining { until, .. } | Stage::Ended { until, .. } => Some(until),
+            Stage::Draining { until, .. } => Some(until),
+            // Attached clients may keep the monitor longer than that.
+            Stage::Ended { until, .. } => Some(until).filter(|until| Instant::now() < *until),
             Stage::Unsaved { retry_at, .. } => Some(retry_at),
             _ => None,
         }

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use crate::children::{Reaped, reap};
 use crate::complaint::{best_effort, complain};
 use crate::container::{DRAIN_LIMIT, LINGER_LIMIT, SAVE_INTERVAL, Stage};
+use crate::log::StreamName;
 use crate::monitor::Monitor;
 use crate::record::write_record;
 
@@ -45,7 +46,7 @@ impl Monitor {
         // What became of the start is known by now, if it was under way: that answer precedes init's end.
         self.settle_start();
         let record = self.container.record_of(status);
-        self.resume_output();
+        self.pace.resume();
         best_effort("kill what the container left", self.container.target.kill_all());
         self.container.stage = Stage::Draining { record, until: Instant::now() + DRAIN_LIMIT };
     }
@@ -75,7 +76,10 @@ impl Monitor {
 
     /// Nothing more comes: makes the record complete, writes it down, and tells.
     fn conclude(&mut self, mut record: ExitRecord) {
-        self.stdio.finish();
+        self.stdio.finish(&self.poller, &mut self.outputs);
+        for name in [StreamName::Stdout, StreamName::Stderr] {
+            self.outputs.end(&self.poller, name);
+        }
         self.tell_oom();
         self.oom.stop(&self.poller);
         record.oom_killed = self.oom.any();
@@ -100,7 +104,10 @@ impl Monitor {
     /// Whether nothing is left to do.
     pub(crate) fn is_done(&self) -> bool {
         match &self.container.stage {
-            Stage::Ended { until, .. } => self.connections.all_sent() || Instant::now() >= *until,
+            // Attached clients have the last output to take; those that never do have their limit, or their connection.
+            Stage::Ended { until, .. } => {
+                self.outputs.is_empty() && (self.connections.all_sent() || Instant::now() >= *until)
+            }
             _ => false,
         }
     }

@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use cleat_conmon_proto::{self as proto, Failure, Launch, Log, Message, VERSION};
+use cleat_conmon_proto::{self as proto, Failure, Launch, Log, Message, Stdin, VERSION};
 use cleat_runtime::{Create, Created, Gate, Rootfs};
 use rustix::fs::{Mode, OFlags, open};
 
+use crate::attach::{Inputs, Outputs};
 use crate::children::ChildSignals;
 use crate::complaint::{best_effort, complain};
 use crate::connection::{Connections, Inbox, Listener, Outbox, Received};
@@ -108,7 +109,7 @@ fn create(launch: &Launch) -> Result<Monitor, Failure> {
     drop(ends);
     let console = created.console.take();
     let mut monitor = assemble(launch, base, stdio, created);
-    match connect_output(&mut monitor, launch.terminal, console) {
+    match connect_streams(&mut monitor, launch, console) {
         Ok(()) => Ok(monitor),
         Err(failure) => {
             best_effort("kill container", monitor.container.target.kill_all());
@@ -158,13 +159,33 @@ fn assemble(launch: &Launch, base: Base, stdio: Stdio, created: Created) -> Moni
     let container = Container { id: launch.id.clone(), pid: created.pid, target: created.target, stage };
     let (connections, execs) = (Connections::default(), Execs::default());
     let pace = Pace::default();
-    Monitor { poller, signals, listener, folder, container, stdio, pace, oom, connections, execs }
+    let (outputs, inputs) = (Outputs::default(), Inputs::default());
+    Monitor {
+        poller,
+        signals,
+        listener,
+        folder,
+        container,
+        stdio,
+        outputs,
+        inputs,
+        pace,
+        oom,
+        connections,
+        execs,
+    }
 }
 
-fn connect_output(monitor: &mut Monitor, terminal: bool, console: Option<OwnedFd>) -> Result<(), Failure> {
-    if terminal {
+fn connect_streams(monitor: &mut Monitor, launch: &Launch, console: Option<OwnedFd>) -> Result<(), Failure> {
+    if launch.terminal {
         let console = console.ok_or_else(|| refused("take terminal", "the runtime gave none"))?;
         monitor.stdio.set_console(console).map_err(|error| caused("take terminal", &error))?;
+    }
+    if let Some(input) = monitor.stdio.take_input() {
+        // A terminal's input ends by a character, not by being closed.
+        let is_once = launch.stdin == Stdin::Once && !launch.terminal;
+        let taken = monitor.inputs.set_target(&monitor.poller, input, is_once);
+        taken.map_err(|error| caused("wait for input", &error))?;
     }
     monitor.stdio.register(&monitor.poller).map_err(|error| caused("wait for output", &error))
 }

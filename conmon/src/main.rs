@@ -7,6 +7,7 @@
 //! `launch` makes the container, `monitor` holds the loop, `requests` and `ending` are its two stories.
 #![forbid(unsafe_code)]
 
+mod attach;
 mod children;
 mod complaint;
 mod connection;

@@ -5,7 +5,8 @@
 //!             ▼                                              │
 //!   Start, Exec, Update   the runtime's answers   requests.rs│
 //!   Children, Oom         ends of processes       ending.rs  │
-//!   Output                bytes for the log       stdio.rs   │
+//!   Output                bytes for log, clients  stdio.rs   │
+//!   Input, Attached*      attached clients        attach/    │
 //!   Connection, Listener  clients                 requests.rs│
 //!             └── what is due: drained? saved? sent? ending.rs┘
 //! ```
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use cleat_conmon_proto::{Message, SOCKET_NAME};
 
+use crate::attach::{Inputs, Outputs};
 use crate::children::ChildSignals;
 use crate::complaint::{best_effort, complain};
 use crate::connection::{Connections, Listener};
@@ -24,7 +26,7 @@ use crate::exec::Execs;
 use crate::log::StreamName;
 use crate::oom::OomKills;
 use crate::pace::Pace;
-use crate::poller::{Happened, Interest, Poller, Source};
+use crate::poller::{Happened, Poller, Source};
 use crate::stdio::{Flow, Stdio};
 
 /// All that one container's monitor owns.
@@ -36,6 +38,10 @@ pub(crate) struct Monitor {
     pub(crate) folder: OwnedFd,
     pub(crate) container: Container,
     pub(crate) stdio: Stdio,
+    /// Those who read the container's output beside the log.
+    pub(crate) outputs: Outputs,
+    /// The container's input and those who write it.
+    pub(crate) inputs: Inputs,
     pub(crate) pace: Pace,
     pub(crate) oom: OomKills,
     pub(crate) connections: Connections,
@@ -50,8 +56,12 @@ impl Monitor {
                 self.deal_with(happened);
             }
             if self.pace.resume_at().is_some_and(|due| due <= Instant::now()) {
-                self.resume_output();
+                self.pace.resume();
             }
+            if self.outputs.deadline().is_some_and(|due| due <= Instant::now()) {
+                self.outputs.drop_stalled(&self.poller, Instant::now());
+            }
+            self.regulate_output();
             self.advance_end();
         }
         Ok(())
@@ -59,7 +69,10 @@ impl Monitor {
 
     /// Until something is due though nothing happens.
     fn time_left(&self) -> Option<Duration> {
-        let due = [self.container.deadline(), self.pace.resume_at()].into_iter().flatten().min();
+        let due = [self.container.deadline(), self.pace.resume_at(), self.outputs.deadline()]
+            .into_iter()
+            .flatten()
+            .min();
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
@@ -77,31 +90,33 @@ impl Monitor {
                 self.tell_oom();
             }
             Source::Output(name) => self.read_output(name),
+            Source::Input => self.inputs.go_on(&self.poller, happened.hung_up),
+            Source::AttachedOutput(number) => self.outputs.serve(&self.poller, number, happened.hung_up),
+            Source::AttachedInput(number) => self.inputs.serve(&self.poller, number),
             Source::Connection(number) => self.serve(number, happened.hung_up),
             Source::Listener => self.accept(),
         }
     }
 
     fn read_output(&mut self, name: StreamName) {
-        match self.stdio.read(name) {
+        match self.stdio.read(&self.poller, name, &mut self.outputs) {
             Flow::Open { bytes } => {
-                if self.pace.note_read(Instant::now(), bytes) {
-                    let paused = self.stdio.change_interest(&self.poller, Interest::NOTHING);
-                    best_effort("pause reading output", paused);
-                }
+                self.pace.note_read(Instant::now(), bytes);
             }
             Flow::Ended => {
                 best_effort("stop waiting for output", self.stdio.deregister(&self.poller, name));
+                self.outputs.end(&self.poller, name);
             }
         }
     }
 
-    /// Reads output as it comes again.
-    pub(crate) fn resume_output(&mut self) {
-        if self.pace.resume() {
-            let resumed = self.stdio.change_interest(&self.poller, Interest::READABLE);
-            best_effort("go on reading output", resumed);
-        }
+    /// Reads a stream, or not: not during a pause, and not while a client has yet to take what it gave. The end waits
+    /// for neither.
+    fn regulate_output(&mut self) {
+        let (is_alive, is_paused) = (self.container.is_alive(), self.pace.resume_at().is_some());
+        let outputs = &self.outputs;
+        let reads = |name| !is_alive || !is_paused && !outputs.holds(name);
+        best_effort("pause or go on reading output", self.stdio.set_reading(&self.poller, reads));
     }
 
     fn accept(&mut self) {
@@ -133,6 +148,8 @@ impl Monitor {
     /// Removes a client and what depended on it.
     pub(crate) fn let_go(&mut self, number: u32) {
         self.execs.disconnect(&self.container.target, number);
+        self.inputs.let_go(&self.poller, number);
+        self.outputs.disconnect(&self.poller, number);
         self.connections.remove(&self.poller, number);
     }
 }

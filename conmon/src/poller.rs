@@ -35,6 +35,12 @@ pub(crate) enum Source {
     Oom,
     /// Output of the container.
     Output(StreamName),
+    /// Room for input of the container, or nobody who reads it.
+    Input,
+    /// Room for output to an attached client, or nobody who reads it.
+    AttachedOutput(u32),
+    /// Input from an attached client.
+    AttachedInput(u32),
     /// Bytes from a client, or room for bytes to it.
     Connection(u32),
     /// A new client.
@@ -52,8 +58,11 @@ impl Source {
             Self::Oom => (4, 0),
             Self::Output(StreamName::Stdout) => (5, 0),
             Self::Output(StreamName::Stderr) => (6, 0),
-            Self::Connection(number) => (7, number),
-            Self::Listener => (8, 0),
+            Self::Input => (7, 0),
+            Self::AttachedOutput(number) => (8, number),
+            Self::AttachedInput(number) => (9, number),
+            Self::Connection(number) => (10, number),
+            Self::Listener => (11, 0),
         };
         rank << 32 | u64::from(number)
     }
@@ -68,7 +77,10 @@ impl Source {
             4 => Self::Oom,
             5 => Self::Output(StreamName::Stdout),
             6 => Self::Output(StreamName::Stderr),
-            7 => Self::Connection(number),
+            7 => Self::Input,
+            8 => Self::AttachedOutput(number),
+            9 => Self::AttachedInput(number),
+            10 => Self::Connection(number),
             _ => Self::Listener,
         }
     }
@@ -81,19 +93,26 @@ pub(crate) struct Interest {
     pub(crate) writable: bool,
     /// EPOLLPRI: a cgroup file has changed.
     pub(crate) urgent: bool,
+    /// EPOLLET: also a hang-up is reported once, not for as long as it lasts.
+    pub(crate) is_parked: bool,
 }
 
 impl Interest {
-    pub(crate) const NOTHING: Self = Self { readable: false, writable: false, urgent: false };
-    pub(crate) const READABLE: Self = Self { readable: true, writable: false, urgent: false };
+    pub(crate) const NOTHING: Self =
+        Self { readable: false, writable: false, urgent: false, is_parked: false };
+    pub(crate) const READABLE: Self = Self { readable: true, ..Self::NOTHING };
+    pub(crate) const WRITABLE: Self = Self { writable: true, ..Self::NOTHING };
+    /// Nothing, not even a hang-up that lasts; it is reported when something else is waited for again.
+    pub(crate) const PARKED: Self = Self { is_parked: true, ..Self::NOTHING };
     /// Only changes of a file that is always readable.
-    pub(crate) const URGENT: Self = Self { readable: false, writable: false, urgent: true };
+    pub(crate) const URGENT: Self = Self { urgent: true, ..Self::NOTHING };
 
     fn flags(self) -> EventFlags {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, self.readable);
         flags.set(EventFlags::OUT, self.writable);
         flags.set(EventFlags::PRI, self.urgent);
+        flags.set(EventFlags::ET, self.is_parked);
         flags
     }
 }
@@ -178,7 +197,7 @@ mod tests {
 
     use super::*;
 
-    const IN_ORDER: [Source; 10] = [
+    const IN_ORDER: [Source; 13] = [
         Source::Start,
         Source::Exec(7),
         Source::Update(u32::MAX),
@@ -186,6 +205,9 @@ mod tests {
         Source::Oom,
         Source::Output(StreamName::Stdout),
         Source::Output(StreamName::Stderr),
+        Source::Input,
+        Source::AttachedOutput(1),
+        Source::AttachedInput(2),
         Source::Connection(0),
         Source::Connection(u32::MAX),
         Source::Listener,

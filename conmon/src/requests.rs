@@ -61,7 +61,7 @@ impl Monitor {
                 return Ok(if hung_up { Stay::No } else { self.keep(number)? });
             }
             match connection.inbox.receive(&connection.socket)? {
-                Received::Frame(frame) => self.carry_out(number, &frame),
+                Received::Frame(frame) => self.carry_out(number, frame),
                 Received::Nothing => break,
                 Received::Closed => return Ok(Stay::No),
             }
@@ -76,8 +76,8 @@ impl Monitor {
         Ok(Stay::Yes)
     }
 
-    fn carry_out(&mut self, number: u32, frame: &Frame) {
-        let answer = decode(frame).and_then(|request| self.answer_to(number, &request, &frame.descriptors));
+    fn carry_out(&mut self, number: u32, frame: Frame) {
+        let answer = decode(&frame).and_then(|request| self.answer_to(number, &request, frame.descriptors));
         match answer {
             Ok(Answer::Done) => self.connections.send(&self.poller, number, &Message::Done, None),
             Ok(Answer::Silent) => {}
@@ -94,16 +94,17 @@ impl Monitor {
         &mut self,
         number: u32,
         request: &Request,
-        descriptors: &[OwnedFd],
+        descriptors: Vec<OwnedFd>,
     ) -> Result<Answer, Failure> {
-        if !descriptors.is_empty() && !matches!(request, Request::Exec(_)) {
-            return Err(refused("take descriptors", "only Exec comes with any"));
+        if !descriptors.is_empty() && !matches!(request, Request::Exec(_) | Request::Attach(_)) {
+            return Err(refused("take descriptors", "only Exec and Attach come with any"));
         }
         match request {
             Request::Start => self.start(number),
             Request::Watch => Ok(self.watch(number)),
-            Request::Exec(exec) => self.exec(number, exec, descriptors),
+            Request::Exec(exec) => self.exec(number, exec, &descriptors),
             Request::KillExec => self.execs.kill_of(&self.container.target, number).map(|()| Answer::Silent),
+            Request::Attach(attach) => self.attach(number, *attach, descriptors).map(|()| Answer::Done),
             Request::ReopenLog => {
                 self.stdio.reopen_log().map_err(|error| caused("reopen log", &error)).map(|()| Answer::Done)
             }

@@ -10,6 +10,7 @@ use rustix::io::{Errno, read};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use crate::attach::Outputs;
 use crate::complaint::complain;
 use crate::log::{BATCH_BYTES, Batch, LogError, LogFile, Splitter, StreamName, Timestamp};
 use crate::poller::{Interest, Poller, Source};
@@ -27,6 +28,9 @@ const READS_PER_TURN: usize = 4;
 /// Reads of one stream once the container has ended: more than the largest pipe holds, and an end for one that a process
 /// elsewhere goes on filling.
 const LAST_READS: usize = 32;
+
+/// The most that comes from one stream once the container has ended, in bytes.
+pub(crate) const LAST_BYTES: usize = LAST_READS * READ_BYTES;
 
 /// What every stream shares, and what each holds: in the zeroed part of the program, whose pages cost nothing until they
 /// are used.
@@ -62,6 +66,8 @@ struct Stream {
     name: StreamName,
     descriptor: OwnedFd,
     has_ended: bool,
+    /// What the poller was last told.
+    is_read: bool,
 }
 
 /// The container's output on its way into the log, and its input.
@@ -71,29 +77,26 @@ pub(crate) struct Stdio {
     streams: Vec<Stream>,
     log: Option<LogFile>,
     buffers: MutexGuard<'static, Buffers>,
-    /// Held open so that the container's input does not end.
-    #[expect(dead_code, reason = "an open descriptor is all it is for until a client can attach")]
+    /// The writing end of the container's input, until somebody takes it.
     input: Option<OwnedFd>,
 }
 
 impl Stdio {
-    /// Without a terminal: makes what init is given. Without a log, output goes to `/dev/null` at once.
+    /// Without a terminal: makes what init is given. Also without a log: a client may attach.
     pub(crate) fn with_pipes(launch: &Launch, log: Option<LogFile>) -> io::Result<(Self, InitEnds)> {
         let (init_input, input) = match launch.stdin {
             Stdin::Null => (dev_null(OFlags::RDONLY)?, None),
             Stdin::Open | Stdin::Once => {
                 let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC)?;
+                fcntl_setfl(&write_end, OFlags::NONBLOCK)?;
                 (read_end, Some(write_end))
             }
         };
         let mut streams = Vec::new();
         let mut init_end = |name| {
-            if log.is_none() {
-                return dev_null(OFlags::WRONLY);
-            }
             let (descriptor, init_end) = output_pipe()?;
-            streams.push(Stream { name, descriptor, has_ended: false });
-            Ok(init_end)
+            streams.push(Stream { name, descriptor, has_ended: false, is_read: true });
+            Ok::<_, io::Error>(init_end)
         };
         let ends = [init_input, init_end(StreamName::Stdout)?, init_end(StreamName::Stderr)?];
         Ok((Self { streams, log, buffers: lock_buffers(), input }, ends))
@@ -107,7 +110,10 @@ impl Stdio {
     /// Takes the terminal's master side.
     pub(crate) fn set_console(&mut self, console: OwnedFd) -> io::Result<()> {
         fcntl_setfl(&console, OFlags::RDWR | OFlags::NONBLOCK)?;
-        self.streams.push(Stream { name: StreamName::Stdout, descriptor: console, has_ended: false });
+        // A copy of its own, which can be waited for on its own.
+        self.input = Some(console.try_clone()?);
+        let name = StreamName::Stdout;
+        self.streams.push(Stream { name, descriptor: console, has_ended: false, is_read: true });
         Ok(())
     }
 
@@ -118,10 +124,31 @@ impl Stdio {
         })
     }
 
-    /// Waits for other things of the streams that have not ended.
-    pub(crate) fn change_interest(&self, poller: &Poller, interest: Interest) -> io::Result<()> {
-        let mut open = self.streams.iter().filter(|stream| !stream.has_ended);
-        open.try_for_each(|stream| poller.change(&stream.descriptor, Source::Output(stream.name), interest))
+    /// Reads from now on only the streams that `reads` names.
+    pub(crate) fn set_reading(
+        &mut self,
+        poller: &Poller,
+        reads: impl Fn(StreamName) -> bool,
+    ) -> io::Result<()> {
+        for stream in self.streams.iter_mut().filter(|stream| !stream.has_ended) {
+            let is_read = reads(stream.name);
+            if is_read != stream.is_read {
+                let interest = if is_read { Interest::READABLE } else { Interest::NOTHING };
+                poller.change(&stream.descriptor, Source::Output(stream.name), interest)?;
+                stream.is_read = is_read;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether stream `name` may still give something.
+    pub(crate) fn is_open(&self, name: StreamName) -> bool {
+        self.streams.iter().any(|stream| stream.name == name && !stream.has_ended)
+    }
+
+    /// Hands over the container's input.
+    pub(crate) fn take_input(&mut self) -> Option<OwnedFd> {
+        self.input.take()
     }
 
     /// Waits no more for one stream.
@@ -130,9 +157,15 @@ impl Stdio {
         named.try_for_each(|stream| poller.remove(&stream.descriptor))
     }
 
-    /// Brings what one stream has to the log, up to a turn's worth. After `Ended` it is not to be waited for any more.
-    pub(crate) fn read(&mut self, name: StreamName) -> Flow {
-        self.read_up_to(name, READS_PER_TURN)
+    /// Brings what one stream has to the log and to `outputs`, up to a turn's worth. After `Ended` it is not to be waited
+    /// for any more.
+    pub(crate) fn read(&mut self, poller: &Poller, name: StreamName, outputs: &mut Outputs) -> Flow {
+        let mut reads = 0;
+        self.read_while(name, |bytes| {
+            outputs.pass(poller, name, bytes);
+            reads += 1;
+            bytes.len() == READ_BYTES && reads < READS_PER_TURN && !outputs.holds(name)
+        })
     }
 
     /// Whether all streams have ended.
@@ -141,9 +174,14 @@ impl Stdio {
     }
 
     /// Brings the last bytes and the lines that were left open to the log: nobody reads after this.
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self, poller: &Poller, outputs: &mut Outputs) {
         for name in [StreamName::Stdout, StreamName::Stderr] {
-            self.read_up_to(name, LAST_READS);
+            let mut reads = 0;
+            self.read_while(name, |bytes| {
+                outputs.pass(poller, name, bytes);
+                reads += 1;
+                bytes.len() == READ_BYTES && reads < LAST_READS
+            });
             let Some(log) = &mut self.log else { continue };
             let buffers = &mut *self.buffers;
             let mut batch = Batch::new(&mut buffers.batch, log, Timestamp::now(), name);
@@ -167,13 +205,14 @@ impl Stdio {
         Ok(tcsetwinsize(&console.descriptor, size)?)
     }
 
-    fn read_up_to(&mut self, name: StreamName, reads: usize) -> Flow {
+    /// Reads stream `name` until nothing is there or `pass_on`, which is given each read's bytes, has enough.
+    fn read_while(&mut self, name: StreamName, mut pass_on: impl FnMut(&[u8]) -> bool) -> Flow {
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.name == name) else {
             return Flow::Ended;
         };
         let buffers = &mut *self.buffers;
         let mut total = 0;
-        for _ in 0..reads {
+        loop {
             let bytes = match read(&stream.descriptor, &mut buffers.read) {
                 Ok(bytes @ 1..) => &buffers.read[..bytes],
                 Err(Errno::AGAIN | Errno::INTR) => break,
@@ -184,14 +223,15 @@ impl Stdio {
                 }
             };
             total += bytes.len();
-            let Some(log) = &mut self.log else { continue };
-            let mut batch = Batch::new(&mut buffers.batch, log, Timestamp::now(), name);
-            match name {
-                StreamName::Stdout => buffers.stdout.push(bytes, |piece| batch.add(piece)),
-                StreamName::Stderr => buffers.stderr.push(bytes, |piece| batch.add(piece)),
+            if let Some(log) = &mut self.log {
+                let mut batch = Batch::new(&mut buffers.batch, log, Timestamp::now(), name);
+                match name {
+                    StreamName::Stdout => buffers.stdout.push(bytes, |piece| batch.add(piece)),
+                    StreamName::Stderr => buffers.stderr.push(bytes, |piece| batch.add(piece)),
+                }
+                batch.finish();
             }
-            batch.finish();
-            if bytes.len() < READ_BYTES {
+            if !pass_on(bytes) {
                 break;
             }
         }

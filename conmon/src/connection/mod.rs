@@ -72,7 +72,7 @@ impl Connection {
     }
 
     fn wanted_interest(&self) -> Interest {
-        Interest { readable: self.listens(), writable: !self.outbox.is_empty(), urgent: false }
+        Interest { readable: self.listens(), writable: !self.outbox.is_empty(), ..Interest::NOTHING }
     }
 }
 
