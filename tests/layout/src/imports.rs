@@ -8,8 +8,9 @@ use crate::workspace::{Member, members};
 
 /// Which crates of the workspace each crate may import.
 const TABLE: &[(&str, &[&str])] = &[
-    ("cleatd", &["cleat-conmon-proto", "cleat-cri-api", "cleat-image", "cleat-network", "cleat-sys"]),
+    ("cleatd", &["cleat-conmon-proto", "cleat-cri-api", "cleat-image", "cleat-network", "cleat-streaming", "cleat-sys"]),
     ("cleat-cri-api", &[]),
+    ("cleat-streaming", &[]),
     ("cleat-conmon", &["cleat-conmon-proto", "cleat-runtime", "cleat-sys"]),
     ("cleat-conmon-proto", &[]),
     ("cleat-runtime", &["cleat-sys"]),
