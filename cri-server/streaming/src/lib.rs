@@ -12,8 +12,15 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod forward;
+mod head;
+mod remote;
 mod server;
+mod session;
+mod spdy;
 mod tokens;
+mod websocket;
+mod wire;
 
 pub use backend::{
     AttachRequest, Backend, BoxFuture, Control, ExecRequest, Failure, Outcome, PortForwardRequest, Running,

@@ -3,14 +3,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{AttachRequest, Backend, ExecRequest, PortForwardRequest};
+use crate::session;
 use crate::tokens::{Request, Tokens, TooMany};
+
+/// Most clients at a time; more wait to be accepted.
+const CONNECTIONS: usize = 1024;
+/// How long accepting rests after a failure.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How the server listens.
 #[derive(Debug, Clone)]
@@ -81,6 +88,38 @@ impl Server {
     /// When too many clients are awaited already.
     pub fn port_forward_url(&self, request: PortForwardRequest) -> Result<String, TooMany> {
         self.url(Request::PortForward(request))
+    }
+
+    /// Serves clients until `shutdown`, then ends their sessions and returns.
+    pub async fn serve(&self, shutdown: CancellationToken) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut sessions = JoinSet::new();
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { break };
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            while sessions.try_join_next().is_some() {}
+            let stream = match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a streaming client");
+                    // Out of descriptors most likely: trying again at once would only burn the processor.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let shared = self.shared.clone();
+            sessions.spawn(async move {
+                let _place = place;
+                let ended = session::run(Box::new(stream), &shared.tokens, shared.backend.clone()).await;
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a streaming session broke");
+                }
+            });
+        }
+        sessions.shutdown().await;
     }
 
     fn url(&self, request: Request) -> Result<String, TooMany> {
