@@ -1,5 +1,7 @@
 //! Sessions over real sockets, with a backend made of pipes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

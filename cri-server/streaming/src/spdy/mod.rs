@@ -165,7 +165,7 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         opened: &mpsc::Sender<Opened>,
     ) -> Result<(), SpdyError> {
         let id = word(body) & 0x7fff_ffff;
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             return Err(SpdyError::StreamId(id));
         }
         let first = self.last == 0;
