@@ -8,8 +8,19 @@ use crate::workspace::{Member, members};
 
 /// Which crates of the workspace each crate may import.
 const TABLE: &[(&str, &[&str])] = &[
-    ("cleatd", &["cleat-conmon-proto", "cleat-cri-api", "cleat-image", "cleat-network", "cleat-sys"]),
+    (
+        "cleatd",
+        &[
+            "cleat-conmon-proto",
+            "cleat-cri-api",
+            "cleat-image",
+            "cleat-network",
+            "cleat-streaming",
+            "cleat-sys",
+        ],
+    ),
     ("cleat-cri-api", &[]),
+    ("cleat-streaming", &[]),
     ("cleat-conmon", &["cleat-conmon-proto", "cleat-runtime", "cleat-sys"]),
     ("cleat-conmon-proto", &[]),
     ("cleat-runtime", &["cleat-sys"]),
@@ -29,7 +40,7 @@ const FOR_TESTS: &[&str] = &["cleat-conmon-proto", "cleat-cri-api", "cleat-test-
 const UNSAFE: &str = "cleat-sys";
 
 /// The crates that may use an async runtime; all others are plain blocking code.
-const ASYNC: &[&str] = &["cleatd", "cleat-cri-api", "cleat-image"];
+const ASYNC: &[&str] = &["cleatd", "cleat-cri-api", "cleat-image", "cleat-streaming"];
 
 /// Crates that bring an async runtime along.
 const RUNTIMES: &[&str] = &["async-std", "futures", "hyper", "reqwest", "smol", "tokio", "tonic"];
