@@ -38,6 +38,7 @@ fn attachment(id: &str, addresses: &[&str]) -> Attachment {
         host_ifname: host_ifname(id),
         addresses: addresses.iter().map(|text| net(text)).collect(),
         mac: None,
+        ports: Vec::new(),
     }
 }
 
