@@ -126,6 +126,12 @@ table inet cleat_cleat0 {
 		iifname \"cleat0\" ip daddr 127.0.0.0/8 drop
 	}
 
+	chain output_guard {
+		type filter hook output priority raw; policy accept;
+		oifname \"cleat0\" icmp type redirect drop
+		oifname \"cleat0\" icmpv6 type nd-redirect drop
+	}
+
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
 		ip daddr != 127.0.0.0/8 fib daddr type local jump ports

@@ -100,8 +100,8 @@ fn is_open(address: &str) -> bool {
     TcpStream::connect_timeout(&address.parse().unwrap(), SILENCE).is_ok()
 }
 
-fn ask_udp(socket: &UdpSocket, address: &str) -> std::io::Result<String> {
-    socket.set_read_timeout(Some(SILENCE))?;
+fn ask_udp(socket: &UdpSocket, address: &str, limit: Duration) -> std::io::Result<String> {
+    socket.set_read_timeout(Some(limit))?;
     socket.send_to(b"hello", address)?;
     let mut buffer = [0; 64];
     let (length, peer) = socket.recv_from(&mut buffer)?;
@@ -158,7 +158,8 @@ fn privileged_a_port_leads_to_its_pod_from_everywhere() {
                 ("[fd00:88::1]:8080", "fd00:88::1"),
             ] {
                 let said = pod.netns.run(|| ask(address)).unwrap();
-                assert_eq!(said.unwrap(), format!("server {seen}"), "from {who} to {address}");
+                let said = said.unwrap_or_else(|error| panic!("from {who} to {address}: {error}"));
+                assert_eq!(said, format!("server {seen}"), "from {who} to {address}");
             }
         }
         // Without a port of the host, pods still see each other as they are.
@@ -235,7 +236,7 @@ fn privileged_a_udp_client_follows_the_port_to_the_next_pod() {
         ];
         let nobody = || {
             for (socket, address, _) in &cases {
-                assert!(ask_udp(socket, address).is_err(), "somebody answers at {address}");
+                assert!(ask_udp(socket, address, SILENCE).is_err(), "somebody answers at {address}");
             }
         };
         // The links are ready when this has come through.
@@ -247,7 +248,9 @@ fn privileged_a_udp_client_follows_the_port_to_the_next_pod() {
         for (number, pod, name) in [(2, &a, "a"), (3, &b, "b")] {
             attach(&bridge, pod, number, &[udp(5353)]).unwrap();
             for (socket, address, seen) in &cases {
-                assert_eq!(ask_udp(socket, address).unwrap(), format!("{name} {seen}"), "{address}");
+                let said = ask_udp(socket, address, LIMIT)
+                    .unwrap_or_else(|error| panic!("{name} at {address}: {error}"));
+                assert_eq!(said, format!("{name} {seen}"), "{address}");
             }
             detach(&bridge, number, &[udp(5353)]);
             nobody();

@@ -109,6 +109,10 @@ pub(super) fn table(config: &BridgeConfig, name: String, ports: Vec<Forwarded>) 
     let guard = if config.has_ipv4() { vec![Rule::DropToLoopback(inside())] } else { Vec::new() };
     let chains = vec![
         (Chain::Guard, guard),
+        (
+            Chain::OutputGuard,
+            [true, false].map(|is_ipv4| Rule::DropRedirects { inside: inside(), is_ipv4 }).into(),
+        ),
         (Chain::Prerouting, vec![Rule::Ipv4ToPorts, Rule::Ipv6ToPorts]),
         (Chain::Output, vec![Rule::OwnToPorts]),
         (Chain::Ports, PortMap::ALL.map(Rule::Forward).into()),

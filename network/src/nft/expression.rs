@@ -45,6 +45,12 @@ const TRANSPORT_HEADER: u32 = 2;
 const DESTINATION_PORT_OFFSET: u32 = 2;
 const PORT_BYTES: usize = 2;
 
+/// `IPPROTO_ICMP`, `IPPROTO_ICMPV6` and the types of a redirect, the first byte of either header.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const ICMP_REDIRECT: u8 = 5;
+const ICMPV6_REDIRECT: u8 = 137;
+
 /// `NFT_REG32_00` and `NFT_REG32_08`: registers of four bytes, the first of which is where [`REGISTER`] begins. A map's
 /// key is put together from the one on, its value comes to the other and those behind it.
 const KEY_REGISTER: u32 = 8;
@@ -114,6 +120,20 @@ impl Expressions {
             .compare(EQUAL, &[PROTOCOL_IPV4])
             .payload(DESTINATION_OFFSET_IPV4, loopback.len())
             .compare(if is_wanted { EQUAL } else { NOT_EQUAL }, &loopback)
+    }
+
+    /// Goes on where the packet tells its receiver of a better way: an ICMP redirect (RFC 792, RFC 4861).
+    pub(super) fn is_redirect(self, is_ipv4: bool) -> Self {
+        let (protocol, transport, kind) = match is_ipv4 {
+            true => (PROTOCOL_IPV4, ICMP, ICMP_REDIRECT),
+            false => (PROTOCOL_IPV6, ICMPV6, ICMPV6_REDIRECT),
+        };
+        self.meta(META_PROTOCOL)
+            .compare(EQUAL, &[protocol])
+            .meta(META_TRANSPORT)
+            .compare(EQUAL, &[transport])
+            .load(TRANSPORT_HEADER, 0, 1, REGISTER)
+            .compare(EQUAL, &[kind])
     }
 
     /// Goes on where the packet is one of IPv6.

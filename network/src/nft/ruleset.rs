@@ -30,6 +30,8 @@ pub(crate) struct Table {
 pub(crate) enum Chain {
     /// Before connections are tracked and anything is translated.
     Guard,
+    /// What the host itself sends, before it is tracked.
+    OutputGuard,
     /// Before routing, where destinations are translated.
     Prerouting,
     /// The same for packets of the host itself.
@@ -54,6 +56,14 @@ pub(crate) enum Rule {
     },
     /// Packets to 127.0.0.0/8 that come by this interface are dropped.
     DropToLoopback(String),
+    /// Redirects to this interface are dropped: where a pod calls a pod by a port of the host, both its ways lead by the
+    /// bridge, and the kernel would tell pods of a way around it, on which nothing is translated.
+    DropRedirects {
+        /// The bridge.
+        inside: String,
+        /// Of which family.
+        is_ipv4: bool,
+    },
     /// Packets of the host itself to its own addresses go through [`Chain::Ports`].
     OwnToPorts,
     /// Packets from elsewhere to the host's addresses go through [`Chain::Ports`], but for those to 127.0.0.0/8, which
@@ -160,6 +170,7 @@ impl Chain {
     fn name(self) -> &'static str {
         match self {
             Self::Guard => "guard",
+            Self::OutputGuard => "output_guard",
             Self::Prerouting => "prerouting",
             Self::Output => "output",
             Self::Ports => "ports",
@@ -173,6 +184,7 @@ impl Chain {
     fn hook(self) -> Option<Hook> {
         match self {
             Self::Guard => Some(Hook { kind: "filter", number: 0, priority: -300 }),
+            Self::OutputGuard => Some(Hook { kind: "filter", number: 3, priority: -300 }),
             Self::Prerouting => Some(Hook { kind: "nat", number: 0, priority: -100 }),
             Self::Output => Some(Hook { kind: "nat", number: 3, priority: -100 }),
             Self::Ports | Self::Hairpin => None,
@@ -191,6 +203,10 @@ impl Rule {
             Self::DropToLoopback(from) => (
                 all.came_by(from).to_ipv4_loopback(true).drop_packet(),
                 format!("drop from {from} to 127.0.0.0/8"),
+            ),
+            Self::DropRedirects { inside, is_ipv4 } => (
+                all.leaves_by(inside).is_redirect(*is_ipv4).drop_packet(),
+                format!("drop redirects to {inside}"),
             ),
             Self::OwnToPorts => {
                 (all.to_host().jump(Chain::Ports.name()), "forward the host's own".to_owned())
