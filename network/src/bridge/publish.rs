@@ -9,11 +9,14 @@
 //! | the host, also over 127.0.0.1 | destination translated on output; sources of 127.0.0.0/8 masqueraded, and accepted as such by the bridge (`route_localnet`), which drops what pods send to 127.0.0.0/8 (CVE-2020-8558) |
 //! | another pod, or the pod itself | translated before routing, and masqueraded: the answer would else go straight to the asker, under an address it never called |
 //!
+//! Where bridged packets pass iptables (`br_netfilter`, which Kubernetes asks for), a pod's call of itself is turned around
+//! inside the bridge: the ports of such pods may send a frame back to where it came from.
+//!
 //! `::1` leads nowhere: the kernel has no `route_localnet` for IPv6. A program of the host that listens on the same port
 //! is not looked for, as no other implementation does either: connections go to the pod while the pod has the port.
 
-use super::{Bridge, BridgeError, ensure, ports, sysctl};
-use crate::{Attached, cni::PortMapping, conntrack, nft::Nftables};
+use super::{Bridge, BridgeError, ensure, host_ifname, ports, sysctl};
+use crate::{Attached, cni::PortMapping, conntrack, netlink::set_port_hairpin, nft::Nftables};
 
 impl Bridge {
     /// Leads the host's ports to an attached pod; all or none.
@@ -35,6 +38,13 @@ impl Bridge {
         }
         drop(state);
         published?;
+        let port = host_ifname(pod_id);
+        let looped = self.route().and_then(|socket| self.ask(&socket, set_port_hairpin(&port)));
+        if let Err(error) = looped {
+            self.lock().ports.release(pod_id);
+            self.forget();
+            return Err(error);
+        }
         conntrack::forget_before_publishing(&wanted);
         Ok(())
     }
