@@ -114,7 +114,7 @@ impl Expressions {
     }
 
     /// Goes on where the packet's destination is of 127.0.0.0/8, or is not.
-    pub(super) fn to_ipv4_loopback(self, is_wanted: bool) -> Self {
+    pub(super) fn destined_to_ipv4_loopback(self, is_wanted: bool) -> Self {
         let loopback = [127];
         self.meta(META_PROTOCOL)
             .compare(EQUAL, &[PROTOCOL_IPV4])
@@ -123,7 +123,7 @@ impl Expressions {
     }
 
     /// Goes on where the packet tells its receiver of a better way: an ICMP redirect (RFC 792, RFC 4861).
-    pub(super) fn is_redirect(self, is_ipv4: bool) -> Self {
+    pub(super) fn of_redirect(self, is_ipv4: bool) -> Self {
         let (protocol, transport, kind) = match is_ipv4 {
             true => (PROTOCOL_IPV4, ICMP, ICMP_REDIRECT),
             false => (PROTOCOL_IPV6, ICMPV6, ICMPV6_REDIRECT),
@@ -137,7 +137,7 @@ impl Expressions {
     }
 
     /// Goes on where the packet is one of IPv6.
-    pub(super) fn is_ipv6(self) -> Self {
+    pub(super) fn of_ipv6(self) -> Self {
         self.meta(META_PROTOCOL).compare(EQUAL, &[PROTOCOL_IPV6])
     }
 
@@ -157,7 +157,7 @@ impl Expressions {
     }
 
     /// Goes on where the packet's destination is an address of the host.
-    pub(super) fn to_host(self) -> Self {
+    pub(super) fn destined_to_host(self) -> Self {
         const DREG: u16 = 1;
         const RESULT: u16 = 2;
         const FLAGS: u16 = 3;
@@ -169,7 +169,7 @@ impl Expressions {
     }
 
     /// Goes on where somebody has translated the destination of the packet's connection.
-    pub(super) fn is_translated(self) -> Self {
+    pub(super) fn with_translated_destination(self) -> Self {
         self.connection(CT_STATUS, None, REGISTER)
             .mask(&TRANSLATED.to_ne_bytes())
             .compare(NOT_EQUAL, &0_u32.to_ne_bytes())

@@ -153,7 +153,7 @@ pub(super) fn element(key: &[u8], data: Option<(&[u8], &str)>) -> Attributes {
 /// A comment as nft keeps it: type, length and the text with its terminating zero.
 fn comment(text: &str) -> Vec<u8> {
     let end = text.floor_char_boundary(MAX_COMMENT_BYTES - 1);
-    let text = [text[..end].as_bytes(), &[0]].concat();
+    let text = [&text.as_bytes()[..end], &[0]].concat();
     let length = u8::try_from(text.len()).expect("a comment has at most 128 bytes");
     [&[COMMENT, length], text.as_slice()].concat()
 }

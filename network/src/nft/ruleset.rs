@@ -201,23 +201,24 @@ impl Rule {
                 (all.source_in(*source).leaves_not_by(inside).masquerade(), format!("masquerade {source}"))
             }
             Self::DropToLoopback(from) => (
-                all.came_by(from).to_ipv4_loopback(true).drop_packet(),
+                all.came_by(from).destined_to_ipv4_loopback(true).drop_packet(),
                 format!("drop from {from} to 127.0.0.0/8"),
             ),
             Self::DropRedirects { inside, is_ipv4 } => (
-                all.leaves_by(inside).is_redirect(*is_ipv4).drop_packet(),
+                all.leaves_by(inside).of_redirect(*is_ipv4).drop_packet(),
                 format!("drop redirects to {inside}"),
             ),
             Self::OwnToPorts => {
-                (all.to_host().jump(Chain::Ports.name()), "forward the host's own".to_owned())
+                (all.destined_to_host().jump(Chain::Ports.name()), "forward the host's own".to_owned())
             }
             Self::Ipv4ToPorts => (
-                all.to_ipv4_loopback(false).to_host().jump(Chain::Ports.name()),
+                all.destined_to_ipv4_loopback(false).destined_to_host().jump(Chain::Ports.name()),
                 "forward IPv4 from elsewhere".to_owned(),
             ),
-            Self::Ipv6ToPorts => {
-                (all.is_ipv6().to_host().jump(Chain::Ports.name()), "forward IPv6 from elsewhere".to_owned())
-            }
+            Self::Ipv6ToPorts => (
+                all.of_ipv6().destined_to_host().jump(Chain::Ports.name()),
+                "forward IPv6 from elsewhere".to_owned(),
+            ),
             Self::Forward(map) => {
                 (all.look_up_destination(*map).send_to_value_of(*map), format!("forward {}", map.name()))
             }
@@ -226,7 +227,10 @@ impl Rule {
                 format!("masquerade {source} to {inside}"),
             ),
             Self::ToHairpin { source, inside } => (
-                all.source_in(*source).leaves_by(inside).is_translated().jump(Chain::Hairpin.name()),
+                all.source_in(*source)
+                    .leaves_by(inside)
+                    .with_translated_destination()
+                    .jump(Chain::Hairpin.name()),
                 format!("masquerade {source} back to {inside}"),
             ),
             Self::MasqueradeForwarded(map) => (
