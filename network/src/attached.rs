@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{MacAddress, cni::CniRecord};
+use crate::{
+    MacAddress,
+    cni::{CniRecord, PortMapping},
+};
 
 /// A pod's connection to its network.
 ///
@@ -22,6 +25,9 @@ pub struct Attached {
     pub gateways: Vec<IpAddr>,
     /// The routes set inside the pod beyond those that its addresses imply.
     pub routes: Vec<Route>,
+    /// Ports of the host that the built-in bridge leads to the pod; plugins keep theirs themselves.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
     /// What plugins that made the connection need to remove it again; none for the built-in bridge.
     pub cni: Option<CniRecord>,
 }

@@ -25,6 +25,7 @@ mod attached;
 pub mod bridge;
 mod chain;
 pub mod cni;
+mod conntrack;
 pub mod ipam;
 mod mac;
 pub mod netlink;

@@ -36,7 +36,8 @@ pub struct PodNetwork {
     pub netns: PathBuf,
     /// The addresses reserved for the pod, one for each subnet at most; only the bridge reads them.
     pub addresses: Vec<IpNet>,
-    /// What plugins that declare the capability are told. The bridge reads the hardware address alone.
+    /// What plugins that declare the capability are told. The bridge reads the hardware address
+    /// and the ports.
     pub capabilities: CapabilityArgs,
 }
 
@@ -86,6 +87,7 @@ impl Network {
             addresses: pod.addresses.clone(),
             gateways: Vec::new(),
             routes: Vec::new(),
+            ports: Vec::new(),
             cni: match self {
                 Self::Bridge(_) => None,
                 Self::Cni(cni) => Some(cni.record()),
@@ -104,6 +106,7 @@ impl Network {
                     host_ifname: bridge::host_ifname(&pod.pod_id),
                     addresses: pod.addresses.clone(),
                     mac: pod.capabilities.mac,
+                    ports: pod.capabilities.port_mappings.clone(),
                 };
                 Ok(bridge.attach(&netns, &attachment)?)
             }
@@ -122,7 +125,21 @@ impl Network {
             (Self::Bridge(_), _, Some(record)) => {
                 Ok(record.network(DEFAULT_PLUGIN_TIMEOUT)?.del(pod, Some(record))?)
             }
-            (_, _, None) => Ok(bridge::remove_link(&bridge::host_ifname(&pod.pod_id))?),
+            (Self::Bridge(bridge), _, None) => {
+                let published = bridge.unpublish(&pod.pod_id, &pod.capabilities.port_mappings);
+                let removed = bridge::remove_link(&bridge::host_ifname(&pod.pod_id));
+                Ok(BridgeError::all_of([published, removed])?)
+            }
+            (Self::Cni(_), _, None) => Ok(bridge::remove_link(&bridge::host_ifname(&pod.pod_id))?),
+        }
+    }
+
+    /// Takes over a pod that an earlier daemon attached, before anything else is asked of this network: its ports of the
+    /// host are its own. Plugins keep theirs themselves.
+    pub fn restore(&self, pod_id: &str, attached: &Attached) -> Result<(), NetworkError> {
+        match (self, &attached.cni) {
+            (Self::Bridge(bridge), None) => Ok(bridge.restore(pod_id, attached)?),
+            _ => Ok(()),
         }
     }
 

@@ -35,6 +35,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, registry: &Arc<Registry>) -> R
         by_pod.entry(container.pod.clone()).or_default().push(container);
     }
     let (found_pods, found_containers) = (pods.len(), by_pod.values().map(Vec::len).sum::<usize>());
+    restore_networks(shared, &pods)?;
     for pod in pods {
         let members = by_pod.remove(&pod.id).unwrap_or_default();
         let operation = open.get(pod.id.as_str()).copied();
@@ -45,6 +46,23 @@ pub(super) async fn recover(shared: &Arc<Shared>, registry: &Arc<Registry>) -> R
     }
     sweep(shared).await?;
     tracing::info!(pods = found_pods, containers = found_containers, open = open.len(), "recovered");
+    Ok(())
+}
+
+/// Tells the built-in network of every pod that is on it, before it is asked for anything else: what it has in the kernel
+/// is made from what it knows.
+fn restore_networks(shared: &Shared, pods: &[Pod]) -> Result<()> {
+    for pod in pods {
+        let object = || format!("pod {}", pod.id);
+        let attached = shared
+            .records
+            .attachment(&pod.id)
+            .map_err(|error| EngineError::step("read the network attachment", object(), &error))?;
+        let Some(attached) = attached else { continue };
+        if let Err(error) = shared.networks.detacher().restore(&pod.id.to_string(), &attached) {
+            tracing::error!(pod = %pod.id, error = %chain(&error), "the pod's host ports could not be taken over");
+        }
+    }
     Ok(())
 }
 

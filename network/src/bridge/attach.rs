@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::{Bridge, BridgeConfig, BridgeError, sysctl};
 use crate::{
     Attached, MacAddress, Netns, POD_INTERFACE, Route,
+    cni::PortMapping,
     netlink::{
         NetlinkError, Request, Socket, VethSpec, add_address, add_default_route, create_veth, get_link,
         read_link, remove_link, set_port_up, set_up,
@@ -26,6 +27,8 @@ pub struct Attachment {
     pub addresses: Vec<IpNet>,
     /// The hardware address wanted; none derives it from the first IPv4 address.
     pub mac: Option<MacAddress>,
+    /// Ports of the host that are to lead to the pod.
+    pub ports: Vec<PortMapping>,
 }
 
 impl Bridge {
@@ -34,7 +37,9 @@ impl Bridge {
         let attached = plan(&self.config, attachment)?;
         let socket = self.route()?;
         self.make_pair(&socket, netns, attachment, attached.mac)?;
-        let linked = self.link_pod(&socket, netns, attachment, &attached);
+        let linked = self
+            .link_pod(&socket, netns, attachment, &attached)
+            .and_then(|()| self.publish(&attachment.container_id, &attached, &attachment.ports));
         if let Err(error) = linked {
             undo(attachment);
             // Whatever is wrong with the bridge itself, such as that somebody has set it down, the next attach mends.
@@ -147,6 +152,7 @@ fn plan(config: &BridgeConfig, attachment: &Attachment) -> Result<Attached, Brid
         addresses: addresses.clone(),
         routes: default_routes(&gateways),
         gateways,
+        ports: attachment.ports.clone(),
         cni: None,
     })
 }
@@ -195,6 +201,7 @@ mod tests {
             host_ifname: "ct0".to_owned(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             mac: None,
+            ports: Vec::new(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Making the bridge and all that belongs to it, and knowing that it is there.
 
+use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 
-use super::{Bridge, BridgeConfig, BridgeError, sysctl};
+use super::{Bridge, BridgeConfig, BridgeError, ports::Ports, sysctl};
 use crate::{
     MacAddress,
     netlink::{BridgeSpec, NetlinkError, Request, add_address, create_bridge, get_link, read_link, set_up},
-    nft::{Chain, Generation, Nftables, Rule, Table},
+    nft::{Chain, Forwarded, Generation, Nftables, PortMap, Rule, Table},
 };
 
 /// What has been made.
@@ -22,28 +23,34 @@ impl Bridge {
     /// Makes the bridge, its addresses, the forwarding and the nftables table wherever they are missing. It looks at
     /// each, whatever earlier calls found.
     pub fn ensure(&self) -> Result<(), BridgeError> {
-        let mut ready = self.lock();
-        let previous = ready.take();
-        *ready = Some(self.make(previous)?);
+        let mut state = self.lock();
+        let previous = state.ready.take();
+        state.ready = Some(self.make(previous, &state.ports)?);
         Ok(())
     }
 
     /// The bridge's number. What an earlier call made is taken to be there still, except for the rules: another
     /// program's reload may have flushed them, and a pod without them is cut off, or exposed, silently.
     pub(super) fn ready_index(&self) -> Result<u32, BridgeError> {
-        let mut ready = self.lock();
-        let next = match ready.take() {
-            None => self.make(None)?,
-            Some(previous) => Ready { generation: self.assert_rules(Some(previous))?, ..previous },
+        let mut state = self.lock();
+        let next = match state.ready.take() {
+            None => self.make(None, &state.ports)?,
+            Some(previous) => {
+                Ready { generation: self.assert_rules(Some(previous), &state.ports)?, ..previous }
+            }
         };
-        *ready = Some(next);
+        state.ready = Some(next);
         Ok(next.index)
     }
 
-    fn make(&self, previous: Option<Ready>) -> Result<Ready, BridgeError> {
+    fn make(&self, previous: Option<Ready>, ports: &Ports) -> Result<Ready, BridgeError> {
         sysctl::enable_forwarding(&self.config)?;
         let index = self.make_link()?;
-        let generation = self.assert_rules(previous)?;
+        let generation = self.assert_rules(previous, ports)?;
+        // Behind the rules, one of which keeps others out. A bridge that was made anew has lost the setting.
+        if self.config.has_ipv4() && !ports.is_empty() {
+            sysctl::route_loopback(self.config.name())?;
+        }
         Ok(Ready { index, generation })
     }
 
@@ -69,8 +76,13 @@ impl Bridge {
         Ok(link.index)
     }
 
-    fn assert_rules(&self, previous: Option<Ready>) -> Result<Option<Generation>, BridgeError> {
-        assert_table(&table(&self.config, self.table_name()), previous).map_err(|source| self.netlink(source))
+    fn assert_rules(
+        &self,
+        previous: Option<Ready>,
+        ports: &Ports,
+    ) -> Result<Option<Generation>, BridgeError> {
+        assert_table(&table(&self.config, self.table_name(), ports.all()), previous)
+            .map_err(|source| self.netlink(source))
     }
 }
 
@@ -91,14 +103,43 @@ fn assert_table(table: &Table, previous: Option<Ready>) -> Result<Option<Generat
     Ok(nftables.has(table)?.then_some(generation))
 }
 
-/// The rules of a network.
-fn table(config: &BridgeConfig, name: String) -> Table {
-    let masquerade =
-        |subnet: &super::Subnet| Rule::Masquerade { source: subnet.net, inside: config.name().to_owned() };
-    let rules =
-        if config.masquerade() { config.subnets().iter().map(masquerade).collect() } else { Vec::new() };
-    Table::new(name, vec![(Chain::Postrouting, rules)])
+/// The rules of a network and the ports that lead into it.
+pub(super) fn table(config: &BridgeConfig, name: String, ports: Vec<Forwarded>) -> Table {
+    let inside = || config.name().to_owned();
+    let guard = if config.has_ipv4() { vec![Rule::DropToLoopback(inside())] } else { Vec::new() };
+    let chains = vec![
+        (Chain::Guard, guard),
+        (
+            Chain::OutputGuard,
+            [true, false].map(|is_ipv4| Rule::DropRedirects { inside: inside(), is_ipv4 }).into(),
+        ),
+        (Chain::Prerouting, vec![Rule::Ipv4ToPorts, Rule::Ipv6ToPorts]),
+        (Chain::Output, vec![Rule::OwnToPorts]),
+        (Chain::Ports, PortMap::ALL.map(Rule::Forward).into()),
+        (Chain::Hairpin, PortMap::ALL.map(Rule::MasqueradeForwarded).into()),
+        (Chain::Postrouting, source_rules(config)),
+    ];
+    Table::new(name, chains, ports)
 }
+
+/// Whose source becomes the host's: of what leaves the network, where that is wanted; of the host's loopback; and of
+/// pods that call pods by a port of the host.
+fn source_rules(config: &BridgeConfig) -> Vec<Rule> {
+    let inside = || config.name().to_owned();
+    let nets = || config.subnets().iter().map(|subnet| subnet.net);
+    let mut rules = Vec::new();
+    if config.masquerade() {
+        rules.extend(nets().map(|source| Rule::Masquerade { source, inside: inside() }));
+    }
+    if config.has_ipv4() {
+        rules.push(Rule::MasqueradeLoopback { source: IPV4_LOOPBACK, inside: inside() });
+    }
+    rules.extend(nets().map(|source| Rule::ToHairpin { source, inside: inside() }));
+    rules
+}
+
+/// 127.0.0.0/8.
+const IPV4_LOOPBACK: IpNet = IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8));
 
 /// The bridge's hardware address goes with its first gateway, so that pods' neighbour entries survive its removal and
 /// return.

@@ -88,6 +88,26 @@ pub enum BridgeError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A port of the host leads to another pod, or the pod wants it twice.
+    #[error("host port {port} for {container_id} is taken: it leads to pod {owner} already")]
+    PortTaken {
+        /// The port, with its protocol and its address of the host.
+        port: String,
+        /// The pod that wants it.
+        container_id: String,
+        /// The pod that has it.
+        owner: String,
+    },
+    /// An address of the host cannot lead to the pod.
+    #[error("host port {host_port} for {container_id} cannot be opened on {}: {}", address(*host_ip), why_not(*host_ip))]
+    PortAddress {
+        /// The address.
+        host_ip: Option<IpAddr>,
+        /// The port.
+        host_port: u16,
+        /// The pod that wants it.
+        container_id: String,
+    },
     /// Several steps of a clean-up failed.
     #[error("{} failures: {}", .0.len(), chains(.0))]
     Several(Vec<BridgeError>),
@@ -95,12 +115,25 @@ pub enum BridgeError {
 
 impl BridgeError {
     /// The outcome of a clean-up, every step of which has been tried.
-    pub(super) fn all_of(steps: impl IntoIterator<Item = Result<(), Self>>) -> Result<(), Self> {
+    pub(crate) fn all_of(steps: impl IntoIterator<Item = Result<(), Self>>) -> Result<(), Self> {
         let mut failures: Vec<_> = steps.into_iter().filter_map(Result::err).collect();
         match failures.len() {
             0 => Ok(()),
             1 => Err(failures.remove(0)),
             _ => Err(Self::Several(failures)),
         }
+    }
+}
+
+fn address(host_ip: Option<IpAddr>) -> String {
+    host_ip.map_or_else(|| "any address".to_owned(), |ip| ip.to_string())
+}
+
+fn why_not(host_ip: Option<IpAddr>) -> &'static str {
+    match host_ip {
+        Some(ip) if ip.is_ipv6() && ip.is_loopback() => {
+            "the kernel routes nothing from ::1 to a pod; use 127.0.0.1"
+        }
+        _ => "the pod has no address of that family",
     }
 }

@@ -5,7 +5,8 @@
 //!   cleat0 (bridge; first host of each subnet)
 //!     ├─ ct4f9a0c1d2e3 (veth) ───────────── eth0 (veth; the pod's addresses, default routes to cleat0)
 //!     └─ ...
-//!   inet cleat_cleat0 (nftables)             source of leaving traffic becomes the host's
+//!   inet cleat_cleat0 (nftables)             source of leaving traffic becomes the host's; the host's ports that
+//!                                            lead to pods (`publish`)
 //! ```
 //!
 //! | step of an attach | exchanges with the kernel |
@@ -16,6 +17,7 @@
 //! | in the pod: up, addresses, default routes | 1 |
 //! | in the pod: its IPv6 address is taken in | 1, and 1 after each announcement |
 //! | the bridge passes the pod's packets and answers | 2, and 2 after each announcement |
+//! | only with ports of the host: lead them to the pod | 1, and 1 for each of UDP and family |
 //!
 //! Forwarded packets pass the host's other firewall tables as well: one that drops them by default (Docker's does) has
 //! to be told to accept the bridge, since an accept of ours ends nobody else's chain.
@@ -28,6 +30,8 @@ mod config;
 mod ensure;
 mod error;
 mod name;
+mod ports;
+mod publish;
 mod settle;
 mod sysctl;
 
@@ -55,15 +59,24 @@ use crate::{
 #[derive(Debug)]
 pub struct Bridge {
     config: BridgeConfig,
+    /// Held by whoever changes the nftables table, so that it is always made of all the ports there are.
+    state: Mutex<State>,
+}
+
+/// What changes.
+#[derive(Debug, Default)]
+struct State {
     /// What has been made, so that an attach need not look at all of it again.
-    ready: Mutex<Option<Ready>>,
+    ready: Option<Ready>,
+    /// The host's ports that lead to pods.
+    ports: ports::Ports,
 }
 
 impl Bridge {
     /// The network that `config` describes; [`Self::ensure`] or the first attach makes it.
     #[must_use]
     pub fn new(config: BridgeConfig) -> Self {
-        Self { config, ready: Mutex::new(None) }
+        Self { config, state: Mutex::default() }
     }
 
     /// What it is made of.
@@ -165,12 +178,12 @@ impl Bridge {
 
     /// Makes the next attach look at everything again.
     fn forget(&self) {
-        *self.lock() = None;
+        self.lock().ready = None;
     }
 
-    /// What is cached is replaced as a whole, so that a panic elsewhere cannot have left half of it.
-    fn lock(&self) -> MutexGuard<'_, Option<Ready>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing that changes it can panic half-way.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use super::{BridgeConfig, BridgeError};
 
 const IPV4_FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+const IPV4_INTERFACES: &str = "/proc/sys/net/ipv4/conf";
 const IPV6_INTERFACES: &str = "/proc/sys/net/ipv6/conf";
 
 /// Turns on forwarding for the families that the network has.
@@ -19,6 +20,12 @@ pub(super) fn enable_forwarding(config: &BridgeConfig) -> Result<(), BridgeError
         enable_ipv6_forwarding()?;
     }
     Ok(())
+}
+
+/// Lets the bridge take part in connections of 127.0.0.1: packets of the host from there leave by it, and their answers,
+/// whose destination is translated back before routing, are taken in.
+pub(super) fn route_loopback(bridge: &str) -> Result<(), BridgeError> {
+    set(&Path::new(IPV4_INTERFACES).join(bridge).join("route_localnet"), "1")
 }
 
 /// Settles an interface's IPv6 before it is set up.

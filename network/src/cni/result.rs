@@ -76,6 +76,7 @@ pub(super) fn attached(result: &Value) -> Result<Attached, ResultError> {
     let raw = RawResult::deserialize(result)?;
     let in_pod = |interface: &RawInterface| interface.name == POD_INTERFACE && !interface.sandbox.is_empty();
     let mut attached = Attached {
+        ports: Vec::new(),
         interface: POD_INTERFACE.to_owned(),
         mac: raw
             .interfaces

@@ -4,8 +4,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::Emitable;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::errno::Errno;
 
@@ -125,6 +125,17 @@ pub(crate) fn set_port_up(name: &str) -> Request {
     message.attributes =
         vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::AfSpecUnspec(vec![no_link_local])];
     request(RTM_SETLINK, 0, &message, format!("set {name} up"))
+}
+
+/// Lets a bridge's port send a frame back to where it came from.
+pub(crate) fn set_port_hairpin(name: &str) -> Request {
+    let mode = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(mode)]),
+    ];
+    request(RTM_NEWLINK, 0, &message, format!("let {name} send frames back"))
 }
 
 /// Sets the link of this number up; `name` is for errors.

@@ -25,7 +25,7 @@ pub(crate) use attribute::{Attributes, attributes, be_u32, ne_u32};
 pub(crate) use events::Events;
 pub(crate) use link::{
     BridgeSpec, LinkState, VethSpec, create_bridge, create_veth, get_link, list_ports, name_of_port,
-    read_link, set_port_up, set_up,
+    read_link, set_port_hairpin, set_port_up, set_up,
 };
 pub(crate) use removal::remove_link;
 pub(crate) use request::Request;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::PortMap;
 use crate::netlink::Attributes;
 
 const LIST_ELEMENT: u16 = 1;
@@ -19,6 +20,10 @@ const REGISTER: u32 = 1;
 
 /// `NFT_META_NFPROTO`: which of IPv4 and IPv6 a packet is.
 const META_PROTOCOL: u32 = 15;
+/// `NFT_META_IIFNAME`: the interface that a packet came by.
+const META_INPUT_NAME: u32 = 6;
+/// `NFT_META_L4PROTO`: its transport protocol.
+const META_TRANSPORT: u32 = 16;
 /// `NFT_META_OIFNAME`: the interface that a packet leaves by.
 const META_OUTPUT_NAME: u32 = 7;
 
@@ -31,6 +36,51 @@ const NETWORK_HEADER: u32 = 1;
 /// Offset in bytes of the source address in an IPv4 header (RFC 791) and an IPv6 header (RFC 8200).
 const SOURCE_OFFSET_IPV4: u32 = 12;
 const SOURCE_OFFSET_IPV6: u32 = 8;
+
+/// Offset in bytes of the destination address in those headers.
+const DESTINATION_OFFSET_IPV4: u32 = 16;
+const DESTINATION_OFFSET_IPV6: u32 = 24;
+/// `NFT_PAYLOAD_TRANSPORT_HEADER`, and the destination port in it: TCP, UDP and SCTP have it at the same place.
+const TRANSPORT_HEADER: u32 = 2;
+const DESTINATION_PORT_OFFSET: u32 = 2;
+const PORT_BYTES: usize = 2;
+
+/// `IPPROTO_ICMP`, `IPPROTO_ICMPV6` and the types of a redirect, the first byte of either header.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const ICMP_REDIRECT: u8 = 5;
+const ICMPV6_REDIRECT: u8 = 137;
+
+/// `NFT_REG32_00` and `NFT_REG32_08`: registers of four bytes, the first of which is where [`REGISTER`] begins. A map's
+/// key is put together from the one on, its value comes to the other and those behind it.
+const KEY_REGISTER: u32 = 8;
+const VALUE_REGISTER: u32 = 16;
+/// Words of four bytes in an address.
+const WORDS_IPV4: u32 = 1;
+const WORDS_IPV6: u32 = 4;
+
+/// `NFT_CT_STATUS` and `IPS_DST_NAT` in it: the connection's destination has been translated.
+const CT_STATUS: u32 = 2;
+const TRANSLATED: u32 = 1 << 5;
+/// `NFT_CT_PROTO_DST`, `NFT_CT_DST_IP`, `NFT_CT_DST_IP6` of the direction `IP_CT_DIR_ORIGINAL`: where the connection's
+/// first packet was sent.
+const CT_PORT: u32 = 12;
+const CT_ADDRESS_IPV4: u32 = 20;
+const CT_ADDRESS_IPV6: u32 = 22;
+const CT_ORIGINAL: u8 = 0;
+
+/// `NFT_FIB_RESULT_ADDRTYPE` of `NFTA_FIB_F_DADDR`, and `RTN_LOCAL`: the destination is an address of the host.
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_DESTINATION: u32 = 1 << 1;
+const LOCAL: u32 = 2;
+
+/// `NFT_REG_VERDICT`, `NF_DROP` and `NFT_JUMP`.
+const VERDICT_REGISTER: u32 = 0;
+const DROP: i32 = 0;
+const JUMP: i32 = -3;
+
+/// `NFT_NAT_DNAT`.
+const NAT_DESTINATION: u32 = 1;
 
 /// Bytes of an interface's name in a register (`IFNAMSIZ`).
 const IFNAME_BYTES: usize = 16;
@@ -63,11 +113,127 @@ impl Expressions {
             .compare(EQUAL, &network)
     }
 
+    /// Goes on where the packet's destination is of 127.0.0.0/8, or is not.
+    pub(super) fn destined_to_ipv4_loopback(self, is_wanted: bool) -> Self {
+        let loopback = [127];
+        self.meta(META_PROTOCOL)
+            .compare(EQUAL, &[PROTOCOL_IPV4])
+            .payload(DESTINATION_OFFSET_IPV4, loopback.len())
+            .compare(if is_wanted { EQUAL } else { NOT_EQUAL }, &loopback)
+    }
+
+    /// Goes on where the packet tells its receiver of a better way: an ICMP redirect (RFC 792, RFC 4861).
+    pub(super) fn of_redirect(self, is_ipv4: bool) -> Self {
+        let (protocol, transport, kind) = match is_ipv4 {
+            true => (PROTOCOL_IPV4, ICMP, ICMP_REDIRECT),
+            false => (PROTOCOL_IPV6, ICMPV6, ICMPV6_REDIRECT),
+        };
+        self.meta(META_PROTOCOL)
+            .compare(EQUAL, &[protocol])
+            .meta(META_TRANSPORT)
+            .compare(EQUAL, &[transport])
+            .load(TRANSPORT_HEADER, 0, 1, REGISTER)
+            .compare(EQUAL, &[kind])
+    }
+
+    /// Goes on where the packet is one of IPv6.
+    pub(super) fn of_ipv6(self) -> Self {
+        self.meta(META_PROTOCOL).compare(EQUAL, &[PROTOCOL_IPV6])
+    }
+
     /// Goes on where the packet leaves by another interface than `name`.
     pub(super) fn leaves_not_by(self, name: &str) -> Self {
-        let mut padded = name.as_bytes().to_vec();
-        padded.resize(IFNAME_BYTES, 0);
-        self.meta(META_OUTPUT_NAME).compare(NOT_EQUAL, &padded)
+        self.meta(META_OUTPUT_NAME).compare(NOT_EQUAL, &padded(name))
+    }
+
+    /// Goes on where the packet leaves by the interface `name`.
+    pub(super) fn leaves_by(self, name: &str) -> Self {
+        self.meta(META_OUTPUT_NAME).compare(EQUAL, &padded(name))
+    }
+
+    /// Goes on where the packet came by the interface `name`.
+    pub(super) fn came_by(self, name: &str) -> Self {
+        self.meta(META_INPUT_NAME).compare(EQUAL, &padded(name))
+    }
+
+    /// Goes on where the packet's destination is an address of the host.
+    pub(super) fn destined_to_host(self) -> Self {
+        const DREG: u16 = 1;
+        const RESULT: u16 = 2;
+        const FLAGS: u16 = 3;
+        let data = Attributes::new()
+            .be_u32(DREG, REGISTER)
+            .be_u32(RESULT, FIB_ADDRESS_TYPE)
+            .be_u32(FLAGS, FIB_DESTINATION);
+        self.push("fib", &data).compare(EQUAL, &LOCAL.to_ne_bytes())
+    }
+
+    /// Goes on where somebody has translated the destination of the packet's connection.
+    pub(super) fn with_translated_destination(self) -> Self {
+        self.connection(CT_STATUS, None, REGISTER)
+            .mask(&TRANSLATED.to_ne_bytes())
+            .compare(NOT_EQUAL, &0_u32.to_ne_bytes())
+    }
+
+    /// Goes on where the packet's destination is in `map`, whose value is loaded.
+    pub(super) fn look_up_destination(self, map: PortMap) -> Self {
+        let (offset, words) = match map.is_ipv4() {
+            true => (DESTINATION_OFFSET_IPV4, WORDS_IPV4),
+            false => (DESTINATION_OFFSET_IPV6, WORDS_IPV6),
+        };
+        let (with_address, next) = if map.has_address() {
+            let length = words as usize * 4;
+            (self.of_family(map).load(NETWORK_HEADER, offset, length, KEY_REGISTER), KEY_REGISTER + words)
+        } else {
+            (self.of_family(map), KEY_REGISTER)
+        };
+        with_address
+            .meta_to(META_TRANSPORT, next)
+            .load(TRANSPORT_HEADER, DESTINATION_PORT_OFFSET, PORT_BYTES, next + 1)
+            .look_up(map)
+    }
+
+    /// Goes on where the destination that the packet's connection began with is in `map`.
+    pub(super) fn look_up_original_destination(self, map: PortMap) -> Self {
+        let (key, words) = match map.is_ipv4() {
+            true => (CT_ADDRESS_IPV4, WORDS_IPV4),
+            false => (CT_ADDRESS_IPV6, WORDS_IPV6),
+        };
+        let original = Some(CT_ORIGINAL);
+        let (with_address, next) = if map.has_address() {
+            (self.of_family(map).connection(key, original, KEY_REGISTER), KEY_REGISTER + words)
+        } else {
+            (self.of_family(map), KEY_REGISTER)
+        };
+        with_address.meta_to(META_TRANSPORT, next).connection(CT_PORT, original, next + 1).look_up(map)
+    }
+
+    /// Sends the packet, and with it its connection, to the address and the port that `map` led to.
+    pub(super) fn send_to_value_of(self, map: PortMap) -> Self {
+        const TYPE: u16 = 1;
+        const FAMILY: u16 = 2;
+        const ADDRESS: u16 = 3;
+        const PORT: u16 = 5;
+        let (family, words) = match map.is_ipv4() {
+            true => (PROTOCOL_IPV4, WORDS_IPV4),
+            false => (PROTOCOL_IPV6, WORDS_IPV6),
+        };
+        let data = Attributes::new()
+            .be_u32(TYPE, NAT_DESTINATION)
+            .be_u32(FAMILY, family.into())
+            .be_u32(ADDRESS, VALUE_REGISTER)
+            .be_u32(PORT, VALUE_REGISTER + words);
+        self.push("nat", &data)
+    }
+
+    /// Goes on with the rules of `chain`, and behind this rule where none of them judges.
+    pub(super) fn jump(self, chain: &str) -> Self {
+        self.verdict(JUMP, Some(chain))
+    }
+
+    /// Drops the packet.
+    pub(super) fn drop_packet(self) -> Self {
+        self.verdict(DROP, None)
     }
 
     /// Gives the packet the address of the interface it leaves by.
@@ -80,20 +246,72 @@ impl Expressions {
     }
 
     fn meta(self, key: u32) -> Self {
+        self.meta_to(key, REGISTER)
+    }
+
+    fn meta_to(self, key: u32, register: u32) -> Self {
         const DREG: u16 = 1;
         const KEY: u16 = 2;
-        self.push("meta", &Attributes::new().be_u32(KEY, key).be_u32(DREG, REGISTER))
+        self.push("meta", &Attributes::new().be_u32(KEY, key).be_u32(DREG, register))
+    }
+
+    fn of_family(self, map: PortMap) -> Self {
+        let protocol = if map.is_ipv4() { PROTOCOL_IPV4 } else { PROTOCOL_IPV6 };
+        self.meta(META_PROTOCOL).compare(EQUAL, &[protocol])
+    }
+
+    /// Loads what connection tracking knows; some of it only of one direction.
+    fn connection(self, key: u32, direction: Option<u8>, register: u32) -> Self {
+        const DREG: u16 = 1;
+        const KEY: u16 = 2;
+        const DIRECTION: u16 = 3;
+        let data = Attributes::new().be_u32(DREG, register).be_u32(KEY, key);
+        match direction {
+            Some(direction) => self.push("ct", &data.bytes(DIRECTION, &[direction])),
+            None => self.push("ct", &data),
+        }
+    }
+
+    /// Goes on where the key is in `map`.
+    fn look_up(self, map: PortMap) -> Self {
+        const SET: u16 = 1;
+        const SREG: u16 = 2;
+        const DREG: u16 = 3;
+        let data =
+            Attributes::new().text(SET, map.name()).be_u32(SREG, KEY_REGISTER).be_u32(DREG, VALUE_REGISTER);
+        self.push("lookup", &data)
+    }
+
+    fn verdict(self, code: i32, chain: Option<&str>) -> Self {
+        const DREG: u16 = 1;
+        const DATA: u16 = 2;
+        const DATA_VERDICT: u16 = 2;
+        const CODE: u16 = 1;
+        const CHAIN: u16 = 2;
+        let verdict = Attributes::new().be_u32(CODE, code.cast_unsigned());
+        let verdict = match chain {
+            Some(chain) => verdict.text(CHAIN, chain),
+            None => verdict,
+        };
+        let data = Attributes::new()
+            .be_u32(DREG, VERDICT_REGISTER)
+            .nested(DATA, &Attributes::new().nested(DATA_VERDICT, &verdict));
+        self.push("immediate", &data)
     }
 
     /// Loads `length` bytes of the packet's network header.
     fn payload(self, offset: u32, length: usize) -> Self {
+        self.load(NETWORK_HEADER, offset, length, REGISTER)
+    }
+
+    fn load(self, base: u32, offset: u32, length: usize, register: u32) -> Self {
         const DREG: u16 = 1;
         const BASE: u16 = 2;
         const OFFSET: u16 = 3;
         const LENGTH: u16 = 4;
         let data = Attributes::new()
-            .be_u32(DREG, REGISTER)
-            .be_u32(BASE, NETWORK_HEADER)
+            .be_u32(DREG, register)
+            .be_u32(BASE, base)
             .be_u32(OFFSET, offset)
             .be_u32(LENGTH, u32::try_from(length).expect("an address has at most 16 bytes"));
         self.push("payload", &data)
@@ -127,6 +345,13 @@ impl Expressions {
         let expression = Attributes::new().text(EXPRESSION_NAME, name).nested(EXPRESSION_DATA, data);
         Self(self.0.nested(LIST_ELEMENT, &expression))
     }
+}
+
+/// An interface's name as a register holds it.
+fn padded(name: &str) -> Vec<u8> {
+    let mut padded = name.as_bytes().to_vec();
+    padded.resize(IFNAME_BYTES, 0);
+    padded
 }
 
 fn value(bytes: &[u8]) -> Attributes {

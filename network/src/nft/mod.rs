@@ -8,9 +8,13 @@
 
 mod expression;
 mod message;
+mod port_map;
 mod ruleset;
 
+pub(crate) use port_map::{Forwarded, PortMap};
 pub(crate) use ruleset::{Chain, Rule, Table, table_name};
+
+use nix::errno::Errno;
 
 use crate::netlink::{NetlinkError, Protocol, Socket, attributes, be_u32};
 
@@ -51,9 +55,44 @@ impl Nftables {
         self.0.carry_out(&ruleset::removal(table)).map(drop)
     }
 
-    /// Whether the kernel has as many rules in each chain of `table` as it should.
+    /// Leads ports to pods, all at once, in the table of this name.
+    pub(crate) fn add_ports(&self, table: &str, ports: &[Forwarded]) -> Result<(), NetlinkError> {
+        self.0.carry_out(&ruleset::transaction(port_map::additions(table, ports))).map(drop)
+    }
+
+    /// Leads ports to pods no more, all at once; those that lead nowhere already, or whose table has gone, are done.
+    pub(crate) fn remove_ports(&self, table: &str, ports: &[Forwarded]) -> Result<(), NetlinkError> {
+        let absent = |error: &NetlinkError| error.errno() == Some(Errno::ENOENT);
+        let remove = |ports: &[Forwarded]| {
+            self.0.carry_out(&ruleset::transaction(port_map::removals(table, ports))).map(drop)
+        };
+        match remove(ports) {
+            Err(error) if absent(&error) => {}
+            other => return other,
+        }
+        // One that is absent undoes the whole transaction: the others are removed one by one.
+        for port in ports {
+            match remove(std::slice::from_ref(port)) {
+                Err(error) if absent(&error) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel has as many rules in each chain of `table`, and elements in each map, as it should.
     pub(crate) fn has(&self, table: &Table) -> Result<bool, NetlinkError> {
         let rules = self.0.ask(message::dump_rules(table.name()))?;
-        Ok(table.is_matched_by(&rules))
+        if !table.is_matched_by(&rules) {
+            return Ok(false);
+        }
+        for (map, size) in table.map_sizes() {
+            let listed =
+                self.0.ask(message::dump_elements(table.name(), map.name()).tolerating(Errno::ENOENT))?;
+            if listed.iter().map(|part| message::count_elements(part)).sum::<usize>() != size {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn of(config: &PodConfig) -> CapabilityArgs {
 }
 
 /// The ports of the host that are to lead into the pod. A mapping without one only names a port of the pod.
-pub(super) fn published(config: &PodConfig) -> Vec<PortMapping> {
+fn published(config: &PodConfig) -> Vec<PortMapping> {
     let mappings = config.port_mappings.iter().filter(|mapping| mapping.host_port != 0);
     mappings
         .map(|mapping| PortMapping {

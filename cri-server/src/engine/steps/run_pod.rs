@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cleat_conmon_proto::{Launch, Rootfs, Stdin, VERSION};
-use cleat_network::{Netns, Network, PodNetwork};
+use cleat_network::{Netns, PodNetwork};
 use nix::mount::{MsFlags, mount};
 
 use super::launch::{LaunchFailure, Running, launch, make_private_dir, make_state_dir};
@@ -100,15 +100,6 @@ fn attach(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<Vec<IpAddr>> {
     let object = || format!("pod {}", pod.id);
     let network =
         shared.networks.current().map_err(|error| EngineError::step("find the network", object(), &error))?;
-    if let (Network::Bridge(_), [port, ..]) =
-        (&*network, super::cni_capabilities::published(&pod.config).as_slice())
-    {
-        return Err(EngineError::Unsupported {
-            what: format!("host port {} of {}", port.host_port, object()),
-            why: "the built-in network does not publish ports yet; a CNI configuration with the portmap plugin does"
-                .to_owned(),
-        });
-    }
     let reserved = shared
         .records
         .reserve_addresses(&pod.id, &subnets(&network))

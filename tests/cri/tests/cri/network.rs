@@ -201,3 +201,33 @@ fn privileged_a_stopped_pod_has_no_namespace_and_no_address_in_use() {
         Ok(())
     });
 }
+
+/// A pod whose HTTP server is behind this port of the host.
+fn published(name: &str, host_port: i32) -> PodSandboxConfig {
+    let mapping = PortMapping { host_port, container_port: 80, ..Default::default() };
+    PodSandboxConfig { port_mappings: vec![mapping], ..configs::pod(name) }
+}
+
+#[test]
+fn privileged_a_port_of_the_host_leads_to_its_pod_also_after_a_crash() {
+    check(Node::builder().images(&[BUSYBOX, HTTPD]), |node| {
+        let server = node.run_pod(published("published", 8088))?;
+        serve(node, &server)?;
+        let page = |node: &Node| node.cleat().world().shell("curl --max-time 5 -sS http://127.0.0.1:8088/");
+        assert_eq!(page(node)?.trim(), PAGE);
+        node.crash_and_restart()?;
+        assert_eq!(page(node)?.trim(), PAGE, "after a crash");
+        // Whatever makes the rules anew, they are made with the port.
+        node.run_pod(configs::pod("another"))?;
+        assert_eq!(page(node)?.trim(), PAGE, "after another pod");
+        let status = node.cri().run_pod(&published("late", 8088)).expect_err("the port is taken");
+        assert!(status.message().contains("host port 8088/tcp"), "{status:?}");
+        assert!(status.message().contains(&server.id), "{status:?}");
+        node.remove_pod(&server.id)?;
+        assert!(page(node).is_err());
+        let next = node.run_pod(published("next", 8088))?;
+        serve(node, &next)?;
+        assert_eq!(page(node)?.trim(), PAGE, "of the next pod");
+        Ok(())
+    });
+}

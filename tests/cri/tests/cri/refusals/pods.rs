@@ -53,15 +53,20 @@ const REFUSED: &[Case] = &[
         words: &["no-such-handler"],
     },
     Case {
-        what: "a port of the host, which the built-in network does not publish",
+        what: "a port of an address of the host that cannot lead to a pod",
         request: |ground| {
             ground.run_pod(|config| {
                 let (host_port, container_port) = (12_345, 80);
-                config.port_mappings = vec![PortMapping { host_port, container_port, ..Default::default() }];
+                config.port_mappings = vec![PortMapping {
+                    host_port,
+                    container_port,
+                    host_ip: "::1".to_owned(),
+                    ..Default::default()
+                }];
             })
         },
-        code: Code::Unimplemented,
-        words: &["host port 12345", "portmap"],
+        code: Code::Internal,
+        words: &["host port 12345", "::1"],
     },
     Case {
         what: "a host name with a line break",
