@@ -12,6 +12,7 @@ mod hooks;
 mod kill;
 mod list;
 mod log;
+mod oom;
 mod pause;
 mod ps;
 mod run;
