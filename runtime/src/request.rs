@@ -16,6 +16,16 @@ pub struct Create<'a> {
     pub stdio: Stdio<'a>,
     /// Who lets init execute its program.
     pub gate: Gate<'a>,
+    /// What a command line can ask for.
+    pub options: CreateOptions,
+}
+
+/// What is not in the specification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// systemd makes the cgroup: `linux.cgroupsPath` has to be `slice:prefix:name`, or absent. Without this, the form of
+    /// the path decides.
+    pub systemd_cgroup: bool,
 }
 
 /// Where a container's root filesystem comes from.

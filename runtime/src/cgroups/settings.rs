@@ -124,7 +124,7 @@ fn cpu_time(list: &mut List, cpu: &LinuxCpu, v1: bool) -> Outcome {
 
 /// Shares (2 to 262,144, default 1,024) as a weight (1 to 10,000, default 100), so that the two ends and the default
 /// meet: the curve of the container runtimes since 2026, a parabola in the logarithm of the shares.
-fn weight(shares: u64) -> u64 {
+pub(super) fn weight(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }
@@ -229,8 +229,7 @@ fn block_io(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
         if v1 {
             list.add("blkio", "blkio.bfq.weight", weight);
         } else {
-            // 10 to 1,000 onto 1 to 10,000.
-            list.add("io", "io.weight", 1 + (u64::from(weight) - 10) * 9_999 / 990);
+            list.add("io", "io.weight", io_weight(weight));
         }
     }
     let throttles = [
@@ -246,6 +245,11 @@ fn block_io(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
             .for_each(|device| throttle(list, device, if v1 { Ok(file) } else { Err(key) }));
     }
     Ok(())
+}
+
+/// 10 to 1,000, which was checked, onto 1 to 10,000.
+pub(super) fn io_weight(weight: u16) -> u64 {
+    1 + u64::from(weight).saturating_sub(10) * 9_999 / 990
 }
 
 /// One throttled device: in a file of its own on v1, by a key of `io.max` on v2.

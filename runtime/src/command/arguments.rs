@@ -12,7 +12,8 @@ use super::CommandError;
 const DEFAULT_ROOT: &str = "/run/cleat-runtime";
 
 const HELP: &str = "\
-usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND [options] ...
+usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug]
+                     [--systemd-cgroup] COMMAND [options] ...
 
   create   create a container: [--bundle DIR] [--pid-file FILE] [--console-socket PATH] ID
   start    execute a created container's program: ID
@@ -43,6 +44,7 @@ pub(super) struct Global {
     pub(super) log: Option<PathBuf>,
     pub(super) log_json: bool,
     pub(super) debug: bool,
+    pub(super) systemd_cgroup: bool,
     pub(super) version: bool,
 }
 
@@ -65,17 +67,21 @@ impl Arguments {
 
     /// Takes the global options, up to the command's name.
     pub(super) fn global(mut self) -> Result<(Self, Global), CommandError> {
-        let mut global =
-            Global { root: DEFAULT_ROOT.into(), log: None, log_json: false, debug: false, version: false };
+        let mut global = Global {
+            root: DEFAULT_ROOT.into(),
+            log: None,
+            log_json: false,
+            debug: false,
+            systemd_cgroup: false,
+            version: false,
+        };
         while let Some(argument) = self.parser.next()? {
             match argument {
                 Arg::Long("root") => global.root = self.parser.value()?.into(),
                 Arg::Long("log") => global.log = Some(self.parser.value()?.into()),
                 Arg::Long("log-format") => global.log_json = log_format(&self.parser.value()?.string()?)?,
                 Arg::Long("debug") => global.debug = true,
-                Arg::Long("systemd-cgroup") => {
-                    return Err(CommandError::Usage("--systemd-cgroup is not supported yet".into()));
-                }
+                Arg::Long("systemd-cgroup") => global.systemd_cgroup = true,
                 // What user namespaces would need is refused by the specification's field.
                 Arg::Long("rootless") => drop(self.parser.value()?),
                 Arg::Long("version") | Arg::Short('v') => global.version = true,

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use cleat_runtime::{Create, Created, Gate, Rootfs, Stdio, Target};
+use cleat_runtime::{Create, CreateOptions, Created, Gate, Rootfs, Stdio, Target};
 
 use super::arguments::{Arguments, Global, Taken, one_id};
 use super::store::{Configuration, Folder, Record};
@@ -79,7 +79,8 @@ pub(super) fn create(
         Stdio::Descriptors([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
     };
     let bundle = configuration.bundle.clone();
-    let request = Create { id, bundle: &bundle, rootfs: Rootfs::Ready, stdio, gate };
+    let options = CreateOptions { systemd_cgroup: global.systemd_cgroup };
+    let request = Create { id, bundle: &bundle, rootfs: Rootfs::Ready, stdio, gate, options };
     let created = match cleat_runtime::spawn_create(&request)?.finish() {
         Ok(created) => created,
         Err(failure) => {

@@ -91,7 +91,7 @@ pub(super) fn command() -> Result<(), CommandError> {
         ],
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false },
             "capabilities": CAPABILITIES.as_slice(),
             "seccomp": {
                 "enabled": true, "actions": ACTIONS, "operators": OPERATORS, "archs": ARCHITECTURES,

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use cleat_sys::mount::Propagation;
 use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Spec};
 
+use crate::systemd::Scope;
+
 pub(crate) use devices::Device;
 pub(crate) use error::SpecError;
 pub(crate) use hooks::{Hook, Hooks, planned as hooks};
@@ -100,6 +102,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Has systemd make the cgroup: one that the specification has `named` must be a scope.
+    pub(crate) fn require_systemd(&mut self, id: &str, named: bool) -> Result<(), SpecError> {
+        if !named {
+            self.cgroup_path = Scope::of_id(id)?.path().to_owned();
+        } else if Scope::of_path(&self.cgroup_path).is_none() {
+            let expected = format!("{} (slice:prefix:name is expected)", self.cgroup_path);
+            return Err(SpecError::value("linux.cgroupsPath", expected));
+        }
+        Ok(())
+    }
+}
+
 /// Ids become names of cgroups and folders.
 pub(crate) fn check_id(id: &str) -> Result<(), SpecError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_+.-".contains(c);
@@ -112,9 +127,8 @@ pub(crate) fn check_id(id: &str) -> Result<(), SpecError> {
 fn cgroup_path(id: &str, linux: &Linux) -> Result<String, SpecError> {
     let Some(path) = linux.cgroups_path() else { return Ok(format!("/{id}")) };
     let text = path.to_str().ok_or_else(|| SpecError::value("linux.cgroupsPath", path.display()))?;
-    if text.contains(':') {
-        // slice:prefix:name, the form of the systemd driver.
-        return Err(SpecError::Unsupported("linux.cgroupsPath in the systemd form".into()));
+    if let Some(scope) = Scope::parse(text)? {
+        return Ok(scope.path().to_owned());
     }
     let relative = text.trim_start_matches('/');
     Ok(format!("/{}", if relative.is_empty() { id } else { relative }))

@@ -120,7 +120,7 @@ impl Events {
     fn follow(container: &Container) -> Self {
         let mut command = container.command("events");
         command.args(["--interval", "100ms", &container.id]).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
+        let mut process = command.spawn().expect("the runtime can be run");
         let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let mut events = Self { process, lines };
         assert_eq!(events.next().expect("an event")["type"], "stats", "it watches from here on");
@@ -128,7 +128,8 @@ impl Events {
     }
 
     fn next(&mut self) -> Option<Value> {
-        self.lines.next().map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        let line = self.lines.next()?.expect("a line can be read");
+        Some(serde_json::from_str(&line).expect("an event is JSON"))
     }
 
     /// Whether this is told before the end.
