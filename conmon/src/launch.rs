@@ -143,7 +143,8 @@ fn run_runtime(launch: &Launch, ends: Option<&InitEnds>) -> Result<Created, Fail
         }
     };
     let options = CreateOptions::default();
-    let request = Create { id: &launch.id, bundle: &launch.bundle, rootfs, stdio, gate: Gate::Caller, options };
+    let request =
+        Create { id: &launch.id, bundle: &launch.bundle, rootfs, stdio, gate: Gate::Caller, options };
     let created =
         cleat_runtime::spawn_create(&request).and_then(|pending| pending.finish()).map_err(failed)?;
     for note in &created.notes {

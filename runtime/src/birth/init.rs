@@ -59,13 +59,16 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     let notes = process::limit(&plan.process, &procfs)?;
     set_names(&plan)?;
     set_sysctls(&plan, &procfs)?;
+    let supplies = rootfs::Supplies { cgroup, owners, no_pivot: request.options.no_pivot };
     let (tree, console) =
-        rootfs::enter(&plan, &request.rootfs, &rootfs::Supplies { cgroup, owners }, || {
-            story.run_create_hooks(builder)
-        })?;
+        rootfs::enter(&plan, &request.rootfs, &supplies, || story.run_create_hooks(builder))?;
     start_session(&request.stdio, console.as_ref())?;
-    let streams = streams(&request.stdio, console.as_ref())?;
-    let prepared = process::become_process(plan.process, &tree, streams, filter)?;
+    if !request.options.keep_keyring {
+        cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
+    }
+    let inherited = request.options.preserve_fds;
+    let streams = streams(&request.stdio, console.as_ref(), inherited)?;
+    let prepared = process::become_process(plan.process, &tree, streams, inherited, filter)?;
     let master = console.as_ref().map(|console| console.master.as_fd());
     builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
     Ok((prepared, story))

@@ -90,6 +90,8 @@ pub(crate) fn scope_properties(
     resources: &LinuxResources,
 ) -> Result<Vec<Property>, Failure> {
     let step = || "read linux.resources";
+    // What is wrong is told by the field's name, not by the property's.
+    settings(cgroup.layout(), resources).step(step)?;
     let mut all = properties::properties(resources, cgroup.layout().v1().is_empty()).step(step)?;
     let rules = DeviceRules::new(resources.devices().as_deref().unwrap_or_default()).step(step)?;
     let path = "/proc/devices";

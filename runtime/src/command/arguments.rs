@@ -15,12 +15,14 @@ const HELP: &str = "\
 usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug]
                      [--systemd-cgroup] COMMAND [options] ...
 
-  create   create a container: [--bundle DIR] [--pid-file FILE] [--console-socket PATH] ID
+  create   create a container: [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--pidfd-socket PATH]
+           [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID
   start    execute a created container's program: ID
   run      create and start, wait for the end unless detached: [create's options] [--detach] [--keep] ID
   exec     execute one more program: [--process FILE] [--tty] [--user UID[:GID]] [--cwd DIR] [--env K=V]
            [--cap CAP] [--no-new-privs] [--additional-gids GID] [--detach] [--pid-file FILE]
-           [--console-socket PATH] ID [PROGRAM ARGUMENT...]
+           [--console-socket PATH] [--pidfd-socket PATH] [--preserve-fds N] [--apparmor PROFILE]
+           [--process-label LABEL] [--ignore-paused] ID [PROGRAM ARGUMENT...]
   state    print a container's state as JSON: ID
   kill     send a signal (TERM unless given): [--all] ID [SIGNAL]
   delete   remove a stopped container, with --force any: [--force] ID
@@ -82,8 +84,8 @@ impl Arguments {
                 Arg::Long("log-format") => global.log_json = log_format(&self.parser.value()?.string()?)?,
                 Arg::Long("debug") => global.debug = true,
                 Arg::Long("systemd-cgroup") => global.systemd_cgroup = true,
-                // What user namespaces would need is refused by the specification's field.
-                Arg::Long("rootless") => drop(self.parser.value()?),
+                // What user namespaces would need is refused by the specification's field; criu is looked for in PATH.
+                Arg::Long("rootless" | "criu") => drop(self.parser.value()?),
                 Arg::Long("version") | Arg::Short('v') => global.version = true,
                 Arg::Long("help") | Arg::Short('h') => self.command = Some("help".into()),
                 Arg::Value(name) => {

@@ -47,11 +47,13 @@ pub(crate) fn limit(plan: &ProcessPlan, procfs: &Procfs) -> Result<Vec<String>, 
     Ok(notes)
 }
 
-/// Takes on the process's identity; afterwards nothing but its program is left.
+/// Takes on the process's identity; afterwards nothing but its program is left. It gets the streams, and `inherited`
+/// descriptors of the caller's from 3 on.
 pub(crate) fn become_process(
     plan: ProcessPlan,
     tree: &Tree,
     streams: [OwnedFd; 3],
+    inherited: u32,
     filter: Option<Filter>,
 ) -> Result<Prepared, Failure> {
     let environment = identity::environment(&plan, tree)?;
@@ -59,7 +61,8 @@ pub(crate) fn become_process(
         cleat_sys::descriptors::make_standard_stream(stream, number)
             .step(|| format!("set up stream {number}"))?;
     }
-    cleat_sys::descriptors::close_on_exec_from(3).step(|| "close what the container must not inherit")?;
+    cleat_sys::descriptors::close_on_exec_from(inherited.saturating_add(3))
+        .step(|| "close what the container must not inherit")?;
     if let Some(umask) = plan.umask {
         rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
     }
