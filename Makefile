@@ -81,6 +81,11 @@ critest: build ## Run the CRI validation suite in namespaces of its own (root); 
 	@hack/deps critest
 	@hack/critest $(ARGS)
 
+.PHONY: engines
+engines: build ## Have containerd and podman use cleat-runtime in place of runc (root)
+	@hack/deps engines
+	@hack/engines
+
 .PHONY: bench
 bench: build ## Measure operations and memory (root)
 	@hack/deps demo
