@@ -4,6 +4,8 @@
 //! A cgroup is told by its path from the root of a hierarchy. What systemd has made shows in the path: its slices end in
 //! `.slice`, its scopes in `.scope`.
 
+use std::fmt::Display;
+
 /// Who makes cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
@@ -17,10 +19,19 @@ pub(crate) enum Driver {
 const SCOPE_PREFIX: &str = "cleat";
 
 impl Driver {
+    /// Its name, as the kubelet has to be told.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+
     /// The cgroup of the pod `id`: its `parent`'s, which the kubelet has made, or one of its own below `fallback`. None
-    /// when systemd cannot make anything below the parent: it names no slice.
-    pub(crate) fn of_pod(self, parent: Option<&str>, fallback: &str, id: &str) -> Option<String> {
+    /// when the parent is of another driver's: a slice is systemd's, and everything else is not.
+    pub(crate) fn of_pod(self, parent: Option<&str>, fallback: &str, id: impl Display) -> Option<String> {
         match (self, parent) {
+            (Self::Cgroupfs, Some(parent)) if parent.trim_end_matches('/').ends_with(".slice") => None,
             (Self::Cgroupfs, Some(parent)) => Some(format!("/{}", parent.trim_matches('/'))),
             (Self::Cgroupfs, None) => Some(format!("{fallback}/{id}")),
             (Self::Systemd, Some(parent)) => slice_folder(parent.rsplit('/').next()?),
@@ -33,7 +44,7 @@ impl Driver {
 }
 
 /// The cgroup of the container `id` (or the pause process) in the pod with the cgroup `pod`.
-pub(crate) fn of_member(pod: &str, id: &str) -> String {
+pub(crate) fn of_member(pod: &str, id: impl Display) -> String {
     if is_slice(pod) { format!("{pod}/{SCOPE_PREFIX}-{id}.scope") } else { format!("{pod}/{id}") }
 }
 
@@ -81,11 +92,7 @@ mod tests {
 
     #[test]
     fn without_systemd_the_parent_is_a_path() {
-        for (parent, expected) in [
-            (Some("/kubepods/pod1"), "/kubepods/pod1"),
-            (Some("kubepods-pod1.slice"), "/kubepods-pod1.slice"),
-            (None, "/cleat/p"),
-        ] {
+        for (parent, expected) in [(Some("/kubepods/pod1"), "/kubepods/pod1"), (None, "/cleat/p")] {
             let pod = Driver::Cgroupfs.of_pod(parent, "/cleat", "p").unwrap();
             assert_eq!(pod, expected);
             assert_eq!(of_member(&pod, "c"), format!("{expected}/c"));
@@ -94,9 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn systemd_needs_a_slice() {
+    fn systemd_needs_a_slice_and_nobody_else_takes_one() {
+        assert_eq!(Driver::Cgroupfs.of_pod(Some("kubepods-pod1.slice"), "/cleat", "p"), None);
         assert_eq!(Driver::Systemd.of_pod(None, "/cleat", "p").unwrap(), "/cleat.slice/cleat-podp.slice");
-        assert_eq!(Driver::Systemd.of_pod(None, "/my-pods.slice", "p").unwrap(), "/my_pods.slice/my_pods-podp.slice");
+        assert_eq!(
+            Driver::Systemd.of_pod(None, "/my-pods.slice", "p").unwrap(),
+            "/my_pods.slice/my_pods-podp.slice"
+        );
         for bad in ["/kubepods/pod1", "a--b.slice", "-.slice", ".slice", "a b.slice"] {
             assert_eq!(Driver::Systemd.of_pod(Some(bad), "/cleat", "p"), None, "{bad:?}");
         }
