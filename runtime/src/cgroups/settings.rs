@@ -152,6 +152,7 @@ fn cpu_set(list: &mut List, cpu: &LinuxCpu) -> Outcome {
     Ok(())
 }
 
+/// A limit on the kernel's memory alone is not set: Linux 5.16 took it out, and the specification advises against it.
 fn memory_limits(list: &mut List, memory: &LinuxMemory, v1: bool) -> Outcome {
     let at_least = |field, value: Option<i64>| match value {
         Some(value) if value < -1 => Err(invalid(field, value)),
@@ -160,9 +161,6 @@ fn memory_limits(list: &mut List, memory: &LinuxMemory, v1: bool) -> Outcome {
     let limit = at_least("memory.limit", memory.limit())?;
     let swap = at_least("memory.swap", memory.swap())?;
     let reservation = at_least("memory.reservation", memory.reservation())?;
-    if memory.kernel().is_some_and(|value| value > 0) || memory.kernel_tcp().is_some_and(|value| value > 0) {
-        return Err(ResourceError::Unsupported("memory.kernel and kernelTCP"));
-    }
     if let (Some(limit), Some(swap)) = (limit, swap)
         && swap > 0
         && (limit < 0 || swap < limit)
@@ -195,6 +193,7 @@ fn memory_v1(list: &mut List, memory: &LinuxMemory, [limit, swap, reservation]: 
         // No limit on memory means none on the sum, which the kernel insists on.
         ("memory.memsw.limit_in_bytes", swap.or(limit.filter(|limit| *limit < 0))),
         ("memory.soft_limit_in_bytes", reservation),
+        ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp().filter(|limit| *limit != 0)),
     ];
     for (file, value) in files {
         value.inspect(|value| list.add("memory", file, value));
