@@ -91,6 +91,11 @@ runtime-validation: build ## Run the OCI's validation programs with cleat-runtim
 	@hack/deps runtime-validation
 	@hack/runtime-validation $(ARGS)
 
+.PHONY: runc-tests
+runc-tests: ## Run the runtime's privileged tests with Debian's runc (root)
+	@hack/deps runtime-validation
+	@hack/runc-tests
+
 .PHONY: bench
 bench: build ## Measure operations and memory (root)
 	@hack/deps demo
