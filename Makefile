@@ -101,6 +101,11 @@ bench: build ## Measure operations and memory (root)
 	@hack/deps demo
 	@hack/bench
 
+.PHONY: bench-runtime
+bench-runtime: build ## Measure cleat-runtime beside runc and crun (root); ARGS=100 for a hundred rounds
+	@hack/deps bench-runtime
+	@hack/bench-runtime $(ARGS)
+
 .PHONY: vm-test
 vm-test: build ## Run the demo and the runtime's tests in a virtual machine with cgroup v2 (root; about five minutes)
 	@hack/deps vm
