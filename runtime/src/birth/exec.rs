@@ -1,14 +1,19 @@
 //! The forked child that starts one more process in a container, and that process.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::{Clone, Cloned, clone3, exit_now};
 
-use super::builder::{abandon, await_report};
+use super::builder::abandon;
 use super::channel::{Answer, Channel, Received, Report, shortened};
-use super::{Answered, check_terminal, given_up, kept_filter, start_session, streams, tie_to_caller};
+use super::mapping::Owner;
+use super::newborn::await_report;
+use super::{
+    Answered, check_terminal, give_pipes, given_up, kept_filter, start_session, streams, tie_to_caller,
+};
 use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::seccomp::Filter;
@@ -41,6 +46,8 @@ struct Prepared {
     plan: ProcessPlan,
     filter: Option<Filter>,
     procfs: Procfs,
+    /// The container's user namespace, if it is not ours.
+    owner: Option<Owner>,
 }
 
 /// Everything that can be decided, and opened on the host, before there is an effect.
@@ -52,7 +59,16 @@ fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
     check_terminal(&request.stdio, plan.terminal)?;
     let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(|| "read the seccomp filter")?;
     let procfs = Procfs::open().step(|| "open /proc")?;
-    Ok(Prepared { plan, filter, procfs })
+    let owner = Owner::of_process(pid_of(&procfs, &target.pidfd).step(|| "look for init")?)?;
+    give_pipes(&request.stdio, &plan, owner.as_ref())?;
+    Ok(Prepared { plan, filter, procfs, owner })
+}
+
+/// The number of the process behind a pidfd. `ESRCH` when it has ended and was reaped.
+fn pid_of(procfs: &Procfs, pidfd: &OwnedFd) -> io::Result<i32> {
+    let text = procfs.read(&format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    number.filter(|pid| *pid > 0).ok_or_else(|| rustix::io::Errno::SRCH.into())
 }
 
 fn give_birth(
@@ -72,7 +88,7 @@ fn give_birth(
     match clone3(&how).step(|| "clone the process").map_err(early)? {
         Cloned::Child => {
             drop(ours);
-            let joined = tie_to_caller(caller).and_then(|()| join(target, kill_cgroup, &prepared.procfs));
+            let joined = tie_to_caller(caller).and_then(|()| join(target, kill_cgroup, &prepared));
             run(joined, request, prepared, &theirs)
         }
         Cloned::Parent { pid, pidfd } => {
@@ -109,8 +125,8 @@ fn await_program(from: &Channel, caller: &Channel) -> Result<Option<OwnedFd>, Fa
 }
 
 /// Becomes the process, in the container or with the reason why it could not be joined. Never returns.
-fn run(joined: Result<(), Failure>, request: &Exec<'_>, prepared: Prepared, builder: &Channel) -> ! {
-    let failure = match joined.and_then(|()| become_process(request, prepared, builder)) {
+fn run(joined: Result<Vec<String>, Failure>, request: &Exec<'_>, prepared: Prepared, builder: &Channel) -> ! {
+    let failure = match joined.and_then(|notes| become_process(request, prepared, notes, builder)) {
         Ok(prepared) => process::execute(prepared),
         Err(failure) => failure,
     };
@@ -119,22 +135,30 @@ fn run(joined: Result<(), Failure>, request: &Exec<'_>, prepared: Prepared, buil
     exit_now(NOT_STARTED)
 }
 
-/// Joins the container: its v1 cgroups (the process was born in a cgroup2 one), then its namespaces, which take the
-/// cgroups' paths out of reach.
-fn join(target: &Target, kill_cgroup: &Cgroup, procfs: &Procfs) -> Result<(), Failure> {
+/// Sets limits, where our capabilities reach everything, and joins the container: its v1 cgroups (the process was born in
+/// a cgroup2 one), then its namespaces, which take the cgroups' paths out of reach. Gives notes on the limits.
+fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Vec<String>, Failure> {
+    let Prepared { plan, procfs, owner, .. } = prepared;
     let cgroups = target.cgroup.join_self().and_then(|()| kill_cgroup.join_self_for_kill());
     cgroups.step(|| "join the container's cgroups")?;
+    let notes = process::limit(plan, procfs, None)?;
+    process::set_profile(plan, procfs)?;
     let time = if procfs.has("self/ns/time") { namespace::TIME } else { 0 };
-    namespace::join(&target.pidfd, JOINED | time).step(|| "join the container's namespaces")
+    let user = if owner.is_some() { namespace::USER } else { 0 };
+    namespace::join(&target.pidfd, JOINED | time | user).step(|| "join the container's namespaces")?;
+    if owner.is_some() {
+        process::become_root()?;
+    }
+    Ok(notes)
 }
 
 fn become_process(
     request: &Exec<'_>,
     prepared: Prepared,
+    notes: Vec<String>,
     builder: &Channel,
 ) -> Result<process::Prepared, Failure> {
-    let Prepared { plan, filter, procfs } = prepared;
-    let notes = process::limit(&plan, &procfs)?;
+    let Prepared { plan, filter, .. } = prepared;
     let tree = rootfs::own_root()?;
     let console = if plan.terminal { Some(rootfs::open_console(&tree, &plan)?) } else { None };
     let cwd = plan.cwd.clone();

@@ -13,7 +13,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::Mode;
+use rustix::process::Pid;
 
+pub(crate) use identity::{become_root, work_as};
 pub(crate) use program::execute;
 
 use crate::Failure;
@@ -33,18 +35,21 @@ pub(crate) struct Prepared {
     pub(crate) late_filter: Option<Filter>,
 }
 
-/// What needs the host's procfs: to be done before the identity changes. Gives notes on what could not be set as asked.
-pub(crate) fn limit(plan: &ProcessPlan, procfs: &Procfs) -> Result<Vec<String>, Failure> {
+/// Sets limits and priorities of the process `of`, or of the caller: what needs the host's procfs and capabilities that
+/// reach beyond a user namespace. Gives notes on what could not be set as asked.
+pub(crate) fn limit(plan: &ProcessPlan, procfs: &Procfs, of: Option<Pid>) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
-    limits::adjust_oom_score(plan, procfs, &mut notes)?;
-    limits::set_priorities(plan)?;
-    limits::set_rlimits(plan, &mut notes)?;
-    if let Some(profile) = &plan.apparmor_profile {
-        let step = || format!("set AppArmor profile {profile}");
-        let path = Path::new("thread-self/attr/apparmor/exec");
-        procfs.write(path, &format!("exec {profile}")).step(step)?;
-    }
+    limits::adjust_oom_score(plan, procfs, of, &mut notes)?;
+    limits::set_priorities(plan, of)?;
+    limits::set_rlimits(plan, of, &mut notes)?;
     Ok(notes)
+}
+
+/// Sets the AppArmor profile that the program will have.
+pub(crate) fn set_profile(plan: &ProcessPlan, procfs: &Procfs) -> Result<(), Failure> {
+    let Some(profile) = &plan.apparmor_profile else { return Ok(()) };
+    let step = || format!("set AppArmor profile {profile}");
+    procfs.write(Path::new("thread-self/attr/apparmor/exec"), &format!("exec {profile}")).step(step)
 }
 
 /// Takes on the process's identity; afterwards nothing but its program is left.

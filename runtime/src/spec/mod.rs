@@ -21,9 +21,9 @@ use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Spec};
 pub(crate) use devices::Device;
 pub(crate) use error::SpecError;
 pub(crate) use hooks::{Hook, Hooks, planned as hooks};
-pub(crate) use id_maps::IdMaps;
+pub(crate) use id_maps::{IdMap, IdMaps};
 pub(crate) use mounts::{Mount, MountKind, OptionList};
-pub(crate) use namespaces::Namespaces;
+pub(crate) use namespaces::{Namespaces, UserNamespace};
 pub(crate) use priority::IoPriority;
 pub(crate) use process::{Capabilities, ProcessPlan, Rlimit};
 
@@ -75,16 +75,21 @@ impl Plan {
         unsupported::refuse(spec)?;
         let linux = spec.linux().as_ref().ok_or(SpecError::Missing("linux"))?;
         let process = spec.process().as_ref().ok_or(SpecError::Missing("process"))?;
-        let mut namespaces = Namespaces::new(linux.namespaces().as_deref().unwrap_or_default())?;
+        let maps = IdMaps::new("linux", linux.uid_mappings().as_deref(), linux.gid_mappings().as_deref())?;
+        let mut namespaces = Namespaces::new(linux.namespaces().as_deref().unwrap_or_default(), maps)?;
         if let Some(offsets) = linux.time_offsets() {
             namespaces.offset_time(offsets)?;
         }
         let mounts = spec.mounts().as_deref().unwrap_or_default();
+        let mounts: Vec<_> = mounts.iter().map(Mount::new).collect::<Result<_, _>>()?;
+        if namespaces.user.is_none() && mounts.iter().any(Mount::takes_the_containers_owners) {
+            return Err(SpecError::NeedsNamespace("option idmap of a mount without mappings", "user"));
+        }
         Ok(Self {
             cgroup_path: cgroup_path(id, linux)?,
             resources: linux.resources().clone().unwrap_or_default(),
             root: root(bundle, spec, linux)?,
-            mounts: mounts.iter().map(Mount::new).collect::<Result<_, _>>()?,
+            mounts,
             devices: devices::plan(linux.devices().as_deref().unwrap_or_default())?,
             masked_paths: absolute_paths("linux.maskedPaths", linux.masked_paths())?,
             readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths())?,

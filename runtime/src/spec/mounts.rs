@@ -26,7 +26,8 @@ pub(crate) struct Mount {
 /// A mapping of the owners on a bind mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Owners {
-    pub(crate) maps: IdMaps,
+    /// Without any, the mapping of the container's user namespace.
+    pub(crate) maps: Option<IdMaps>,
     /// On everything mounted beneath it too (`ridmap`).
     pub(crate) recursive: bool,
 }
@@ -110,6 +111,11 @@ impl Mount {
     pub(crate) fn is_filesystem(&self, wanted: &str) -> bool {
         matches!(&self.kind, MountKind::Filesystem { name, .. } if name == wanted)
     }
+
+    /// Whether its owners are mapped as the container's users are.
+    pub(super) fn takes_the_containers_owners(&self) -> bool {
+        self.owners.as_ref().is_some_and(|owners| owners.maps.is_none())
+    }
 }
 
 #[derive(Default)]
@@ -163,17 +169,14 @@ fn change(attributes: &mut Attributes, set: u64, clear: u64) {
     attributes.clear = attributes.clear & !set | clear;
 }
 
-/// The mapping of a mount. Without one of its own it would be that of the container's user namespace.
+/// The mapping of a mount's owners.
 fn owners(specified: &oci::Mount, option: Option<bool>, is_bind: bool) -> Result<Option<Owners>, SpecError> {
     let field = format!("mounts[{}]", specified.destination().display());
     let (users, groups) = (specified.uid_mappings(), specified.gid_mappings());
     match (IdMaps::new(&field, users.as_deref(), groups.as_deref())?, option) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(SpecError::Unsupported(format!("{field}: idmap without mappings"))),
-        (Some(_), _) if !is_bind => {
-            Err(SpecError::Unsupported(format!("{field}: mappings of a new filesystem")))
-        }
-        (Some(maps), option) => Ok(Some(Owners { maps, recursive: option.unwrap_or(false) })),
+        (_, _) if !is_bind => Err(SpecError::Unsupported(format!("{field}: mappings of a new filesystem"))),
+        (maps, option) => Ok(Some(Owners { maps, recursive: option.unwrap_or(false) })),
     }
 }
 
@@ -285,13 +288,11 @@ mod tests {
             [(&["bind"][..], false), (&["rbind", "idmap"], false), (&["rbind", "ridmap"], true)]
         {
             let owners = with("bind", options).unwrap().owners.unwrap();
-            assert_eq!(
-                (owners.recursive, owners.maps.groups.as_str()),
-                (recursive, "0 2 1\n"),
-                "{options:?}"
-            );
+            let groups = owners.maps.unwrap().groups.to_string();
+            assert_eq!((owners.recursive, groups.as_str()), (recursive, "0 2 1\n"), "{options:?}");
         }
         assert!(with("tmpfs", &[]).is_err());
+        assert!(plan("bind", "/x", &["bind", "idmap"]).unwrap().takes_the_containers_owners());
     }
 
     #[test]

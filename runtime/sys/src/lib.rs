@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod descriptors;
 pub mod heap;
+pub mod holder;
 pub mod keyring;
 pub mod mount;
 pub mod namespace;
