@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::{Clone, Cloned, clone3, exit_now};
+use nix::sys::personality::Persona;
+use rustix::thread::CpuSet;
 
 use super::builder::abandon;
 use super::channel::{Answer, Channel, Received, Report, shortened};
@@ -46,6 +48,8 @@ struct Prepared {
     plan: ProcessPlan,
     filter: Option<Filter>,
     procfs: Procfs,
+    /// Init's, which is the container's.
+    persona: Persona,
     /// The container's user namespace, if it is not ours.
     owner: Option<Owner>,
 }
@@ -59,9 +63,11 @@ fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
     check_terminal(&request.stdio, plan.terminal)?;
     let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(|| "read the seccomp filter")?;
     let procfs = Procfs::open().step(|| "open /proc")?;
-    let owner = Owner::of_process(pid_of(&procfs, &target.pidfd).step(|| "look for init")?)?;
+    let init = pid_of(&procfs, &target.pidfd).step(|| "look for init")?;
+    let owner = Owner::of_process(init)?;
+    let persona = persona_of(&procfs, init).step(|| "look at init's personality")?;
     give_pipes(&request.stdio, &plan, owner.as_ref())?;
-    Ok(Prepared { plan, filter, procfs, owner })
+    Ok(Prepared { plan, filter, procfs, persona, owner })
 }
 
 /// The number of the process behind a pidfd. `ESRCH` when it has ended and was reaped.
@@ -69,6 +75,11 @@ fn pid_of(procfs: &Procfs, pidfd: &OwnedFd) -> io::Result<i32> {
     let text = procfs.read(&format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;
     let number = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     number.filter(|pid| *pid > 0).ok_or_else(|| rustix::io::Errno::SRCH.into())
+}
+
+fn persona_of(procfs: &Procfs, pid: i32) -> io::Result<Persona> {
+    let text = procfs.read(&format!("{pid}/personality"))?;
+    i32::from_str_radix(text.trim(), 16).map(Persona::from_bits_retain).map_err(io::Error::other)
 }
 
 fn give_birth(
@@ -138,9 +149,12 @@ fn run(joined: Result<Vec<String>, Failure>, request: &Exec<'_>, prepared: Prepa
 /// Sets limits, where our capabilities reach everything, and joins the container: its v1 cgroups (the process was born in
 /// a cgroup2 one), then its namespaces, which take the cgroups' paths out of reach. Gives notes on the limits.
 fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Vec<String>, Failure> {
-    let Prepared { plan, procfs, owner, .. } = prepared;
+    let Prepared { plan, procfs, owner, persona, .. } = prepared;
+    set_cpus(plan.exec_cpus.initial.as_ref())?;
     let cgroups = target.cgroup.join_self().and_then(|()| kill_cgroup.join_self_for_kill());
     cgroups.step(|| "join the container's cgroups")?;
+    set_cpus(plan.exec_cpus.last.as_ref())?;
+    process::set_execution_domain(Some(*persona))?;
     let notes = process::limit(plan, procfs, None)?;
     process::set_profile(plan, procfs)?;
     let time = if procfs.has("self/ns/time") { namespace::TIME } else { 0 };
@@ -150,6 +164,11 @@ fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Ve
         process::become_root()?;
     }
     Ok(notes)
+}
+
+fn set_cpus(cpus: Option<&CpuSet>) -> Result<(), Failure> {
+    let Some(cpus) = cpus else { return Ok(()) };
+    rustix::thread::sched_setaffinity(None, cpus).step(|| "set process.execCPUAffinity")
 }
 
 fn become_process(

@@ -73,6 +73,10 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
         process::become_root()?;
         namespace::unshare(plan.namespaces.create & LATE).step(|| "make the late namespaces")?;
     }
+    process::set_execution_domain(plan.personality)?;
+    if let Some(policy) = &plan.memory_policy {
+        policy.apply().step(|| "set linux.memoryPolicy")?;
+    }
     set_names(&plan)?;
     set_sysctls(&plan, &procfs)?;
     let supplies = rootfs::Supplies { cgroup, owners, materials };

@@ -12,6 +12,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use nix::sys::personality::Persona;
 use rustix::fs::Mode;
 use rustix::process::Pid;
 
@@ -43,6 +44,12 @@ pub(crate) fn limit(plan: &ProcessPlan, procfs: &Procfs, of: Option<Pid>) -> Res
     limits::set_priorities(plan, of)?;
     limits::set_rlimits(plan, of, &mut notes)?;
     Ok(notes)
+}
+
+/// Sets the execution domain (personality(2)), if one is wanted.
+pub(crate) fn set_execution_domain(wanted: Option<Persona>) -> Result<(), Failure> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    nix::sys::personality::set(wanted).map(drop).step(|| "set linux.personality")
 }
 
 /// Sets the AppArmor profile that the program will have.

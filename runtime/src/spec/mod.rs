@@ -2,10 +2,14 @@
 //!
 //! Whatever is not supported yet is refused here, by the name of its field, before anything has been touched.
 
+mod cpus;
 mod devices;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod hooks;
 mod id_maps;
+mod memory_policy;
 mod mounts;
 mod namespaces;
 mod priority;
@@ -15,9 +19,14 @@ mod unsupported;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cleat_sys::memory_policy::MemoryPolicy;
 use cleat_sys::mount::Propagation;
-use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Spec};
+use nix::sys::personality::Persona;
+use oci_spec::runtime::{
+    Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Spec,
+};
 
+pub(crate) use cpus::CpuAffinity;
 pub(crate) use devices::Device;
 pub(crate) use error::SpecError;
 pub(crate) use hooks::{Hook, Hooks, planned as hooks};
@@ -46,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) seccomp: Option<LinuxSeccomp>,
+    pub(crate) personality: Option<Persona>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) hooks: Hooks,
     /// For the hooks.
     pub(crate) annotations: BTreeMap<String, String>,
@@ -97,12 +108,28 @@ impl Plan {
             hostname: uts_name("hostname", spec.hostname().as_ref(), &namespaces)?,
             domainname: uts_name("domainname", spec.domainname().as_ref(), &namespaces)?,
             seccomp: linux.seccomp().clone(),
+            personality: linux.personality().as_ref().map(personality).transpose()?,
+            memory_policy: linux.memory_policy().as_ref().map(memory_policy::plan).transpose()?,
             hooks: Hooks::new(spec.hooks().as_ref())?,
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             process: ProcessPlan::new(process)?,
             namespaces,
         })
     }
+}
+
+/// PER_LINUX32 of linux/personality.h.
+const LINUX32: i32 = 8;
+
+fn personality(specified: &LinuxPersonality) -> Result<Persona, SpecError> {
+    // The specification knows of none as yet.
+    if let Some(flag) = specified.flags().iter().flatten().next() {
+        return Err(SpecError::value("linux.personality.flags", flag));
+    }
+    Ok(match specified.domain() {
+        LinuxPersonalityDomain::PerLinux => Persona::empty(),
+        LinuxPersonalityDomain::PerLinux32 => Persona::from_bits_retain(LINUX32),
+    })
 }
 
 /// Ids become names of cgroups and folders.

@@ -14,10 +14,10 @@ pub(super) fn refuse(spec: &Spec) -> Result<(), SpecError> {
 
 /// Refuses a process with a field that is not supported.
 pub(super) fn refuse_process(process: &Process) -> Result<(), SpecError> {
-    refuse_set(&[
-        ("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty())),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ])
+    refuse_set(&[(
+        "process.selinuxLabel",
+        process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()),
+    )])
 }
 
 fn refuse_linux(linux: &Linux) -> Result<(), SpecError> {
@@ -25,8 +25,6 @@ fn refuse_linux(linux: &Linux) -> Result<(), SpecError> {
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.personality", linux.personality().is_some()),
     ])
 }
 

@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod heap;
 pub mod holder;
 pub mod keyring;
+pub mod memory_policy;
 pub mod mount;
 pub mod namespace;
 pub mod passing;
