@@ -12,7 +12,7 @@ use super::gate::Gate;
 use super::init::{self, Birth, LATE};
 use super::mapping::{self, Owner};
 use super::midwife::{self, Role};
-use super::newborn::Newborn;
+use super::newborn::{Newborn, known_as};
 use super::{Answered, check_terminal, compile_filter, give_pipes, keep_filter, read_json, tie_to_caller};
 use crate::failure::Step;
 use crate::procfs::Procfs;
@@ -90,7 +90,15 @@ fn give_birth(
         }
         Role::Builder { pid, pidfd } => {
             drop((theirs, materials));
-            let newborn = Newborn { request, pid, init: &ours, caller, confined: owner.is_some() };
+            let notifying = filter.as_ref().filter(|filter| filter.notify());
+            let newborn = Newborn {
+                request,
+                pid,
+                init: &ours,
+                caller,
+                confined: owner.is_some(),
+                filter: filter.as_ref(),
+            };
             let raised = newborn.raise(&plan);
             let (notes, console) = match raised {
                 Ok(ready) => ready,
@@ -102,6 +110,7 @@ fn give_birth(
                 console: console.is_some(),
                 filter: kept.is_some(),
                 notes,
+                known_as: notifying.map(|_| known_as(request, &plan)),
             };
             Ok((answer, [Some(pidfd), console, kept].into_iter().flatten().collect()))
         }

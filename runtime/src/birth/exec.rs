@@ -11,6 +11,7 @@ use rustix::thread::CpuSet;
 
 use super::builder::abandon;
 use super::channel::{Answer, Channel, Received, Report, shortened};
+use super::init::hand_over;
 use super::mapping::Owner;
 use super::newborn::await_report;
 use super::{
@@ -21,7 +22,7 @@ use crate::procfs::Procfs;
 use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
 use crate::target::exec_cgroup;
-use crate::{Exec, Failure, Target, process, rootfs};
+use crate::{Exec, Failure, Target, agent, process, rootfs};
 
 /// The exit code of a process that never executed its program.
 const NOT_STARTED: i32 = 1;
@@ -104,7 +105,8 @@ fn give_birth(
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let console = match await_program(&ours, caller) {
+            let tell = |listener: &OwnedFd| tell_agent(target, listener, pid);
+            let console = match await_program(&ours, caller, tell) {
                 Ok(console) => console,
                 Err(failure) => return Err((failure, Some(pidfd))),
             };
@@ -114,22 +116,36 @@ fn give_birth(
                 console: console.is_some(),
                 filter: false,
                 notes: Vec::new(),
+                known_as: None,
             };
             Ok((answer, [Some(pidfd), console].into_iter().flatten().collect()))
         }
     }
 }
 
+fn tell_agent(target: &Target, listener: &OwnedFd, pid: i32) -> Result<(), Failure> {
+    let step = || "hand over the seccomp listener";
+    let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(step)?;
+    match (filter, &target.known_as) {
+        (Some(filter), Some(container)) => agent::tell(&filter, listener, container, "running", pid),
+        _ => Err(Failure::because(step(), "it is not known which container the agent is to be told of")),
+    }
+}
+
 /// Waits until the process has executed its program: its report, then the end of its side.
-fn await_program(from: &Channel, caller: &Channel) -> Result<Option<OwnedFd>, Failure> {
-    let (_, console) = await_report(from, caller, "the process")?;
+fn await_program(
+    from: &Channel,
+    caller: &Channel,
+    tell_agent: impl Fn(&OwnedFd) -> Result<(), Failure>,
+) -> Result<Option<OwnedFd>, Failure> {
+    let (_, console) = await_report(from, caller, "the process", tell_agent)?;
     if !from.wait_for(caller).step(|| "wait for the process")? {
         return Err(given_up());
     }
     match from.receive().step(|| "hear from the process")? {
         Received::Closed => Ok(console),
         Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Ready { .. } | Report::Hooks, _) => {
+        Received::Message(Report::Ready { .. } | Report::Hooks | Report::Listener, _) => {
             Err(Failure::because("hear from the process", "it reported twice"))
         }
     }
@@ -186,7 +202,8 @@ fn become_process(
     start_session(&request.stdio, console.as_ref())?;
     let streams = streams(&request.stdio, console.as_ref())?;
     let master = console.as_ref().map(|console| console.master.as_fd());
-    let ready = process::become_process(plan, &tree, streams, filter)?;
+    let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
+    let ready = process::become_process(plan, &tree, streams, filter, hand_over)?;
     builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
     Ok(ready)
 }

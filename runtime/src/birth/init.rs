@@ -84,10 +84,16 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
         rootfs::enter(&plan, &request.rootfs, supplies, || story.run_create_hooks(builder))?;
     start_session(&request.stdio, console.as_ref())?;
     let streams = streams(&request.stdio, console.as_ref())?;
-    let prepared = process::become_process(plan.process, &tree, streams, filter)?;
+    let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
+    let prepared = process::become_process(plan.process, &tree, streams, filter, hand_over)?;
     let master = console.as_ref().map(|console| console.master.as_fd());
     builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
     Ok((prepared, story))
+}
+
+/// Gives the builder the listener of a filter that has just been loaded: from now on any call may wait for an agent.
+pub(super) fn hand_over(builder: &Channel, listener: &OwnedFd) -> Result<(), Failure> {
+    builder.send(&Report::Listener, &[listener.as_fd()]).step(|| "hand over the seccomp listener")
 }
 
 /// Waits for the builder to set what init's own capabilities, confined to its user namespace, do not reach.

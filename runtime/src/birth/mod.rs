@@ -44,7 +44,7 @@ use mapping::Owner;
 use crate::failure::Step;
 use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
-use crate::{Failure, Stdio, seccomp};
+use crate::{Failure, Stdio, agent, seccomp};
 
 /// The longest specification that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
@@ -98,11 +98,8 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
 
 /// Compiles a profile.
 pub(crate) fn compile_filter(seccomp: &LinuxSeccomp) -> Result<Filter, Failure> {
-    let filter = seccomp::compile(seccomp).step(|| "compile the seccomp filter")?;
-    if filter.notify() {
-        return Err(Failure::because("compile the seccomp filter", "SCMP_ACT_NOTIFY is not supported yet"));
-    }
-    Ok(filter)
+    agent::check(seccomp)?;
+    seccomp::compile(seccomp).step(|| "compile the seccomp filter")
 }
 
 /// Puts a compiled filter where every later exec finds it without the caller keeping it in its own memory.

@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 use super::channel::{Channel, Received, Report};
 use super::gate::GO;
 use super::given_up;
+use crate::agent::{self, Container};
 use crate::failure::Step;
 use crate::procfs::Procfs;
+use crate::seccomp::Filter;
 use crate::spec::Plan;
 use crate::{Create, Failure, HookState, hooks, process};
 
@@ -20,6 +22,8 @@ pub(super) struct Newborn<'a> {
     /// Whether it has a user namespace of its own: then the builder has left the cloning to another, and its own
     /// namespaces are the caller's still.
     pub(super) confined: bool,
+    /// Its filter, for the agent.
+    pub(super) filter: Option<&'a Filter>,
 }
 
 impl Newborn<'_> {
@@ -32,9 +36,15 @@ impl Newborn<'_> {
             self.init.send(&GO, &[]).step(|| "let init go on")?;
         }
         self.run_hooks(plan)?;
-        let (more, console) = await_report(self.init, self.caller, "init")?;
+        let tell = |listener: &OwnedFd| self.tell_agent(plan, listener);
+        let (more, console) = await_report(self.init, self.caller, "init", tell)?;
         notes.extend(more);
         Ok((notes, console))
+    }
+
+    fn tell_agent(&self, plan: &Plan, listener: &OwnedFd) -> Result<(), Failure> {
+        let Some(filter) = self.filter else { return Ok(()) };
+        agent::tell(filter, listener, &known_as(self.request, plan), "creating", self.pid)
     }
 
     /// Runs the hooks of the runtime's namespaces once the container's are made; init waits meanwhile.
@@ -49,7 +59,7 @@ impl Newborn<'_> {
         match init.receive().step(|| "hear from init")? {
             Received::Message(Report::Hooks, _) => {}
             Received::Message(Report::Failed(failure), _) => return Err(failure),
-            Received::Message(Report::Ready { .. }, _) | Received::Closed => {
+            Received::Message(Report::Ready { .. } | Report::Listener, _) | Received::Closed => {
                 return Err(Failure::because("hear from init", "it did not wait for its hooks"));
             }
         }
@@ -64,6 +74,15 @@ impl Newborn<'_> {
         };
         hooks::run("createRuntime", &plan.hooks.create_runtime, &state, Some(caller.end()))?;
         init.send(&GO, &[]).step(|| "let init go on")
+    }
+}
+
+/// Who the container is, for an agent.
+pub(super) fn known_as(request: &Create<'_>, plan: &Plan) -> Container {
+    Container {
+        id: request.id.to_owned(),
+        bundle: request.bundle.to_owned(),
+        annotations: plan.annotations.clone(),
     }
 }
 
@@ -84,19 +103,29 @@ pub(super) fn await_report(
     from: &Channel,
     caller: &Channel,
     who: &str,
+    tell_agent: impl Fn(&OwnedFd) -> Result<(), Failure>,
 ) -> Result<(Vec<String>, Option<OwnedFd>), Failure> {
-    if !from.wait_for(caller).step(|| format!("wait for {who}"))? {
-        return Err(given_up());
+    let mut received = await_message(from, caller, who)?;
+    if let Received::Message(Report::Listener, descriptors) = &received {
+        let missing = || Failure::because(format!("hear from {who}"), "the listener is missing");
+        tell_agent(descriptors.first().ok_or_else(missing)?)?;
+        received = await_message(from, caller, who)?;
     }
-    let received = from.receive().step(|| format!("hear from {who}"))?;
     match received {
         Received::Message(Report::Ready { notes }, descriptors) => {
             Ok((notes, descriptors.into_iter().next()))
         }
         Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Hooks, _) => {
-            Err(Failure::because(format!("hear from {who}"), "it waits for hooks that there are not"))
+        Received::Message(Report::Hooks | Report::Listener, _) => {
+            Err(Failure::because(format!("hear from {who}"), "it waits for what was not expected"))
         }
         Received::Closed => Err(Failure::because(format!("hear from {who}"), "it ended without a word")),
     }
+}
+
+fn await_message(from: &Channel, caller: &Channel, who: &str) -> Result<Received<Report>, Failure> {
+    if !from.wait_for(caller).step(|| format!("wait for {who}"))? {
+        return Err(given_up());
+    }
+    from.receive().step(|| format!("hear from {who}"))
 }

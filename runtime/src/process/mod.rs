@@ -59,12 +59,14 @@ pub(crate) fn set_profile(plan: &ProcessPlan, procfs: &Procfs) -> Result<(), Fai
     procfs.write(Path::new("thread-self/attr/apparmor/exec"), &format!("exec {profile}")).step(step)
 }
 
-/// Takes on the process's identity; afterwards nothing but its program is left.
+/// Takes on the process's identity; afterwards nothing but its program is left. `hand_over` gets the listener of a filter
+/// that notifies.
 pub(crate) fn become_process(
     plan: ProcessPlan,
     tree: &Tree,
     streams: [OwnedFd; 3],
     filter: Option<Filter>,
+    hand_over: impl Fn(OwnedFd) -> Result<(), Failure>,
 ) -> Result<Prepared, Failure> {
     let environment = identity::environment(&plan, tree)?;
     for (number, stream) in (0..).zip(&streams) {
@@ -83,13 +85,13 @@ pub(crate) fn become_process(
         .or_else(|_| rustix::process::chdir(&plan.cwd))
         .step(|| format!("enter {}", plan.cwd.display()))?;
     check_cwd().step(|| format!("enter {}", plan.cwd.display()))?;
-    let (early, late) = if plan.no_new_privileges { (None, filter) } else { (filter, None) };
+    let (early, mut late) = if plan.no_new_privileges { (None, filter) } else { (filter, None) };
     if let Some(filter) = &early {
         // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is about to go.
         capabilities::raise_all().step(|| "raise capabilities for the seccomp filter")?;
         // The filter may forbid it later.
         untie()?;
-        load_filter(filter)?;
+        enforce(filter, &hand_over)?;
     }
     capabilities::set(&plan).step(|| "set capabilities")?;
     if plan.no_new_privileges {
@@ -99,6 +101,10 @@ pub(crate) fn become_process(
     if early.is_none() {
         untie()?;
     }
+    // The builder that hands it on is gone when the program is executed.
+    if let Some(filter) = late.take_if(|filter| filter.notify()) {
+        enforce(&filter, &hand_over)?;
+    }
     Ok(Prepared { program, arguments: plan.arguments, environment, late_filter: late })
 }
 
@@ -107,9 +113,14 @@ fn untie() -> Result<(), Failure> {
     cleat_sys::process::outlive_parent().step(|| "untie the process from its caller")
 }
 
-/// Loads a filter for everything that follows.
-pub(crate) fn load_filter(filter: &Filter) -> Result<(), Failure> {
-    cleat_sys::seccomp::load(&filter.to_bytes(), filter.flags).map(drop).step(|| "load the seccomp filter")
+/// Loads a filter and hands its listener over at once: what follows may wait for the agent.
+fn enforce(filter: &Filter, hand_over: impl Fn(OwnedFd) -> Result<(), Failure>) -> Result<(), Failure> {
+    load_filter(filter)?.map_or(Ok(()), hand_over)
+}
+
+/// Loads a filter for everything that follows; gives its listener, if it notifies.
+pub(crate) fn load_filter(filter: &Filter) -> Result<Option<OwnedFd>, Failure> {
+    cleat_sys::seccomp::load(&filter.to_bytes(), filter.flags).step(|| "load the seccomp filter")
 }
 
 /// A folder outside the container's root, reached by a leaked descriptor, has no path in it (CVE-2024-21626).

@@ -181,7 +181,9 @@ fn check(plan: &Plan) {
     assert!(plan.masked_paths.iter().chain(&plan.readonly_paths).all(|path| path.is_absolute()));
     assert!(plan.sysctls.iter().all(|(name, _)| name.is_relative() && !climbs(name)));
     let process = &plan.process;
-    assert!(process.arguments.first().is_some_and(|program| !program.is_empty()) && process.cwd.is_absolute());
+    assert!(
+        process.arguments.first().is_some_and(|program| !program.is_empty()) && process.cwd.is_absolute()
+    );
     assert!(process.rlimits.iter().all(|limit| limit.soft <= limit.hard));
     let hooks = [&plan.hooks.create_runtime, &plan.hooks.create_container, &plan.hooks.start_container];
     assert!(hooks.into_iter().flatten().all(|hook| hook.path.as_bytes().starts_with(b"/")));
