@@ -15,6 +15,7 @@
 mod attach;
 mod cgroupfs;
 mod console;
+mod copy_up;
 mod devices;
 mod masks;
 mod materials;
@@ -106,6 +107,9 @@ fn mount_one(tree: &Tree, mount: &Mount, source: Option<OwnedFd>, cgroup: &Cgrou
         cgroupfs::mount(mount, &target, cgroup)?
     } else {
         let tree = attach::detached(mount, source).step(step)?;
+        if mount.copy_up {
+            copy_up::copy(&target, &tree).step(|| format!("copy what is at {}", mount.target.display()))?;
+        }
         attach::attach(&tree, &target).step(step)?;
         tree
     };

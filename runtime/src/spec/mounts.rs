@@ -21,6 +21,8 @@ pub(crate) struct Mount {
     pub(crate) propagation: Option<RootPropagation>,
     /// How owners are mapped.
     pub(crate) owners: Option<Owners>,
+    /// Whether it begins with what is at its place.
+    pub(crate) copy_up: bool,
 }
 
 /// A mapping of the owners on a bind mount.
@@ -55,6 +57,7 @@ enum Effect {
     Propagation(Propagation),
     Bind,
     MapOwners,
+    CopyUp,
     /// It is so already.
     Nothing,
     Unsupported,
@@ -96,6 +99,14 @@ impl Mount {
         {
             return Err(invalid("source of a bind mount has to be absolute"));
         }
+        if parsed.copy_up && name != "tmpfs" {
+            return Err(invalid("tmpcopyup is for tmpfs"));
+        }
+        if parsed.copy_up
+            && (parsed.attributes.set | parsed.recursive_attributes.set) & attribute::READ_ONLY != 0
+        {
+            return Err(invalid("tmpcopyup needs a filesystem that is not read-only"));
+        }
         let owners = owners(specified, parsed.map_owners, matches!(kind, MountKind::Bind { .. }))?;
         Ok(Self {
             target,
@@ -104,6 +115,7 @@ impl Mount {
             recursive_attributes: parsed.recursive_attributes,
             propagation: parsed.propagation,
             owners,
+            copy_up: parsed.copy_up,
         })
     }
 
@@ -126,6 +138,7 @@ struct Parsed {
     bind: Option<bool>,
     /// Whether recursively.
     map_owners: Option<bool>,
+    copy_up: bool,
     parameters: OptionList,
 }
 
@@ -143,6 +156,7 @@ impl Parsed {
         match effect {
             Effect::Bind => self.bind = Some(recursive),
             Effect::MapOwners => self.map_owners = Some(recursive),
+            Effect::CopyUp => self.copy_up = true,
             Effect::Propagation(kind) => self.propagation = Some(RootPropagation { kind, recursive }),
             Effect::Nothing => {}
             Effect::Unsupported => return Err(Refusal::Unsupported),
@@ -231,7 +245,8 @@ fn effect(option: &str) -> Effect {
         "idmap" => Effect::MapOwners,
         // `async`, `nomand` and `nolazytime` are what a new mount has; `loud` and `silent` concern the kernel's log.
         "defaults" | "async" | "nomand" | "nolazytime" | "loud" | "silent" => Effect::Nothing,
-        "remount" | "tmpcopyup" | "copy-symlink" | "dest-nofollow" | "src-nofollow" => Effect::Unsupported,
+        "tmpcopyup" => Effect::CopyUp,
+        "remount" | "copy-symlink" | "dest-nofollow" | "src-nofollow" => Effect::Unsupported,
         _ if option.starts_with("idmap=") || option.starts_with("ridmap=") => Effect::Unsupported,
         _ => Effect::Parameter,
     }
@@ -297,7 +312,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused() {
-        for option in ["tmpcopyup", "idmap", "ridmap", "idmap=uids=0-1-2", "remount"] {
+        assert!(plan("tmpfs", "tmpfs", &["tmpcopyup"]).unwrap().copy_up);
+        assert!(plan("bind", "/x", &["tmpcopyup"]).is_err());
+        assert!(plan("tmpfs", "tmpfs", &["ro", "tmpcopyup"]).is_err());
+        for option in ["idmap", "ridmap", "idmap=uids=0-1-2", "remount"] {
             assert!(matches!(plan("tmpfs", "tmpfs", &[option]), Err(SpecError::Unsupported(_))), "{option}");
         }
         assert!(plan("bind", "relative", &[]).is_err());
