@@ -9,6 +9,7 @@
 mod apply;
 mod device_program;
 mod devices;
+mod rare;
 mod settings;
 
 use cleat_sys::cgroup::{Cgroup, CgroupError};
