@@ -19,7 +19,7 @@ bin := target/cleat/bin
 .PHONY: help
 help: ## List the targets
 	@echo 'Cleat, a container runtime for Kubernetes. Targets:'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build cleatd, cleat-conmon, cleat-runtime and cleat-pause into target/cleat/bin
@@ -80,6 +80,16 @@ test: ## Run every test there is: check, unit, privileged, demo (root; under 40 
 critest: build ## Run the CRI validation suite in namespaces of its own (root); ARGS="-ginkgo.focus=Networking"
 	@hack/deps critest
 	@hack/critest $(ARGS)
+
+.PHONY: engines
+engines: build ## Have containerd and podman use cleat-runtime in place of runc (root)
+	@hack/deps engines
+	@hack/engines
+
+.PHONY: runtime-validation
+runtime-validation: build ## Run the OCI's validation programs with cleat-runtime and with runc (root; four minutes)
+	@hack/deps runtime-validation
+	@hack/runtime-validation $(ARGS)
 
 .PHONY: bench
 bench: build ## Measure operations and memory (root)

@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use crate::agent::Container;
 use crate::failure::Step;
-use crate::{Failure, HookState, birth};
+use crate::{Failure, HookState, birth, cgroups};
 
 /// The longest id of an exec'd process, in bytes.
 const MAX_EXEC_ID_BYTES: usize = 64;
@@ -84,7 +84,7 @@ impl Target {
 
     /// Removes the container's cgroup with all its children, after the end of all its processes. Absent is fine.
     pub fn remove_cgroup(&self) -> Result<(), Failure> {
-        self.cgroup.remove().step(|| format!("remove cgroup {}", self.cgroup.path()))
+        cgroups::remove(&self.cgroup)
     }
 }
 

@@ -40,6 +40,7 @@ use std::time::Duration;
 pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use exec::ExecOutput;
 pub(crate) use host::Defaults;
+pub(crate) use model::cgroup::Driver as CgroupDriver;
 pub(crate) use networks::CniFolders;
 pub(crate) use open::Parts;
 pub(crate) use shared::Settings;

@@ -19,16 +19,15 @@ use crate::procfs::Procfs;
 use crate::rootfs::Materials;
 use crate::seccomp::Filter;
 use crate::spec::{Namespaces, Plan};
+use crate::systemd::{self, Property, Scope};
 use crate::{Create, Failure, cgroups};
 
 /// Makes the container; its init waits at the gate.
 pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
     let prepared = prepare(request).map_err(|failure| (shortened(failure), None))?;
-    let Prepared { plan, filter, cgroup } = prepared;
-    let cgroup_path = plan.cgroup_path.clone();
-    if let Err(failure) = cgroup.create().step(|| format!("make cgroup {cgroup_path}")) {
-        return Err((shortened(failure), None));
-    }
+    let Prepared { plan, filter, cgroup, scope } = prepared;
+    // Held until init is in the scope.
+    let _placeholder = make_cgroup(&cgroup, scope).map_err(|failure| (shortened(failure), None))?;
     let newborn = cgroups::limit(&cgroup, &plan.resources)
         .map_err(|failure| (failure, None))
         .and_then(|()| give_birth(request, plan, filter, &cgroup, caller));
@@ -42,6 +41,8 @@ struct Prepared {
     plan: Plan,
     filter: Option<Filter>,
     cgroup: Cgroup,
+    /// With its properties, when systemd makes the cgroup.
+    scope: Option<(Scope, Vec<Property>)>,
 }
 
 /// Everything that can be decided and refused before there is an effect.
@@ -50,12 +51,41 @@ fn prepare(request: &Create<'_>) -> Result<Prepared, Failure> {
     cleat_sys::signal::reset().step(|| "reset signals")?;
     let path = request.bundle.join("config.json");
     let spec: Spec = read_json(&path)?;
-    let plan = Plan::new(request.id, request.bundle, &spec).step(|| format!("check {}", path.display()))?;
+    let step = || format!("check {}", path.display());
+    let mut plan = Plan::new(request.id, request.bundle, &spec).step(step)?;
+    if request.options.systemd_cgroup {
+        let named = spec.linux().as_ref().is_some_and(|linux| linux.cgroups_path().is_some());
+        plan.require_systemd(request.id, named).step(step)?;
+    }
     check_terminal(&request.stdio, plan.process.terminal)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
     let layout = Layout::detect().step(|| "look at the host's cgroups")?;
     let cgroup = Cgroup::open(&layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
-    Ok(Prepared { plan, filter, cgroup })
+    let scope = Scope::of_path(&plan.cgroup_path);
+    let scope = scope.map(|scope| Ok((scope, scope_properties(&plan, &cgroup)?))).transpose()?;
+    Ok(Prepared { plan, filter, cgroup, scope })
+}
+
+fn scope_properties(plan: &Plan, cgroup: &Cgroup) -> Result<Vec<Property>, Failure> {
+    let mut properties = cgroups::scope_properties(cgroup, &plan.resources)?;
+    properties.extend(systemd::annotated(&plan.annotations).step(|| "read the annotations")?);
+    Ok(properties)
+}
+
+/// Makes the container's cgroup, or has systemd make it.
+fn make_cgroup(
+    cgroup: &Cgroup,
+    scope: Option<(Scope, Vec<Property>)>,
+) -> Result<Option<systemd::Placeholder>, Failure> {
+    let step = || format!("make cgroup {}", cgroup.path());
+    let Some((scope, properties)) = scope else { return cgroup.create().map(|()| None).step(step) };
+    cgroup.require_empty().step(step)?;
+    let placeholder = systemd::start(&scope, properties)?;
+    // systemd makes it where it has use for it: not in every hierarchy of a v1 host.
+    if let Err(failure) = cgroup.complete().step(step) {
+        return Err(abandon(cgroup, None, failure));
+    }
+    Ok(Some(placeholder))
 }
 
 /// Clones init and waits until it is ready.
@@ -179,9 +209,9 @@ pub(super) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: F
             await_end(pidfd);
         }
     }
-    let removed = cgroup.kill().and_then(|()| cgroup.remove());
-    if let Err(error) = removed {
-        failure.reason = format!("{}; then also: {}", failure.reason, Failure::new("undo", &error).reason);
+    let killed = cgroup.kill().step(|| format!("kill cgroup {}", cgroup.path()));
+    if let Err(also) = killed.and_then(|()| cgroups::remove(cgroup)) {
+        failure.reason = format!("{}; then also: {also}", failure.reason);
     }
     failure
 }

@@ -200,10 +200,12 @@ fn become_process(
     tree.find_or_create(&cwd, rootfs::Wanted::Folder)
         .step(|| format!("make the working folder {}", cwd.display()))?;
     start_session(&request.stdio, console.as_ref())?;
-    let streams = streams(&request.stdio, console.as_ref())?;
+    cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
+    let streams = streams(&request.stdio, console.as_ref(), request.preserve_fds)?;
     let master = console.as_ref().map(|console| console.master.as_fd());
     let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
-    let ready = process::become_process(plan, &tree, streams, filter, hand_over)?;
+    let inherited = process::Inherited { streams, more: request.preserve_fds };
+    let ready = process::become_process(plan, &tree, inherited, filter, hand_over)?;
     builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
     Ok(ready)
 }

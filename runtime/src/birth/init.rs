@@ -79,13 +79,17 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     }
     set_names(&plan)?;
     set_sysctls(&plan, &procfs)?;
-    let supplies = rootfs::Supplies { cgroup, owners, materials };
+    let supplies = rootfs::Supplies { cgroup, owners, materials, no_pivot: request.options.no_pivot };
     let (tree, console) =
         rootfs::enter(&plan, &request.rootfs, supplies, || story.run_create_hooks(builder))?;
     start_session(&request.stdio, console.as_ref())?;
-    let streams = streams(&request.stdio, console.as_ref())?;
+    if !request.options.keep_keyring {
+        cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
+    }
+    let more = request.options.preserve_fds;
+    let inherited = process::Inherited { streams: streams(&request.stdio, console.as_ref(), more)?, more };
     let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
-    let prepared = process::become_process(plan.process, &tree, streams, filter, hand_over)?;
+    let prepared = process::become_process(plan.process, &tree, inherited, filter, hand_over)?;
     let master = console.as_ref().map(|console| console.master.as_fd());
     builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
     Ok((prepared, story))

@@ -139,10 +139,16 @@ fn check_terminal(stdio: &Stdio<'_>, terminal: bool) -> Result<(), Failure> {
     Err(Failure::because("read process.terminal", reason))
 }
 
-/// The standard streams: the caller's descriptors, above those they will replace, or the terminal three times.
-fn streams(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Result<[OwnedFd; 3], Failure> {
+/// The standard streams: the caller's descriptors, above those they will replace and the `inherited` ones, or the
+/// terminal three times.
+fn streams(
+    stdio: &Stdio<'_>,
+    console: Option<&crate::rootfs::Console>,
+    inherited: u32,
+) -> Result<[OwnedFd; 3], Failure> {
+    let lowest = i32::try_from(inherited).unwrap_or(i32::MAX).saturating_add(3);
     let copy = |fd: std::os::fd::BorrowedFd<'_>| {
-        rustix::io::fcntl_dupfd_cloexec(fd, 3).step(|| "copy a standard stream")
+        rustix::io::fcntl_dupfd_cloexec(fd, lowest).step(|| "copy a standard stream")
     };
     match (stdio, console) {
         (Stdio::Descriptors([stdin, stdout, stderr]), _) => {
@@ -177,10 +183,9 @@ fn give_pipes(stdio: &Stdio<'_>, plan: &ProcessPlan, owner: Option<&Owner>) -> R
     })
 }
 
-/// A session of the process's own, with its terminal and without the keys of ours.
+/// A session of the process's own, with its terminal.
 fn start_session(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Result<(), Failure> {
     rustix::process::setsid().step(|| "start a session")?;
-    cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     if let (Some((height, width)), Some(console)) = (terminal_size(stdio), console) {
         cleat_sys::pty::set_size(&console.terminal, height, width).step(|| "size the terminal")?;
         cleat_sys::pty::make_controlling(&console.terminal).step(|| "take control of the terminal")?;

@@ -117,7 +117,7 @@ fn cpu_time(list: &mut List, cpu: &LinuxCpu, v1: bool) -> Outcome {
 
 /// Shares (2 to 262,144, default 1,024) as a weight (1 to 10,000, default 100), so that the two ends and the default
 /// meet: the curve of the container runtimes since 2026, a parabola in the logarithm of the shares.
-fn weight(shares: u64) -> u64 {
+pub(super) fn weight(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }
@@ -145,6 +145,7 @@ fn cpu_set(list: &mut List, cpu: &LinuxCpu) -> Outcome {
     Ok(())
 }
 
+/// A limit on the kernel's memory alone is not set: Linux 5.16 took it out, and the specification advises against it.
 fn memory_limits(list: &mut List, memory: &LinuxMemory, v1: bool) -> Outcome {
     let at_least = |field, value: Option<i64>| match value {
         Some(value) if value < -1 => Err(invalid(field, value)),
@@ -153,9 +154,6 @@ fn memory_limits(list: &mut List, memory: &LinuxMemory, v1: bool) -> Outcome {
     let limit = at_least("memory.limit", memory.limit())?;
     let swap = at_least("memory.swap", memory.swap())?;
     let reservation = at_least("memory.reservation", memory.reservation())?;
-    if memory.kernel().is_some_and(|value| value > 0) || memory.kernel_tcp().is_some_and(|value| value > 0) {
-        return Err(ResourceError::Unsupported("memory.kernel and kernelTCP"));
-    }
     if let (Some(limit), Some(swap)) = (limit, swap)
         && swap > 0
         && (limit < 0 || swap < limit)
@@ -188,6 +186,7 @@ fn memory_v1(list: &mut List, memory: &LinuxMemory, [limit, swap, reservation]: 
         // No limit on memory means none on the sum, which the kernel insists on.
         ("memory.memsw.limit_in_bytes", swap.or(limit.filter(|limit| *limit < 0))),
         ("memory.soft_limit_in_bytes", reservation),
+        ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp().filter(|limit| *limit != 0)),
     ];
     for (file, value) in files {
         value.inspect(|value| list.add("memory", file, value));
@@ -222,8 +221,7 @@ fn block_io(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
         if v1 {
             list.add("blkio", "blkio.bfq.weight", weight);
         } else {
-            // 10 to 1,000 onto 1 to 10,000.
-            list.add("io", "io.weight", 1 + (u64::from(weight) - 10) * 9_999 / 990);
+            list.add("io", "io.weight", io_weight(weight));
         }
     }
     let throttles = [
@@ -239,6 +237,11 @@ fn block_io(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
             .for_each(|device| throttle(list, device, if v1 { Ok(file) } else { Err(key) }));
     }
     Ok(())
+}
+
+/// 10 to 1,000, which was checked, onto 1 to 10,000.
+pub(super) fn io_weight(weight: u16) -> u64 {
+    1 + u64::from(weight).saturating_sub(10) * 9_999 / 990
 }
 
 /// One throttled device: in a file of its own on v1, by a key of `io.max` on v2.

@@ -59,21 +59,30 @@ pub(crate) fn set_profile(plan: &ProcessPlan, procfs: &Procfs) -> Result<(), Fai
     procfs.write(Path::new("thread-self/attr/apparmor/exec"), &format!("exec {profile}")).step(step)
 }
 
+/// What the program inherits.
+pub(crate) struct Inherited {
+    /// Its standard streams.
+    pub(crate) streams: [OwnedFd; 3],
+    /// How many of the caller's descriptors from 3 on besides.
+    pub(crate) more: u32,
+}
+
 /// Takes on the process's identity; afterwards nothing but its program is left. `hand_over` gets the listener of a filter
 /// that notifies.
 pub(crate) fn become_process(
     plan: ProcessPlan,
     tree: &Tree,
-    streams: [OwnedFd; 3],
+    inherited: Inherited,
     filter: Option<Filter>,
     hand_over: impl Fn(OwnedFd) -> Result<(), Failure>,
 ) -> Result<Prepared, Failure> {
     let environment = identity::environment(&plan, tree)?;
-    for (number, stream) in (0..).zip(&streams) {
+    for (number, stream) in (0..).zip(&inherited.streams) {
         cleat_sys::descriptors::make_standard_stream(stream, number)
             .step(|| format!("set up stream {number}"))?;
     }
-    cleat_sys::descriptors::close_on_exec_from(3).step(|| "close what the container must not inherit")?;
+    cleat_sys::descriptors::close_on_exec_from(inherited.more.saturating_add(3))
+        .step(|| "close what the container must not inherit")?;
     if let Some(umask) = plan.umask {
         rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
     }

@@ -48,6 +48,8 @@ pub(crate) struct Supplies<'a> {
     pub(crate) owners: Vec<Option<OwnedFd>>,
     /// What was taken outside, for a container with a user namespace.
     pub(crate) materials: Option<Materials>,
+    /// Whether the host's root is left behind rather than taken away.
+    pub(crate) no_pivot: bool,
 }
 
 /// Builds the container's file system and, after `before_pivot`, makes it the caller's root; with a terminal, its console
@@ -73,7 +75,11 @@ pub(crate) fn enter(
     let cwd = &plan.process.cwd;
     tree.find_or_create(cwd, Wanted::Folder).step(|| format!("make the working folder {}", cwd.display()))?;
     before_pivot()?;
-    pivot::enter(&tree).step(|| "pivot into the root filesystem")?;
+    if supplies.no_pivot {
+        pivot::enter_without_pivot(&tree).step(|| "change root to the root filesystem")?;
+    } else {
+        pivot::enter(&tree).step(|| "pivot into the root filesystem")?;
+    }
     finish_root(&tree, plan)?;
     Ok((tree, console))
 }

@@ -26,6 +26,8 @@ use oci_spec::runtime::{
     Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Spec,
 };
 
+use crate::systemd::Scope;
+
 pub(crate) use cpus::CpuAffinity;
 pub(crate) use devices::Device;
 pub(crate) use error::SpecError;
@@ -118,6 +120,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Has systemd make the cgroup: one that the specification has `named` must be a scope.
+    pub(crate) fn require_systemd(&mut self, id: &str, named: bool) -> Result<(), SpecError> {
+        if !named {
+            self.cgroup_path = Scope::of_id(id)?.path().to_owned();
+        } else if Scope::of_path(&self.cgroup_path).is_none() {
+            let expected = format!("{} (slice:prefix:name is expected)", self.cgroup_path);
+            return Err(SpecError::value("linux.cgroupsPath", expected));
+        }
+        Ok(())
+    }
+}
+
 /// PER_LINUX32 of linux/personality.h.
 const LINUX32: i32 = 8;
 
@@ -144,9 +159,8 @@ pub(crate) fn check_id(id: &str) -> Result<(), SpecError> {
 fn cgroup_path(id: &str, linux: &Linux) -> Result<String, SpecError> {
     let Some(path) = linux.cgroups_path() else { return Ok(format!("/{id}")) };
     let text = path.to_str().ok_or_else(|| SpecError::value("linux.cgroupsPath", path.display()))?;
-    if text.contains(':') {
-        // slice:prefix:name, the form of the systemd driver.
-        return Err(SpecError::Unsupported("linux.cgroupsPath in the systemd form".into()));
+    if let Some(scope) = Scope::parse(text)? {
+        return Ok(scope.path().to_owned());
     }
     let relative = text.trim_start_matches('/');
     Ok(format!("/{}", if relative.is_empty() { id } else { relative }))

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use cleat_sys::holder::Holder;
 use cleat_sys::namespace;
@@ -134,17 +135,24 @@ fn privileged_a_terminal_belongs_to_its_user() {
     let mut bundle = bundle("exec sleep 100");
     let container = Container::new(&mut bundle);
     container.start();
-    let mut script = Command::new("script");
-    let exec = container.command("exec");
-    let arguments: Vec<_> = exec.get_args().map(|text| text.to_string_lossy().into_owned()).collect();
-    let inner = format!(
-        "timeout {} --tty {} sh -c 'tty; stat -c \"%u %g\" $(tty); echo y > /dev/tty'",
-        arguments.join(" "),
-        container.id
-    );
-    let output = script.args(["-qec", &inner, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
-    let output = text(&output).replace('\r', "");
-    assert!(output.contains("/dev/pts/0\n0 5\ny"), "{output}");
+    let socket = bundle.path().join("console.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut exec = container.command("exec");
+    exec.args(["--tty", "--detach", "--user", "1000:1000", "--console-socket"])
+        .arg(&socket)
+        .arg(&container.id);
+    exec.args(["sh", "-c", "tty; stat -c '%u %g' $(tty); echo end > /dev/tty; read line"]);
+    assert!(exec.status().unwrap().success());
+    let (stream, _) = listener.accept().unwrap();
+    let (_, mut descriptors) = cleat_sys::passing::receive(&stream, &mut [0; 64]).unwrap();
+    let mut terminal = fs::File::from(descriptors.remove(0));
+    let mut seen = String::new();
+    while !seen.contains("end") {
+        let mut buffer = [0; 256];
+        let length = terminal.read(&mut buffer).unwrap();
+        seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    assert_eq!(seen.replace('\r', "").trim(), "/dev/pts/0\n1000 5\nend");
 }
 
 /// Namespaces as an engine holds them for a pod.

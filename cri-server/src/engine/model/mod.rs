@@ -2,6 +2,7 @@
 //!
 //! These types know no gRPC and no HTTP. They are parsed once at the edge (so a `ContainerConfig` that exists is well
 //! formed: ids are ids, paths are absolute, enums are known) and kept as JSON in the records.
+pub(crate) mod cgroup;
 mod container;
 mod id;
 mod pod;

@@ -10,7 +10,7 @@ use super::devices;
 use super::run_pod::{pod_facts, write_spec};
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Id, Identity, Seccomp};
+use crate::engine::model::{Id, Identity, Seccomp, cgroup};
 use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 use crate::spec;
@@ -110,7 +110,7 @@ fn specification(
         target_pid: findings.target_pid,
         seccomp_profile: profile.as_ref(),
         rootfs: &shared.paths.container(&container.id).rootfs(),
-        cgroups_path: &container.cgroup,
+        cgroups_path: &cgroup::specified(&container.cgroup),
     };
     spec::container(&shared.host, &pod_facts(pod, &pod_paths, pod.pause_pid()), &facts)
         .map_err(|error| EngineError::invalid("the container's configuration", &error))

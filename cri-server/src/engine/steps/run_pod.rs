@@ -17,7 +17,7 @@ use nix::mount::{MsFlags, mount};
 use super::launch::{LaunchFailure, Running, launch, make_private_dir, make_state_dir};
 use super::{pod_files, user_namespace};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Mode, UserMapping};
+use crate::engine::model::{Mode, UserMapping, cgroup};
 use crate::engine::paths::PodPaths;
 use crate::engine::pod::Pod;
 use crate::engine::shared::{Shared, subnets};
@@ -161,7 +161,8 @@ async fn start_pause(shared: &Arc<Shared>, pod: &Pod) -> Result<Running> {
 fn write_pause_spec(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<()> {
     let facts = pod_facts(pod, paths, None);
     let args = [PAUSE_PROGRAM.to_owned()];
-    let spec = spec::pause(&shared.host, &facts, &pause_cgroup(pod), &shared.paths.pause_rootfs(), &args)
+    let cgroup = cgroup::specified(&pause_cgroup(pod));
+    let spec = spec::pause(&shared.host, &facts, &cgroup, &shared.paths.pause_rootfs(), &args)
         .map_err(|error| EngineError::invalid("the pod's configuration", &error))?;
     write_spec(&paths.config(), &spec)
 }
@@ -194,5 +195,5 @@ pub(super) fn pod_facts<'a>(pod: &'a Pod, paths: &'a PodPaths, pause_pid: Option
 
 /// The pause process's cgroup.
 pub(super) fn pause_cgroup(pod: &Pod) -> String {
-    format!("{}/{}", pod.cgroup, pod.id)
+    cgroup::of_member(&pod.cgroup, &pod.id)
 }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use cleat_runtime::{Create, Created, Exec, Executed, Gate, PendingCreate, Rootfs, Stdio, Target};
+use cleat_runtime::{
+    Create, CreateOptions, Created, Exec, Executed, Gate, PendingCreate, Rootfs, Stdio, Target,
+};
 use cleat_sys::cgroup::{Cgroup, Layout};
 use cleat_sys::process::{Cloned, Ended};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -51,7 +53,9 @@ impl Caller {
     fn create(&self, rootfs: Rootfs) -> Result<Created> {
         let (null, output) = (File::open("/dev/null")?, File::create(self.bundle.join("output"))?);
         let stdio = Stdio::Descriptors([null.as_fd(), output.as_fd(), output.as_fd()]);
-        let request = Create { id: &self.id, bundle: &self.bundle, rootfs, stdio, gate: Gate::Caller };
+        let options = CreateOptions::default();
+        let request =
+            Create { id: &self.id, bundle: &self.bundle, rootfs, stdio, gate: Gate::Caller, options };
         Ok(cleat_runtime::spawn_create(&request)?.finish()?)
     }
 
@@ -67,7 +71,7 @@ impl Caller {
             "user": { "uid": 0, "gid": 0 }, "cwd": "/", "env": ["PATH=/bin"], "args": ["sh", "-c", script],
         });
         let stdio = Stdio::Descriptors([null.as_fd(); 3]);
-        let exec = Exec { id, process_json: &process.to_string(), stdio };
+        let exec = Exec { id, process_json: &process.to_string(), stdio, preserve_fds: 0 };
         Ok(cleat_runtime::spawn_exec(target, &exec)?.finish()?)
     }
 
@@ -249,8 +253,14 @@ impl Caller {
         }
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let stdio = Stdio::Descriptors([null.as_fd(); 3]);
-        let request =
-            Create { id: &self.id, bundle: &self.bundle, rootfs: Rootfs::Ready, stdio, gate: Gate::Caller };
+        let request = Create {
+            id: &self.id,
+            bundle: &self.bundle,
+            rootfs: Rootfs::Ready,
+            stdio,
+            gate: Gate::Caller,
+            options: CreateOptions::default(),
+        };
         Ok(cleat_runtime::spawn_create(&request)?)
     }
 
