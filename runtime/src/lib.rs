@@ -12,6 +12,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod agent;
 mod birth;
 mod cgroups;
 mod failure;

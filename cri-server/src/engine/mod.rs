@@ -213,6 +213,11 @@ impl Engine {
         self.shared.host.recursive_read_only
     }
 
+    /// Whether pods can have user namespaces of their own.
+    pub(crate) fn has_user_namespaces(&self) -> bool {
+        self.shared.host.user_namespaces
+    }
+
     /// What the operator decided.
     pub(crate) fn settings(&self) -> &Settings {
         &self.shared.settings
@@ -228,6 +233,7 @@ impl Engine {
             "appArmor": host.app_armor,
             "selinux": host.selinux,
             "recursiveReadOnly": host.recursive_read_only,
+            "userNamespaces": host.user_namespaces,
             "swapAccounting": host.swap_accounting,
             "oomScoreAdjMin": host.oom_score_adj_min,
             "network": self.shared.networks.current().map_or_else(|error| chain(&error), |network| network.name().into()),

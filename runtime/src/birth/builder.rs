@@ -7,15 +7,20 @@ use cleat_sys::process::{Clone, Cloned, clone3};
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 
-use super::channel::{Answer, Channel, Received, Report, shortened};
-use super::gate::{GO, Gate};
-use super::{Answered, check_terminal, compile_filter, given_up, init, keep_filter, mapping, read_json};
+use super::channel::{Answer, Channel, shortened};
+use super::gate::Gate;
+use super::init::{self, Birth, LATE};
+use super::mapping::{self, Owner};
+use super::midwife::{self, Role};
+use super::newborn::{Newborn, known_as};
+use super::{Answered, check_terminal, compile_filter, give_pipes, keep_filter, read_json, tie_to_caller};
 use crate::failure::Step;
 use crate::procfs::Procfs;
+use crate::rootfs::Materials;
 use crate::seccomp::Filter;
 use crate::spec::{Namespaces, Plan};
 use crate::systemd::{self, Property, Scope};
-use crate::{Create, Failure, HookState, cgroups, hooks};
+use crate::{Create, Failure, cgroups};
 
 /// Makes the container; its init waits at the gate.
 pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
@@ -95,25 +100,37 @@ fn give_birth(
     let gate = Gate::open(request.gate, caller).map_err(early)?;
     let kept =
         filter.as_ref().map(keep_filter).transpose().step(|| "keep the seccomp filter").map_err(early)?;
+    let owner = Owner::of(plan.namespaces.user.as_ref()).map_err(early)?;
+    give_pipes(&request.stdio, &plan.process, owner.as_ref()).map_err(early)?;
     let owners = mapping::make_all(&plan.mounts).map_err(early)?;
-    let namespaces = join_namespaces(&plan.namespaces).map_err(early)?;
-    make_time_namespace(&plan.namespaces).map_err(early)?;
-    let folder = cgroup.v2_dir_fd().step(|| "open the container's cgroup").map_err(early)?;
+    let take = |owner: &Owner| Materials::take_for(owner.tenant(), &plan, &request.rootfs, &owners);
+    let materials = owner.as_ref().map(take).transpose().map_err(early)?;
     let (ours, theirs) = Channel::pair().step(|| "connect with init").map_err(early)?;
-    let how = Clone {
-        namespaces: plan.namespaces.create,
-        sibling: true,
-        cgroup: folder.as_ref().map(OwnedFd::as_fd),
-    };
-    match clone3(&how).step(|| "clone init").map_err(early)? {
-        Cloned::Child => {
+    let clone = || clone_init(&plan.namespaces, owner.as_ref(), cgroup, caller);
+    let role = if owner.is_some() { midwife::deliver(caller, clone) } else { clone() };
+    match role.map_err(early)? {
+        Role::Init(namespaces) => {
             drop(ours);
-            init::run(init::Birth { request, plan, filter, cgroup, namespaces, owners, caller }, gate, theirs)
+            let birth = Birth { request, plan, filter, cgroup, namespaces, owners, materials, caller };
+            init::run(birth, gate, theirs)
         }
-        Cloned::Parent { pid, pidfd } => {
-            drop(theirs);
-            let hooked = run_hooks(request, &plan, pid, &ours, caller);
-            let (notes, console) = match hooked.and_then(|()| await_report(&ours, caller, "init")) {
+        Role::Midwife(builder) => {
+            drop((ours, theirs, gate, materials));
+            midwife::see_out(&builder)
+        }
+        Role::Builder { pid, pidfd } => {
+            drop((theirs, materials));
+            let notifying = filter.as_ref().filter(|filter| filter.notify());
+            let newborn = Newborn {
+                request,
+                pid,
+                init: &ours,
+                caller,
+                confined: owner.is_some(),
+                filter: filter.as_ref(),
+            };
+            let raised = newborn.raise(&plan);
+            let (notes, console) = match raised {
                 Ok(ready) => ready,
                 Err(failure) => return Err((failure, Some(pidfd))),
             };
@@ -123,9 +140,36 @@ fn give_birth(
                 console: console.is_some(),
                 filter: kept.is_some(),
                 notes,
+                known_as: notifying.map(|_| known_as(request, &plan)),
             };
             Ok((answer, [Some(pidfd), console, kept].into_iter().flatten().collect()))
         }
+    }
+}
+
+/// Clones init into its new namespaces, from within those that it joins.
+fn clone_init(
+    namespaces: &Namespaces,
+    owner: Option<&Owner>,
+    cgroup: &Cgroup,
+    caller: &Channel,
+) -> Result<Role, Failure> {
+    let folder = cgroup.v2_dir_fd().step(|| "open the container's cgroup")?;
+    let cgroup_namespace = join_namespaces(namespaces)?;
+    make_time_namespace(namespaces)?;
+    if let Some(owner) = owner {
+        let joined = cleat_sys::namespace::join(&owner.namespace, cleat_sys::namespace::USER);
+        joined.step(|| format!("join user namespace {}", owner.name))?;
+        // What a change of credentials may have undone.
+        tie_to_caller(caller)?;
+        cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
+    }
+    // What belongs to whoever made it is left to init, once it is root there.
+    let created = if owner.is_some() { namespaces.create & !LATE } else { namespaces.create };
+    let how = Clone { namespaces: created, sibling: true, cgroup: folder.as_ref().map(OwnedFd::as_fd) };
+    match clone3(&how).step(|| "clone init")? {
+        Cloned::Child => Ok(Role::Init(cgroup_namespace)),
+        Cloned::Parent { pid, pidfd } => Ok(Role::Builder { pid, pidfd }),
     }
 }
 
@@ -154,74 +198,6 @@ fn make_time_namespace(namespaces: &Namespaces) -> Result<(), Failure> {
     }
     let step = || "set linux.timeOffsets";
     Procfs::open().and_then(|procfs| procfs.write("self/timens_offsets".as_ref(), offsets)).step(step)
-}
-
-/// Runs the hooks of the runtime's namespaces once the container's are made; init waits meanwhile.
-fn run_hooks(
-    request: &Create<'_>,
-    plan: &Plan,
-    pid: i32,
-    init: &Channel,
-    caller: &Channel,
-) -> Result<(), Failure> {
-    if plan.hooks.create_runtime.is_empty() {
-        return Ok(());
-    }
-    if !init.wait_for(caller).step(|| "wait for init")? {
-        return Err(given_up());
-    }
-    match init.receive().step(|| "hear from init")? {
-        Received::Message(Report::Hooks, _) => {}
-        Received::Message(Report::Failed(failure), _) => return Err(failure),
-        Received::Message(Report::Ready { .. }, _) | Received::Closed => {
-            return Err(Failure::because("hear from init", "it did not wait for its hooks"));
-        }
-    }
-    leave_namespaces(&plan.namespaces)?;
-    let state = HookState {
-        oci_version: crate::OCI_VERSION,
-        id: request.id,
-        status: "creating",
-        pid: Some(pid),
-        bundle: request.bundle,
-        annotations: &plan.annotations,
-    };
-    hooks::run("createRuntime", &plan.hooks.create_runtime, &state, Some(caller.end()))?;
-    init.send(&GO, &[]).step(|| "let init go on")
-}
-
-/// Goes back to the caller's namespaces, the runtime's, from those that were made or joined for init's sake.
-fn leave_namespaces(namespaces: &Namespaces) -> Result<(), Failure> {
-    let changed = namespaces.builders();
-    if changed == 0 {
-        return Ok(());
-    }
-    let step = || "go back to the caller's namespaces";
-    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    let parent = cleat_sys::process::open_pidfd(parent).step(step)?;
-    cleat_sys::namespace::join(&parent, changed).step(step)
-}
-
-/// Waits for the new process: its notes and the master of its terminal.
-pub(super) fn await_report(
-    from: &Channel,
-    caller: &Channel,
-    who: &str,
-) -> Result<(Vec<String>, Option<OwnedFd>), Failure> {
-    if !from.wait_for(caller).step(|| format!("wait for {who}"))? {
-        return Err(given_up());
-    }
-    let received = from.receive().step(|| format!("hear from {who}"))?;
-    match received {
-        Received::Message(Report::Ready { notes }, descriptors) => {
-            Ok((notes, descriptors.into_iter().next()))
-        }
-        Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Hooks, _) => {
-            Err(Failure::because(format!("hear from {who}"), "it waits for hooks that there are not"))
-        }
-        Received::Closed => Err(Failure::because(format!("hear from {who}"), "it ended without a word")),
-    }
 }
 
 /// Undoes a birth: ends the process, removes its cgroup. What cannot be undone is told along with the failure.

@@ -11,6 +11,7 @@ mod apply;
 mod device_program;
 mod devices;
 mod properties;
+mod rare;
 mod settings;
 
 use cleat_sys::cgroup::{Cgroup, CgroupError};

@@ -3,7 +3,7 @@
 use cleat_sys::cgroup::Layout;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
-use super::ResourceError;
+use super::{ResourceError, rare};
 
 /// One value of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +18,13 @@ type Outcome = Result<(), ResourceError>;
 
 /// The settings that `resources` ask for on a host with `layout`, in an order the kernel accepts for a new cgroup.
 pub(crate) fn settings(layout: &Layout, resources: &LinuxResources) -> Result<Vec<Setting>, ResourceError> {
-    let is_v1 = |controller| layout.is_v1(controller);
+    let is_v1 = |controller: &str| layout.is_v1(controller);
     let mut list = List::default();
     refuse_unsupported(resources, layout.v1().is_empty())?;
     if let Some(cpu) = resources.cpu() {
         cpu_time(&mut list, cpu, is_v1("cpu"))?;
         cpu_set(&mut list, cpu)?;
+        list.0.extend(rare::realtime(cpu, is_v1("cpu"))?);
     }
     if let Some(memory) = resources.memory() {
         memory_limits(&mut list, memory, is_v1("memory"))?;
@@ -44,6 +45,12 @@ pub(crate) fn settings(layout: &Layout, resources: &LinuxResources) -> Result<Ve
     }
     if let Some(io) = resources.block_io() {
         block_io(&mut list, io, is_v1("blkio"))?;
+    }
+    if let Some(network) = resources.network() {
+        list.0.extend(rare::network(network, is_v1)?);
+    }
+    for (device, limits) in resources.rdma().iter().flatten() {
+        list.0.push(rare::rdma(device, limits)?);
     }
     for (file, value) in resources.unified().iter().flatten() {
         unified(&mut list, file, value)?;
@@ -68,27 +75,13 @@ fn non_negative(field: &'static str, value: i64) -> Result<u64, ResourceError> {
     u64::try_from(value).map_err(|_| invalid(field, value))
 }
 
-/// `network`, `rdma` and `unified` on a host without cgroup v2 controllers would have no effect.
+/// `unified` on a host without cgroup v2 controllers would have no effect.
 fn refuse_unsupported(resources: &LinuxResources, is_unified: bool) -> Outcome {
-    let rdma = resources.rdma().as_ref().is_some_and(|map| !map.is_empty());
     let unified = resources.unified().as_ref().is_some_and(|map| !map.is_empty());
-    let network = resources
-        .network()
-        .as_ref()
-        .is_some_and(|network| network.class_id().is_some() || network.priorities().is_some());
-    match (network, rdma, unified && !is_unified) {
-        (true, ..) => Err(ResourceError::Unsupported("network")),
-        (_, true, _) => Err(ResourceError::Unsupported("rdma")),
-        (.., true) => Err(ResourceError::Unsupported("unified")),
-        _ => Ok(()),
-    }
+    if unified && !is_unified { Err(ResourceError::Unsupported("unified")) } else { Ok(()) }
 }
 
 fn cpu_time(list: &mut List, cpu: &LinuxCpu, v1: bool) -> Outcome {
-    if cpu.realtime_runtime().is_some_and(|value| value != 0) || cpu.realtime_period().is_some_and(|p| p != 0)
-    {
-        return Err(ResourceError::Unsupported("cpu.realtimeRuntime and realtimePeriod"));
-    }
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         if v1 { list.add("cpu", "cpu.shares", shares) } else { list.add("cpu", "cpu.weight", weight(shares)) }
     }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cleat_runtime::{Exec, Executed, Stdio, Target};
+use cleat_runtime::{Exec, Executed, HookState, Stdio, Target};
 use oci_spec::runtime::{Capability, Process, Spec};
 
 use super::arguments::{Arguments, Global, Taken};
@@ -94,7 +94,15 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         return Err(CommandError::Usage("a terminal needs --console-socket exactly when detached".into()));
     }
     let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let target = Target::reopen(&init, &record.cgroup, profile)?;
+    let state = HookState {
+        oci_version: cleat_runtime::OCI_VERSION,
+        id: &record.id,
+        status: "running",
+        pid: Some(record.pid),
+        bundle: &record.bundle,
+        annotations: &record.annotations,
+    };
+    let target = Target::reopen(&init, &record.cgroup, profile)?.known_as(&state);
     // Unique among the execs of the container: two processes with our number cannot be alive at once.
     let exec_id = format!("c{}", std::process::id());
     let signals = if options.detach { None } else { Some(supervise::Signals::block()?) };

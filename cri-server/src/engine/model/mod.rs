@@ -8,6 +8,7 @@ mod id;
 mod pod;
 mod resources;
 mod security;
+mod user;
 
 pub(crate) use container::{ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation};
 pub(crate) use id::Id;
@@ -16,3 +17,4 @@ pub(crate) use resources::{HugepageLimit, Resources};
 pub(crate) use security::{
     AppArmor, Capabilities, GroupsPolicy, Identity, SeLinux, Seccomp, Security, UserChoice,
 };
+pub(crate) use user::{IdRange, UserMapping, UserMode};
