@@ -19,7 +19,7 @@ bin := target/cleat/bin
 .PHONY: help
 help: ## List the targets
 	@echo 'Cleat, a container runtime for Kubernetes. Targets:'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build cleatd, cleat-conmon, cleat-runtime and cleat-pause into target/cleat/bin
@@ -86,10 +86,30 @@ test-kubelet: build ## Run cleatd under a real kubelet with static pods (root; s
 	@hack/deps kubelet
 	@hack/test-kubelet $(ARGS)
 
+.PHONY: engines
+engines: build ## Have containerd and podman use cleat-runtime in place of runc (root)
+	@hack/deps engines
+	@hack/engines
+
+.PHONY: runtime-validation
+runtime-validation: build ## Run the OCI's validation programs with cleat-runtime and with runc (root; four minutes)
+	@hack/deps runtime-validation
+	@hack/runtime-validation $(ARGS)
+
+.PHONY: runc-tests
+runc-tests: ## Run the runtime's privileged tests with Debian's runc (root)
+	@hack/deps runtime-validation
+	@hack/runc-tests
+
 .PHONY: bench
 bench: build ## Measure operations and memory (root)
 	@hack/deps demo
 	@hack/bench
+
+.PHONY: bench-runtime
+bench-runtime: build ## Measure cleat-runtime beside runc and crun (root); ARGS=100 for a hundred rounds
+	@hack/deps bench-runtime
+	@hack/bench-runtime $(ARGS)
 
 .PHONY: vm-test
 vm-test: build ## Run the demo and the runtime's tests in a virtual machine with cgroup v2 (root; about five minutes)

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use cleat_conmon_proto::{self as proto, Failure, Launch, Log, Message, Stdin, VERSION};
-use cleat_runtime::{Create, Created, Gate, Rootfs};
+use cleat_runtime::{Create, CreateOptions, Created, Gate, Rootfs};
 use rustix::fs::{Mode, OFlags, open};
 
 use crate::attach::{Inputs, Outputs};
@@ -143,7 +143,9 @@ fn run_runtime(launch: &Launch, ends: Option<&InitEnds>) -> Result<Created, Fail
             Rootfs::Overlay { lower: lower.clone(), upper: upper.clone(), work: work.clone() }
         }
     };
-    let request = Create { id: &launch.id, bundle: &launch.bundle, rootfs, stdio, gate: Gate::Caller };
+    let options = CreateOptions::default();
+    let request =
+        Create { id: &launch.id, bundle: &launch.bundle, rootfs, stdio, gate: Gate::Caller, options };
     let created =
         cleat_runtime::spawn_create(&request).and_then(|pending| pending.finish()).map_err(failed)?;
     for note in &created.notes {

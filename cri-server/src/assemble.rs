@@ -8,7 +8,7 @@ use cleat_image::{Limits, Registries};
 use cleat_network::bridge::{Bridge, BridgeConfig};
 
 use crate::config::{CgroupDriver, Config};
-use crate::engine::{CniFolders, Defaults, Parts, Settings};
+use crate::engine::{CgroupDriver as Driver, CniFolders, Defaults, Parts, Settings};
 use crate::spec::{Profile, capability};
 
 /// The engine's parts as `config` wants them.
@@ -39,11 +39,19 @@ fn settings(config: &Config) -> Settings {
         pause: config.runtime.pause.clone(),
         cgroup_parent: config.cgroup.parent.display().to_string(),
         cgroup_driver: match config.cgroup.driver {
-            CgroupDriver::Cgroupfs => "cgroupfs",
+            CgroupDriver::Cgroupfs => Driver::Cgroupfs,
+            CgroupDriver::Systemd => Driver::Systemd,
+            CgroupDriver::Auto if is_systemd_here() => Driver::Systemd,
+            CgroupDriver::Auto => Driver::Cgroupfs,
         },
         exec_output_bytes: config.api.exec_sync_output_bytes,
         host_resolv_conf: "/etc/resolv.conf".into(),
     }
+}
+
+/// Whether systemd is process 1 (sd_booted(3)).
+fn is_systemd_here() -> bool {
+    fs::symlink_metadata("/run/systemd/system").is_ok_and(|found| found.is_dir())
 }
 
 fn defaults(config: &Config) -> Result<Defaults> {

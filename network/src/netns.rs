@@ -125,18 +125,22 @@ impl Netns {
     /// Makes a namespace, pins it at `path`, which must not exist yet, and sets its `lo` up. Nothing is left of it
     /// after a failure.
     pub fn create(path: &Path) -> Result<Self, NetnsError> {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o400)
-            .open(path)
-            .map_err(|source| NetnsError::CreateFile { path: path.to_owned(), source })?;
+        make_file(path)?;
         let made = on_thread(path, || make(path)).and_then(|made| made).and_then(|()| Self::open(path));
-        made.inspect_err(|_| {
-            if let Err(error) = Self::remove(path) {
-                tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "undo a network namespace");
-            }
-        })
+        undone_on_failure(path, made)
+    }
+
+    /// Pins the namespace of the file `source` (`/proc/<pid>/ns/net`) at `path`, which must not exist yet, and sets its `lo`
+    /// up. Nothing is left of it after a failure.
+    pub fn adopt(source: &Path, path: &Path) -> Result<Self, NetnsError> {
+        let adopt = || -> Result<Self, NetnsError> {
+            pin(source, path)?;
+            let adopted = Self::open(path)?;
+            adopted.run(|| set_up_loopback(path))??;
+            Ok(adopted)
+        };
+        make_file(path)?;
+        undone_on_failure(path, adopt())
     }
 
     /// Opens the namespace pinned at `path`.
@@ -189,11 +193,34 @@ impl AsFd for Netns {
 fn make(path: &Path) -> Result<(), NetnsError> {
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|source| NetnsError::Unshare { path: path.to_owned(), source })?;
+    set_up_loopback(path)?;
+    pin(Path::new(OWN_NETNS), path)
+}
+
+/// In the calling thread's namespace.
+fn set_up_loopback(path: &Path) -> Result<(), NetnsError> {
     Socket::open(Protocol::Route)
         .and_then(|socket| socket.ask(set_up(LOOPBACK_INDEX, "lo")))
-        .map_err(|source| NetnsError::Loopback { path: path.to_owned(), source })?;
-    mount(Some(OWN_NETNS), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map(drop)
+        .map_err(|source| NetnsError::Loopback { path: path.to_owned(), source })
+}
+
+fn make_file(path: &Path) -> Result<(), NetnsError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path);
+    made.map(drop).map_err(|source| NetnsError::CreateFile { path: path.to_owned(), source })
+}
+
+fn pin(namespace: &Path, path: &Path) -> Result<(), NetnsError> {
+    mount(Some(namespace), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(|source| NetnsError::Pin { path: path.to_owned(), source })
+}
+
+fn undone_on_failure(path: &Path, made: Result<Netns, NetnsError>) -> Result<Netns, NetnsError> {
+    made.inspect_err(|_| {
+        if let Err(error) = Netns::remove(path) {
+            tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "undo a network namespace");
+        }
+    })
 }
 
 /// Runs `work` on a thread that ends with it, and goes on with its panic where it has one.

@@ -12,6 +12,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod agent;
 mod birth;
 mod cgroups;
 mod failure;
@@ -23,6 +24,7 @@ mod request;
 mod rootfs;
 pub mod seccomp;
 mod spec;
+mod systemd;
 mod target;
 
 use cleat_sys::cgroup::Cgroup;
@@ -32,7 +34,7 @@ use failure::Step;
 pub use failure::Failure;
 pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
-pub use request::{Create, Exec, Gate, Rootfs, Stdio};
+pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio};
 pub use target::Target;
 
 /// The OCI runtime specification this implements.
@@ -61,6 +63,11 @@ pub fn spawn_update(cgroup: &Cgroup, resources_json: &str) -> Result<PendingUpda
         done.map(|()| (birth::Answer::Updated, Vec::new()))
     };
     birth::in_child(work).map(PendingUpdate)
+}
+
+/// Removes a container's cgroup after the end of all its processes; of a scope of systemd's, the unit. Absent is fine.
+pub fn remove_cgroup(cgroup: &Cgroup) -> Result<(), Failure> {
+    cgroups::remove(cgroup)
 }
 
 /// Changes limits: `linux.resources` of the OCI specification as JSON text. All of it or nothing: the old values are

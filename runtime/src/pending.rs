@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::agent::Container;
 use crate::birth::{Answer, Channel, GO, Outcome, Received, Worker};
 use crate::failure::Step;
 use crate::{Failure, Target};
@@ -61,7 +62,8 @@ impl PendingCreate {
     /// What came of it. On failure nothing is left behind: no process, no cgroup, no mount.
     pub fn finish(mut self) -> Result<Created, Failure> {
         let born = await_birth(&mut self.0)?;
-        let target = Target::new(&born.pidfd, &born.cgroup, born.filter)?;
+        let mut target = Target::new(&born.pidfd, &born.cgroup, born.filter)?;
+        target.known_as = born.known_as;
         let start = StartGate(self.0.channel().step(|| "keep the gate")?);
         Ok(Created {
             pid: born.pid,
@@ -119,17 +121,18 @@ struct Born {
     console: Option<OwnedFd>,
     filter: Option<OwnedFd>,
     notes: Vec<String>,
+    known_as: Option<Container>,
 }
 
 fn await_birth(worker: &mut Worker) -> Result<Born, Failure> {
     let (answer, descriptors) = worker.await_answer()?;
     let mut descriptors = descriptors.into_iter();
     match answer {
-        Answer::Born { pid, cgroup, console, filter, notes } => {
+        Answer::Born { pid, cgroup, console, filter, notes, known_as } => {
             let pidfd = descriptors.next().ok_or_else(unexpected)?;
             let mut announced = |is: bool| if is { descriptors.next() } else { None };
             let (console, filter) = (announced(console), announced(filter));
-            Ok(Born { pid, pidfd, cgroup, console, filter, notes })
+            Ok(Born { pid, pidfd, cgroup, console, filter, notes, known_as })
         }
         Answer::Failed(failure) => {
             // The process that failed is our child; ECHILD when a reaper of all children was quicker.

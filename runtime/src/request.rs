@@ -16,6 +16,23 @@ pub struct Create<'a> {
     pub stdio: Stdio<'a>,
     /// Who lets init execute its program.
     pub gate: Gate<'a>,
+    /// What a command line can ask for.
+    pub options: CreateOptions,
+}
+
+/// What is not in the specification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// systemd makes the cgroup: `linux.cgroupsPath` has to be `slice:prefix:name`, or absent. Without this, the form of
+    /// the path decides.
+    pub systemd_cgroup: bool,
+    /// The root is entered by chroot(2) on top of the host's instead of pivot_root(2), which the initial filesystem
+    /// does not allow. The host's mounts stay within reach of who may leave a chroot.
+    pub no_pivot: bool,
+    /// The container shares the caller's session keyring.
+    pub keep_keyring: bool,
+    /// How many descriptors from 3 on the container's program inherits from the caller.
+    pub preserve_fds: u32,
 }
 
 /// Where a container's root filesystem comes from.
@@ -67,4 +84,6 @@ pub struct Exec<'a> {
     pub process_json: &'a str,
     /// Its standard streams.
     pub stdio: Stdio<'a>,
+    /// How many descriptors from 3 on it inherits from the caller.
+    pub preserve_fds: u32,
 }

@@ -6,8 +6,9 @@ use cleat_sys::cgroup::{Cgroup, Layout};
 
 use oci_spec::runtime::LinuxSeccomp;
 
+use crate::agent::Container;
 use crate::failure::Step;
-use crate::{Failure, birth};
+use crate::{Failure, HookState, birth, cgroups};
 
 /// The longest id of an exec'd process, in bytes.
 const MAX_EXEC_ID_BYTES: usize = 64;
@@ -19,6 +20,8 @@ pub struct Target {
     pub(crate) cgroup: Cgroup,
     /// A memory file with the container's seccomp filter, ready for the kernel; every exec'd process gets it too.
     pub(crate) seccomp: Option<OwnedFd>,
+    /// Who it is, where its filter notifies an agent.
+    pub(crate) known_as: Option<Container>,
 }
 
 impl Target {
@@ -26,7 +29,7 @@ impl Target {
         let pidfd = pidfd.try_clone().step(|| "copy init's pidfd")?;
         let layout = Layout::detect().step(|| "look at the host's cgroups")?;
         let cgroup = Cgroup::open(&layout, cgroup).step(|| "open the container's cgroup")?;
-        Ok(Self { pidfd, cgroup, seccomp })
+        Ok(Self { pidfd, cgroup, seccomp, known_as: None })
     }
 
     /// A container that another process created: its init, its cgroup's path, and the profile that exec'd processes get.
@@ -34,6 +37,18 @@ impl Target {
         let filter = profile.map(birth::compile_filter).transpose()?;
         let kept = filter.as_ref().map(birth::keep_filter).transpose().step(|| "keep the seccomp filter")?;
         Self::new(init, cgroup, kept)
+    }
+
+    /// With who the container is, for the seccomp agent that has to be told of each exec'd process; the state's status and
+    /// process are of no account. Needed where [`Target::reopen`] got a profile with `listenerPath`.
+    #[must_use]
+    pub fn known_as(mut self, state: &HookState<'_>) -> Self {
+        self.known_as = Some(Container {
+            id: state.id.to_owned(),
+            bundle: state.bundle.to_owned(),
+            annotations: state.annotations.clone(),
+        });
+        self
     }
 
     /// The container's cgroup in every hierarchy.
@@ -69,7 +84,7 @@ impl Target {
 
     /// Removes the container's cgroup with all its children, after the end of all its processes. Absent is fine.
     pub fn remove_cgroup(&self) -> Result<(), Failure> {
-        self.cgroup.remove().step(|| format!("remove cgroup {}", self.cgroup.path()))
+        cgroups::remove(&self.cgroup)
     }
 }
 

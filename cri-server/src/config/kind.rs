@@ -120,7 +120,7 @@ impl std::fmt::Display for Kind {
             Self::Choice(words) => f.write_str(&one_of(words)),
             Self::Integer { min, max } => write!(f, "a number from {min} to {max}"),
             Self::Switch => f.write_str("`true` or `false`"),
-            Self::CgroupDriver => f.write_str("\"cgroupfs\""),
+            Self::CgroupDriver => f.write_str(&one_of(&["cgroupfs", "systemd", "auto"])),
             Self::CgroupPath => f.write_str("an absolute path other than \"/\""),
             Self::InterfaceName => f.write_str("a name of at most 15 bytes"),
             Self::Subnets => f.write_str("a list of address ranges"),
@@ -180,12 +180,11 @@ fn check_range(number: i64, min: i64, max: i64) -> Result<(), Complaint> {
 
 fn check_cgroup_driver(text: &str) -> Result<(), Complaint> {
     match text {
-        "cgroupfs" => Ok(()),
-        "systemd" => Err(Complaint::new(
-            "the systemd driver does not exist yet",
-            "write \"cgroupfs\", and `cgroupDriver: cgroupfs` in the kubelet's configuration",
-        )),
-        other => Err(Complaint::new(format!("{other:?} is no cgroup driver"), "write \"cgroupfs\"")),
+        "cgroupfs" | "systemd" | "auto" => Ok(()),
+        other => {
+            let right = "write \"cgroupfs\", \"systemd\" or \"auto\"";
+            Err(Complaint::new(format!("{other:?} is no cgroup driver"), right))
+        }
     }
 }
 
@@ -248,7 +247,9 @@ mod tests {
             (Kind::Switch, Value::Switch(false), ""),
             (Kind::Switch, text("yes"), "`true` or `false`"),
             (Kind::CgroupDriver, text("cgroupfs"), ""),
-            (Kind::CgroupDriver, text("systemd"), "cgroupDriver: cgroupfs"),
+            (Kind::CgroupDriver, text("systemd"), ""),
+            (Kind::CgroupDriver, text("auto"), ""),
+            (Kind::CgroupDriver, text("runc"), "\"systemd\""),
             (Kind::CgroupPath, text("/a"), ""),
             (Kind::CgroupPath, text("/"), "/cleat"),
             (Kind::CgroupPath, text("/a/../.."), "without `..`"),

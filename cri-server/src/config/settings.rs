@@ -108,7 +108,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "cgroup.driver",
         Kind::CgroupDriver,
         Fallback::Text("cgroupfs"),
-        "Who makes cgroups. The kubelet's `cgroupDriver` has to agree.",
+        "Who makes cgroups; `auto` is systemd where it is process 1. The kubelet asks for it, or its `cgroupDriver` has to agree.",
     ),
     row(
         "cgroup.parent",

@@ -77,8 +77,12 @@ pub(crate) struct Cgroup {
 /// Who makes cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CgroupDriver {
-    /// The daemon, in the filesystem.
+    /// The runtime, in the filesystem.
     Cgroupfs,
+    /// systemd, asked by the runtime.
+    Systemd,
+    /// systemd where it is process 1.
+    Auto,
 }
 
 /// Containers.
@@ -143,7 +147,10 @@ impl From<&Effective> for Config {
             state: read.path("state"),
             listen: kind::parse_socket(read.text("listen")).expect(CHECKED),
             log: Log { level: level(read.text("log.level")), format: format(read.text("log.format")) },
-            cgroup: Cgroup { driver: CgroupDriver::Cgroupfs, parent: read.path("cgroup.parent") },
+            cgroup: Cgroup {
+                driver: cgroup_driver(read.text("cgroup.driver")),
+                parent: read.path("cgroup.parent"),
+            },
             runtime: Runtime {
                 conmon: read.path("runtime.conmon"),
                 pause: read.path("runtime.pause"),
@@ -166,6 +173,14 @@ impl From<&Effective> for Config {
 
 /// Why reading a setting by its kind cannot fail.
 const CHECKED: &str = "the table of settings has this key with this kind, and values are checked when merged";
+
+fn cgroup_driver(name: &str) -> CgroupDriver {
+    match name {
+        "systemd" => CgroupDriver::Systemd,
+        "auto" => CgroupDriver::Auto,
+        _ => CgroupDriver::Cgroupfs,
+    }
+}
 
 fn level(text: &str) -> LogLevel {
     match text {

@@ -13,7 +13,11 @@ use crate::engine::{Engine, EngineError, Result};
 
 /// The status of the node.
 pub(super) async fn status(engine: &Engine, verbose: bool) -> Result<StatusResponse> {
-    let status = node::status(engine.network_status().await, engine.has_recursive_read_only());
+    let abilities = node::Abilities {
+        recursive_read_only: engine.has_recursive_read_only(),
+        user_namespaces: engine.has_user_namespaces(),
+    };
+    let status = node::status(engine.network_status().await, abilities);
     let info = if verbose { node::info(&engine.host_report()) } else { Default::default() };
     Ok(StatusResponse { info, ..status })
 }

@@ -342,7 +342,7 @@ impl RuntimeService for RuntimeDoor {
 
     async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {
         answer("RuntimeConfig", String::new(), async {
-            Ok(node::runtime_config(self.engine.settings().cgroup_driver))
+            Ok(node::runtime_config(self.engine.settings().cgroup_driver.name()))
         })
         .await
     }

@@ -49,8 +49,8 @@ pub(crate) enum HostError {
     },
 }
 
-/// Looks at the host.
-pub(super) fn probe(cgroups: &Layout, defaults: Defaults) -> Result<Host, HostError> {
+/// Looks at the host; `images` is the folder of the image store.
+pub(super) fn probe(cgroups: &Layout, images: &Path, defaults: Defaults) -> Result<Host, HostError> {
     let kernel = kernel()?;
     let status = read("/proc/self/status")?;
     let effective = capabilities_of(mask(&status, "CapEff:"));
@@ -72,6 +72,7 @@ pub(super) fn probe(cgroups: &Layout, defaults: Defaults) -> Result<Host, HostEr
         cgroup_v2: cgroups.mode() == Mode::Unified,
         swap_accounting: swap_accounting(cgroups),
         hugetlb: cgroups.has("hugetlb"),
+        user_namespaces: kernel >= MAPPED_LAYERS && can_map_owners(images),
         recursive_read_only: kernel >= KernelVersion { major: 5, minor: 12 },
         devices: device_nodes(Path::new("/dev"), Path::new("/dev"))
             .map_err(|source| HostError::Read { path: "/dev", source })?,
@@ -85,6 +86,19 @@ pub(super) fn probe(cgroups: &Layout, defaults: Defaults) -> Result<Host, HostEr
         rlimits: Vec::new(),
         masked_paths: thermal_throttle().map_err(|source| HostError::Read { path: CPUS, source })?,
     })
+}
+
+/// The first kernel whose overlays take layers with mapped owners.
+const MAPPED_LAYERS: KernelVersion = KernelVersion { major: 5, minor: 19 };
+
+/// Tried rather than known: whether users' namespaces are allowed, and what the file system can, shows in nothing else.
+fn can_map_owners(images: &Path) -> bool {
+    let tried = cleat_sys::mount::try_to_map_owners(images);
+    if let Err(error) = &tried {
+        let error = error as &dyn std::error::Error;
+        tracing::info!(folder = %images.display(), error, "pods cannot have user namespaces of their own");
+    }
+    tried.is_ok()
 }
 
 fn read(path: &'static str) -> Result<String, HostError> {

@@ -40,6 +40,7 @@ use std::time::Duration;
 pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use exec::ExecOutput;
 pub(crate) use host::Defaults;
+pub(crate) use model::cgroup::Driver as CgroupDriver;
 pub(crate) use networks::CniFolders;
 pub(crate) use open::Parts;
 pub(crate) use shared::Settings;
@@ -212,6 +213,11 @@ impl Engine {
         self.shared.host.recursive_read_only
     }
 
+    /// Whether pods can have user namespaces of their own.
+    pub(crate) fn has_user_namespaces(&self) -> bool {
+        self.shared.host.user_namespaces
+    }
+
     /// What the operator decided.
     pub(crate) fn settings(&self) -> &Settings {
         &self.shared.settings
@@ -227,6 +233,7 @@ impl Engine {
             "appArmor": host.app_armor,
             "selinux": host.selinux,
             "recursiveReadOnly": host.recursive_read_only,
+            "userNamespaces": host.user_namespaces,
             "swapAccounting": host.swap_accounting,
             "hugetlb": host.hugetlb,
             "oomScoreAdjMin": host.oom_score_adj_min,

@@ -103,7 +103,7 @@ fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Resu
     // The store locks its folder: a second daemon with the same root ends here, before it touches anything.
     let images = Store::open(&paths.images()).map_err(OpenError::Images)?;
     Ok(Shared {
-        host: host::probe(&cgroups, defaults).map_err(OpenError::Host)?,
+        host: host::probe(&cgroups, &paths.images(), defaults).map_err(OpenError::Host)?,
         records: Records::open(&paths.database()).map_err(OpenError::Records)?,
         launcher: Launcher::new(&settings.conmon).map_err(OpenError::Monitor)?,
         snapshots: Overlay::new(images.clone()),

@@ -3,7 +3,7 @@
 //! | folder | lives | holds |
 //! |---|---|---|
 //! | `root` | through reboots | records, images, bundles, the files mounted into containers |
-//! | `state` | until reboot | sockets, exit records, network namespaces, each pod's /dev/shm |
+//! | `state` | until reboot | sockets, exit records, network and user namespaces, each pod's /dev/shm |
 //!
 //! Every name is made of an [`Id`], so that undoing an operation needs nothing but the id.
 
@@ -33,6 +33,8 @@ pub(crate) struct PodPaths {
     pub resolv_conf: PathBuf,
     /// Where its network namespace is pinned.
     pub netns: PathBuf,
+    /// Where its user namespace is pinned, if it has one of its own.
+    pub userns: PathBuf,
     /// Where its /dev/shm is mounted.
     pub shm: PathBuf,
 }
@@ -96,6 +98,7 @@ impl Paths {
             hostname: dir.join("hostname"),
             resolv_conf: dir.join("resolv.conf"),
             netns: state.join("netns"),
+            userns: state.join("userns"),
             shm: state.join("shm"),
             dir,
             state,

@@ -123,10 +123,16 @@ impl Inner {
 /// A pod that is to be made.
 fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
     let id = Id::random().map_err(|error| EngineError::step("make an id", "a pod", &error))?;
-    let cgroup = match &config.cgroup_parent {
-        Some(parent) => format!("/{}", parent.trim_matches('/')),
-        None => format!("{}/{id}", shared.settings.cgroup_parent),
-    };
+    let driver = shared.settings.cgroup_driver;
+    let parent = config.cgroup_parent.as_deref();
+    let cgroup =
+        driver.of_pod(parent, &shared.settings.cgroup_parent, &id).ok_or_else(|| EngineError::Invalid {
+            what: format!("cgroup parent {:?}", parent.unwrap_or_default()),
+            why: format!(
+                "the cgroup driver here is {}; let the kubelet's `cgroupDriver` agree with `cgroup.driver`",
+                driver.name()
+            ),
+        })?;
     if !config.runtime_handler.is_empty() {
         return Err(EngineError::Invalid {
             what: format!("runtime handler {:?}", config.runtime_handler),

@@ -9,6 +9,7 @@ use cleat_network::Network;
 use cleat_sys::cgroup::Layout;
 
 use super::error::{EngineError, Result};
+use super::model::cgroup;
 use super::monitor::Launcher;
 use super::networks::Networks;
 use super::paths::Paths;
@@ -29,8 +30,8 @@ pub(crate) struct Settings {
     pub pause: PathBuf,
     /// Cgroup of pods that name none.
     pub cgroup_parent: String,
-    /// Name of the cgroup driver, as the kubelet has to be told.
-    pub cgroup_driver: &'static str,
+    /// Who makes cgroups.
+    pub cgroup_driver: cgroup::Driver,
     /// Most output kept of one `exec_sync`, bytes, both streams together.
     pub exec_output_bytes: usize,
     /// The resolv.conf that is copied for pods without DNS settings of their own.

@@ -76,8 +76,11 @@ fn linux(host: &Host, pod: &PodFacts<'_>, facts: &ContainerFacts<'_>) -> Result<
     let mut resources: LinuxResources = resources::on_host(host, &facts.config.resources)?;
     resources.set_devices(Some(devices.rules)).set_pids(host.pids_limit.map(pids));
     let sysctls = if pod.pause_pid.is_none() { sysctl::sysctls(pod)? } else { Default::default() };
+    let [users, groups] = namespaces::id_mappings(pod);
     let mut linux = Linux::default();
     linux
+        .set_uid_mappings(users)
+        .set_gid_mappings(groups)
         .set_namespaces(Some(namespaces::of_container(pod, facts)?))
         .set_sysctl((!sysctls.is_empty()).then_some(sysctls))
         .set_cgroups_path(Some(facts.cgroups_path.into()))

@@ -37,6 +37,8 @@ pub(crate) struct Host {
     pub swap_accounting: bool,
     /// Whether huge pages can be limited: there is a `hugetlb` controller.
     pub hugetlb: bool,
+    /// Whether pods can have user namespaces of their own.
+    pub user_namespaces: bool,
     /// Whether mounts can be made read-only recursively (`mount_setattr(2)`, kernel 5.12).
     pub recursive_read_only: bool,
     /// The host's devices, for privileged containers.
@@ -134,6 +136,8 @@ pub(crate) struct PodFacts<'a> {
     pub id: &'a Id,
     /// Its network.
     pub network: NetworkNamespace<'a>,
+    /// Where the pod's own user namespace is pinned; none for a pod in the host's.
+    pub user: Option<&'a Path>,
     /// The pause process in the host's pid namespace; none in a group without one, whose container owns the namespaces.
     pub pause_pid: Option<i32>,
     /// A mounted memory filesystem that all containers share as /dev/shm; none where a container has its own.

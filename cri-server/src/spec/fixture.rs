@@ -6,7 +6,7 @@ use oci_spec::image::Config;
 use oci_spec::runtime::{Capabilities, Capability};
 
 use super::{Architecture, ContainerFacts, Host, KernelVersion, NetworkNamespace, PodFacts, Profile};
-use crate::engine::model::{ContainerConfig, Id, Identity, PodConfig};
+use crate::engine::model::{ContainerConfig, Id, IdRange, Identity, PodConfig, UserMapping, UserMode};
 
 /// A machine with everything but AppArmor, SELinux and CAP_SYS_RESOURCE.
 pub(super) fn host() -> Host {
@@ -26,6 +26,7 @@ pub(super) fn host() -> Host {
         cgroup_v2: true,
         swap_accounting: true,
         hugetlb: true,
+        user_namespaces: true,
         recursive_read_only: true,
         devices: Vec::new(),
         pids_limit: None,
@@ -54,6 +55,12 @@ pub(super) fn default_capabilities() -> Capabilities {
         Capability::Kill,
         Capability::AuditWrite,
     ])
+}
+
+/// A user namespace of the pod's own.
+pub(super) fn user_mode() -> UserMode {
+    let range = |host_id| IdRange { container_id: 0, host_id, length: 65_536 };
+    UserMode::Pod(UserMapping { users: range(65_536), groups: range(131_072) })
 }
 
 /// The id made of one digit.
@@ -156,6 +163,7 @@ impl Scene {
             } else {
                 NetworkNamespace::Path(Path::new("/run/netns/pod"))
             },
+            user: self.pod.namespaces.user.mapping().map(|_| Path::new("/run/pod/userns")),
             pause_pid: self.pause_pid,
             shm: self.has_shm.then_some(self.shm.as_path()),
             resolv_conf: Path::new("/run/pod/resolv.conf"),

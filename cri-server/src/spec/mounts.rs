@@ -4,15 +4,17 @@
 //! mounted below a place that is covered later. A client's mount on one of our places replaces ours, and one on /dev
 //! replaces everything of ours below it.
 //!
-//! /sys is a new instance of sysfs in every case, also in the host's network: an instance shows the network namespace
-//! of whoever mounts it, and unlike a bind of the host's /sys it brings nothing along that is mounted below.
+//! /sys is a new instance of sysfs in nearly every case, also in the host's network: an instance shows the network
+//! namespace of whoever mounts it, and unlike a bind of the host's /sys it brings nothing along that is mounted below. The
+//! exception is the host's network in a user namespace, which may not mount what shows a network that it does not own.
 
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
+use super::namespaces::mapping_list;
 use super::path::{depth, normalised};
-use super::{ContainerFacts, Host, PodFacts, SpecError};
+use super::{ContainerFacts, Host, NetworkNamespace, PodFacts, SpecError};
 use crate::engine::model::{self, Mode, MountSource, Propagation};
 
 /// Options of every memory filesystem of a client that does not say otherwise, with what says otherwise.
@@ -40,6 +42,14 @@ pub(super) fn mounts(
         facts.config.mounts.iter().map(|mount| asked(host, mount)).collect::<Result<Vec<_>, _>>()?;
     asked.sort_by_key(|mount| depth(mount.destination()));
     let mut list = kernel_mounts(facts.config.security.privileged);
+    if pod.user.is_some() && pod.network == NetworkNamespace::Host {
+        let read_only = if host.recursive_read_only { "rro" } else { "ro" };
+        let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", read_only];
+        let bound = bind("/sys", Path::new("/sys"), &options);
+        list.iter_mut()
+            .filter(|mount| mount.destination() == bound.destination())
+            .for_each(|mount| *mount = bound.clone());
+    }
     list.push(shm(host, pod));
     list.extend(pod_files(pod, facts.config.security.read_only_rootfs));
     list.retain(|ours| !asked.iter().any(|theirs| replaces(theirs.destination(), ours.destination())));
@@ -109,7 +119,13 @@ fn asked(host: &Host, asked: &model::Mount) -> Result<Mount, SpecError> {
         MountSource::Host(source) => {
             let source =
                 normalised(source).map_err(|source| SpecError::Path { what: "mount source", source })?;
-            Ok(bind(destination, &source, &["rbind", propagation_option(asked.propagation), write]))
+            let options = ["rbind", propagation_option(asked.propagation), write];
+            let mut bound = bind(destination, &source, &options);
+            if !asked.users.is_empty() {
+                bound.set_uid_mappings(Some(mapping_list(&asked.users)));
+                bound.set_gid_mappings(Some(mapping_list(&asked.groups)));
+            }
+            Ok(bound)
         }
         MountSource::Tmpfs(options) => {
             let options = tmpfs_options(options, &destination, write)?;
@@ -205,6 +221,8 @@ mod tests {
             recursive_read_only: false,
             selinux_relabel: false,
             propagation: Propagation::Private,
+            users: Vec::new(),
+            groups: Vec::new(),
         }
     }
 
@@ -232,6 +250,33 @@ mod tests {
 
     fn destinations(mounts: &Mounts) -> Vec<&str> {
         mounts.list.iter().map(|mount| mount.destination().to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_hosts_sys_is_bound_only_where_no_other_can_be_mounted() {
+        for (own_users, host_network, expected) in
+            [(false, false, "sysfs"), (false, true, "sysfs"), (true, false, "sysfs"), (true, true, "bind")]
+        {
+            let mut scene = fixture::Scene { host_network, ..fixture::Scene::default() };
+            if own_users {
+                scene.pod.namespaces.user = fixture::user_mode();
+            }
+            let list = mounts(&scene.host, &scene.pod_facts(), &scene.container_facts()).unwrap().list;
+            let sys = list.iter().find(|mount| mount.destination() == Path::new("/sys")).unwrap();
+            assert_eq!(sys.typ().as_deref(), Some(expected), "{own_users} {host_network}");
+        }
+    }
+
+    #[test]
+    fn owners_of_a_volume_are_mapped_as_asked() {
+        let mut scene = fixture::Scene::default();
+        let range = model::IdRange { container_id: 0, host_id: 65_536, length: 65_536 };
+        let (users, groups) = (vec![range.clone()], vec![range]);
+        scene.container.mounts = vec![model::Mount { users, groups, ..host_mount("/v", "/srv/v") }];
+        let list = mounts(&scene.host, &scene.pod_facts(), &scene.container_facts()).unwrap().list;
+        let volume = list.iter().find(|mount| mount.destination() == Path::new("/v")).unwrap();
+        assert_eq!(volume.uid_mappings().as_ref().unwrap()[0].host_id(), 65_536);
+        assert_eq!(volume.gid_mappings().as_ref().unwrap()[0].size(), 65_536);
     }
 
     #[test]

@@ -6,10 +6,10 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType as Kind};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType as Kind};
 
 use super::{ContainerFacts, NetworkNamespace, PodFacts, SpecError};
-use crate::engine::model::{Mode, PidMode};
+use crate::engine::model::{IdRange, Mode, PidMode, UserMapping, UserMode};
 
 /// The namespaces of the pause process, which makes those that the pod's containers join.
 pub(super) fn of_pause(pod: &PodFacts<'_>) -> Vec<LinuxNamespace> {
@@ -25,6 +25,7 @@ pub(super) fn of_pause(pod: &PodFacts<'_>) -> Vec<LinuxNamespace> {
         list.push(new(Kind::Uts));
     }
     list.extend(network(pod));
+    list.extend(user(pod));
     list
 }
 
@@ -45,6 +46,7 @@ pub(super) fn of_container(
         list.push(of_pod(pod, Kind::Uts, "uts"));
     }
     list.extend(network(pod));
+    list.extend(user(pod));
     Ok(list)
 }
 
@@ -73,6 +75,33 @@ fn network(pod: &PodFacts<'_>) -> Option<LinuxNamespace> {
         NetworkNamespace::Path(path) => Some(at(Kind::Network, path.to_owned())),
         NetworkNamespace::Host => None,
     }
+}
+
+/// All of a pod are in one user namespace, which owns its other namespaces.
+fn user(pod: &PodFacts<'_>) -> Option<LinuxNamespace> {
+    pod.user.map(|path| at(Kind::User, path.to_owned()))
+}
+
+/// The mappings of the pod's own user namespace, users first: runtimes need them for what they make outside of it.
+pub(super) fn id_mappings(pod: &PodFacts<'_>) -> [Option<Vec<LinuxIdMapping>>; 2] {
+    match &pod.config.namespaces.user {
+        UserMode::Pod(UserMapping { users, groups }) => {
+            [users, groups].map(|range| Some(mapping_list(std::slice::from_ref(range))))
+        }
+        UserMode::Node => [None, None],
+    }
+}
+
+/// Ranges as the specification has them.
+pub(super) fn mapping_list(ranges: &[IdRange]) -> Vec<LinuxIdMapping> {
+    let convert = |range: &IdRange| {
+        let mapping = LinuxIdMappingBuilder::default()
+            .container_id(range.container_id)
+            .host_id(range.host_id)
+            .size(range.length);
+        mapping.build().expect("every field is set")
+    };
+    ranges.iter().map(convert).collect()
 }
 
 fn new(kind: Kind) -> LinuxNamespace {
@@ -118,6 +147,19 @@ mod tests {
         assert_eq!(found(&list, Kind::Ipc), some("/proc/100/ns/ipc"));
         assert_eq!(found(&list, Kind::Uts), some("/proc/100/ns/uts"));
         assert_eq!(found(&list, Kind::Network), some("/run/netns/pod"));
+    }
+
+    #[test]
+    fn a_pods_user_namespace_is_joined_by_all() {
+        let mut scene = Scene::default();
+        assert_eq!(found(&container(&scene), Kind::User), None);
+        assert_eq!(id_mappings(&scene.pod_facts()), [None, None]);
+        scene.pod.namespaces.user = fixture::user_mode();
+        assert_eq!(found(&container(&scene), Kind::User), some("/run/pod/userns"));
+        assert_eq!(found(&of_pause(&scene.pod_facts()), Kind::User), some("/run/pod/userns"));
+        let [users, groups] = id_mappings(&scene.pod_facts()).map(Option::unwrap);
+        assert_eq!((users[0].container_id(), users[0].host_id(), users[0].size()), (0, 65_536, 65_536));
+        assert_eq!(groups[0].host_id(), 131_072);
     }
 
     #[test]

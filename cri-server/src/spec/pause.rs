@@ -39,8 +39,11 @@ pub(crate) fn pause(
     let security = &pod.config.security;
     let selinux = lsm::selinux_contexts(host, security)?;
     let sysctls = sysctl::sysctls(pod)?;
+    let [users, groups] = namespaces::id_mappings(pod);
     let mut linux = Linux::default();
     linux
+        .set_uid_mappings(users)
+        .set_gid_mappings(groups)
         .set_namespaces(Some(namespaces::of_pause(pod)))
         .set_sysctl((!sysctls.is_empty()).then_some(sysctls))
         .set_cgroups_path(Some(cgroups_path.into()))

@@ -7,23 +7,27 @@ use cleat_sys::process::{Clone, Cloned, clone3};
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 
-use super::channel::{Answer, Channel, Received, Report, shortened};
-use super::gate::{GO, Gate};
-use super::{Answered, check_terminal, compile_filter, given_up, init, keep_filter, mapping, read_json};
+use super::channel::{Answer, Channel, shortened};
+use super::gate::Gate;
+use super::init::{self, Birth, LATE};
+use super::mapping::{self, Owner};
+use super::midwife::{self, Role};
+use super::newborn::{Newborn, known_as};
+use super::{Answered, check_terminal, compile_filter, give_pipes, keep_filter, read_json, tie_to_caller};
 use crate::failure::Step;
 use crate::procfs::Procfs;
+use crate::rootfs::Materials;
 use crate::seccomp::Filter;
 use crate::spec::{Namespaces, Plan};
-use crate::{Create, Failure, HookState, cgroups, hooks};
+use crate::systemd::{self, Property, Scope};
+use crate::{Create, Failure, cgroups};
 
 /// Makes the container; its init waits at the gate.
 pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
     let prepared = prepare(request).map_err(|failure| (shortened(failure), None))?;
-    let Prepared { plan, filter, cgroup } = prepared;
-    let cgroup_path = plan.cgroup_path.clone();
-    if let Err(failure) = cgroup.create().step(|| format!("make cgroup {cgroup_path}")) {
-        return Err((shortened(failure), None));
-    }
+    let Prepared { plan, filter, cgroup, scope } = prepared;
+    // Held until init is in the scope.
+    let _placeholder = make_cgroup(&cgroup, scope).map_err(|failure| (shortened(failure), None))?;
     let newborn = cgroups::limit(&cgroup, &plan.resources)
         .map_err(|failure| (failure, None))
         .and_then(|()| give_birth(request, plan, filter, &cgroup, caller));
@@ -37,6 +41,8 @@ struct Prepared {
     plan: Plan,
     filter: Option<Filter>,
     cgroup: Cgroup,
+    /// With its properties, when systemd makes the cgroup.
+    scope: Option<(Scope, Vec<Property>)>,
 }
 
 /// Everything that can be decided and refused before there is an effect.
@@ -45,12 +51,41 @@ fn prepare(request: &Create<'_>) -> Result<Prepared, Failure> {
     cleat_sys::signal::reset().step(|| "reset signals")?;
     let path = request.bundle.join("config.json");
     let spec: Spec = read_json(&path)?;
-    let plan = Plan::new(request.id, request.bundle, &spec).step(|| format!("check {}", path.display()))?;
+    let step = || format!("check {}", path.display());
+    let mut plan = Plan::new(request.id, request.bundle, &spec).step(step)?;
+    if request.options.systemd_cgroup {
+        let named = spec.linux().as_ref().is_some_and(|linux| linux.cgroups_path().is_some());
+        plan.require_systemd(request.id, named).step(step)?;
+    }
     check_terminal(&request.stdio, plan.process.terminal)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
     let layout = Layout::detect().step(|| "look at the host's cgroups")?;
     let cgroup = Cgroup::open(&layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
-    Ok(Prepared { plan, filter, cgroup })
+    let scope = Scope::of_path(&plan.cgroup_path);
+    let scope = scope.map(|scope| Ok((scope, scope_properties(&plan, &cgroup)?))).transpose()?;
+    Ok(Prepared { plan, filter, cgroup, scope })
+}
+
+fn scope_properties(plan: &Plan, cgroup: &Cgroup) -> Result<Vec<Property>, Failure> {
+    let mut properties = cgroups::scope_properties(cgroup, &plan.resources)?;
+    properties.extend(systemd::annotated(&plan.annotations).step(|| "read the annotations")?);
+    Ok(properties)
+}
+
+/// Makes the container's cgroup, or has systemd make it.
+fn make_cgroup(
+    cgroup: &Cgroup,
+    scope: Option<(Scope, Vec<Property>)>,
+) -> Result<Option<systemd::Placeholder>, Failure> {
+    let step = || format!("make cgroup {}", cgroup.path());
+    let Some((scope, properties)) = scope else { return cgroup.create().map(|()| None).step(step) };
+    cgroup.require_empty().step(step)?;
+    let placeholder = systemd::start(&scope, properties)?;
+    // systemd makes it where it has use for it: not in every hierarchy of a v1 host.
+    if let Err(failure) = cgroup.complete().step(step) {
+        return Err(abandon(cgroup, None, failure));
+    }
+    Ok(Some(placeholder))
 }
 
 /// Clones init and waits until it is ready.
@@ -65,25 +100,37 @@ fn give_birth(
     let gate = Gate::open(request.gate, caller).map_err(early)?;
     let kept =
         filter.as_ref().map(keep_filter).transpose().step(|| "keep the seccomp filter").map_err(early)?;
+    let owner = Owner::of(plan.namespaces.user.as_ref()).map_err(early)?;
+    give_pipes(&request.stdio, &plan.process, owner.as_ref()).map_err(early)?;
     let owners = mapping::make_all(&plan.mounts).map_err(early)?;
-    let namespaces = join_namespaces(&plan.namespaces).map_err(early)?;
-    make_time_namespace(&plan.namespaces).map_err(early)?;
-    let folder = cgroup.v2_dir_fd().step(|| "open the container's cgroup").map_err(early)?;
+    let take = |owner: &Owner| Materials::take_for(owner.tenant(), &plan, &request.rootfs, &owners);
+    let materials = owner.as_ref().map(take).transpose().map_err(early)?;
     let (ours, theirs) = Channel::pair().step(|| "connect with init").map_err(early)?;
-    let how = Clone {
-        namespaces: plan.namespaces.create,
-        sibling: true,
-        cgroup: folder.as_ref().map(OwnedFd::as_fd),
-    };
-    match clone3(&how).step(|| "clone init").map_err(early)? {
-        Cloned::Child => {
+    let clone = || clone_init(&plan.namespaces, owner.as_ref(), cgroup, caller);
+    let role = if owner.is_some() { midwife::deliver(caller, clone) } else { clone() };
+    match role.map_err(early)? {
+        Role::Init(namespaces) => {
             drop(ours);
-            init::run(init::Birth { request, plan, filter, cgroup, namespaces, owners, caller }, gate, theirs)
+            let birth = Birth { request, plan, filter, cgroup, namespaces, owners, materials, caller };
+            init::run(birth, gate, theirs)
         }
-        Cloned::Parent { pid, pidfd } => {
-            drop(theirs);
-            let hooked = run_hooks(request, &plan, pid, &ours, caller);
-            let (notes, console) = match hooked.and_then(|()| await_report(&ours, caller, "init")) {
+        Role::Midwife(builder) => {
+            drop((ours, theirs, gate, materials));
+            midwife::see_out(&builder)
+        }
+        Role::Builder { pid, pidfd } => {
+            drop((theirs, materials));
+            let notifying = filter.as_ref().filter(|filter| filter.notify());
+            let newborn = Newborn {
+                request,
+                pid,
+                init: &ours,
+                caller,
+                confined: owner.is_some(),
+                filter: filter.as_ref(),
+            };
+            let raised = newborn.raise(&plan);
+            let (notes, console) = match raised {
                 Ok(ready) => ready,
                 Err(failure) => return Err((failure, Some(pidfd))),
             };
@@ -93,9 +140,36 @@ fn give_birth(
                 console: console.is_some(),
                 filter: kept.is_some(),
                 notes,
+                known_as: notifying.map(|_| known_as(request, &plan)),
             };
             Ok((answer, [Some(pidfd), console, kept].into_iter().flatten().collect()))
         }
+    }
+}
+
+/// Clones init into its new namespaces, from within those that it joins.
+fn clone_init(
+    namespaces: &Namespaces,
+    owner: Option<&Owner>,
+    cgroup: &Cgroup,
+    caller: &Channel,
+) -> Result<Role, Failure> {
+    let folder = cgroup.v2_dir_fd().step(|| "open the container's cgroup")?;
+    let cgroup_namespace = join_namespaces(namespaces)?;
+    make_time_namespace(namespaces)?;
+    if let Some(owner) = owner {
+        let joined = cleat_sys::namespace::join(&owner.namespace, cleat_sys::namespace::USER);
+        joined.step(|| format!("join user namespace {}", owner.name))?;
+        // What a change of credentials may have undone.
+        tie_to_caller(caller)?;
+        cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
+    }
+    // What belongs to whoever made it is left to init, once it is root there.
+    let created = if owner.is_some() { namespaces.create & !LATE } else { namespaces.create };
+    let how = Clone { namespaces: created, sibling: true, cgroup: folder.as_ref().map(OwnedFd::as_fd) };
+    match clone3(&how).step(|| "clone init")? {
+        Cloned::Child => Ok(Role::Init(cgroup_namespace)),
+        Cloned::Parent { pid, pidfd } => Ok(Role::Builder { pid, pidfd }),
     }
 }
 
@@ -126,74 +200,6 @@ fn make_time_namespace(namespaces: &Namespaces) -> Result<(), Failure> {
     Procfs::open().and_then(|procfs| procfs.write("self/timens_offsets".as_ref(), offsets)).step(step)
 }
 
-/// Runs the hooks of the runtime's namespaces once the container's are made; init waits meanwhile.
-fn run_hooks(
-    request: &Create<'_>,
-    plan: &Plan,
-    pid: i32,
-    init: &Channel,
-    caller: &Channel,
-) -> Result<(), Failure> {
-    if plan.hooks.create_runtime.is_empty() {
-        return Ok(());
-    }
-    if !init.wait_for(caller).step(|| "wait for init")? {
-        return Err(given_up());
-    }
-    match init.receive().step(|| "hear from init")? {
-        Received::Message(Report::Hooks, _) => {}
-        Received::Message(Report::Failed(failure), _) => return Err(failure),
-        Received::Message(Report::Ready { .. }, _) | Received::Closed => {
-            return Err(Failure::because("hear from init", "it did not wait for its hooks"));
-        }
-    }
-    leave_namespaces(&plan.namespaces)?;
-    let state = HookState {
-        oci_version: crate::OCI_VERSION,
-        id: request.id,
-        status: "creating",
-        pid: Some(pid),
-        bundle: request.bundle,
-        annotations: &plan.annotations,
-    };
-    hooks::run("createRuntime", &plan.hooks.create_runtime, &state, Some(caller.end()))?;
-    init.send(&GO, &[]).step(|| "let init go on")
-}
-
-/// Goes back to the caller's namespaces, the runtime's, from those that were made or joined for init's sake.
-fn leave_namespaces(namespaces: &Namespaces) -> Result<(), Failure> {
-    let changed = namespaces.builders();
-    if changed == 0 {
-        return Ok(());
-    }
-    let step = || "go back to the caller's namespaces";
-    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    let parent = cleat_sys::process::open_pidfd(parent).step(step)?;
-    cleat_sys::namespace::join(&parent, changed).step(step)
-}
-
-/// Waits for the new process: its notes and the master of its terminal.
-pub(super) fn await_report(
-    from: &Channel,
-    caller: &Channel,
-    who: &str,
-) -> Result<(Vec<String>, Option<OwnedFd>), Failure> {
-    if !from.wait_for(caller).step(|| format!("wait for {who}"))? {
-        return Err(given_up());
-    }
-    let received = from.receive().step(|| format!("hear from {who}"))?;
-    match received {
-        Received::Message(Report::Ready { notes }, descriptors) => {
-            Ok((notes, descriptors.into_iter().next()))
-        }
-        Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Hooks, _) => {
-            Err(Failure::because(format!("hear from {who}"), "it waits for hooks that there are not"))
-        }
-        Received::Closed => Err(Failure::because(format!("hear from {who}"), "it ended without a word")),
-    }
-}
-
 /// Undoes a birth: ends the process, removes its cgroup. What cannot be undone is told along with the failure.
 pub(super) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: Failure) -> Failure {
     if let Some(pidfd) = process {
@@ -203,9 +209,9 @@ pub(super) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: F
             await_end(pidfd);
         }
     }
-    let removed = cgroup.kill().and_then(|()| cgroup.remove());
-    if let Err(error) = removed {
-        failure.reason = format!("{}; then also: {}", failure.reason, Failure::new("undo", &error).reason);
+    let killed = cgroup.kill().step(|| format!("kill cgroup {}", cgroup.path()));
+    if let Err(also) = killed.and_then(|()| cgroups::remove(cgroup)) {
+        failure.reason = format!("{}; then also: {also}", failure.reason);
     }
     failure
 }

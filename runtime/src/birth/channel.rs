@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::agent::Container;
 
 /// The longest message: a failure with the longest path in it several times over.
 const MAX_MESSAGE_BYTES: usize = 32 << 10;
@@ -19,7 +20,15 @@ const MAX_REASON_BYTES: usize = 4 << 10;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     /// The process is there. Descriptors: its pidfd, then those announced.
-    Born { pid: i32, cgroup: String, console: bool, filter: bool, notes: Vec<String> },
+    Born {
+        pid: i32,
+        cgroup: String,
+        console: bool,
+        filter: bool,
+        notes: Vec<String>,
+        /// Who it is, where an agent is told of each of its processes.
+        known_as: Option<Container>,
+    },
     /// New limits hold.
     Updated,
     /// It failed; all is undone. A descriptor is the pidfd of a process that the caller has to reap.
@@ -31,6 +40,8 @@ pub(crate) enum Answer {
 pub(crate) enum Report {
     /// It waits at its gate, or is about to execute its program. A descriptor is the master of its terminal.
     Ready { notes: Vec<String> },
+    /// It has loaded a filter that notifies. The descriptor is the listener.
+    Listener,
     /// Its namespaces are made: the hooks in the runtime's are next, and it waits for them.
     Hooks,
     /// It failed and ends.

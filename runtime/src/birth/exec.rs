@@ -1,20 +1,28 @@
 //! The forked child that starts one more process in a container, and that process.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::{Clone, Cloned, clone3, exit_now};
+use nix::sys::personality::Persona;
+use rustix::thread::CpuSet;
 
-use super::builder::{abandon, await_report};
+use super::builder::abandon;
 use super::channel::{Answer, Channel, Received, Report, shortened};
-use super::{Answered, check_terminal, given_up, kept_filter, start_session, streams, tie_to_caller};
+use super::init::hand_over;
+use super::mapping::Owner;
+use super::newborn::await_report;
+use super::{
+    Answered, check_terminal, give_pipes, given_up, kept_filter, start_session, streams, tie_to_caller,
+};
 use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
 use crate::target::exec_cgroup;
-use crate::{Exec, Failure, Target, process, rootfs};
+use crate::{Exec, Failure, Target, agent, process, rootfs};
 
 /// The exit code of a process that never executed its program.
 const NOT_STARTED: i32 = 1;
@@ -41,6 +49,10 @@ struct Prepared {
     plan: ProcessPlan,
     filter: Option<Filter>,
     procfs: Procfs,
+    /// Init's, which is the container's.
+    persona: Persona,
+    /// The container's user namespace, if it is not ours.
+    owner: Option<Owner>,
 }
 
 /// Everything that can be decided, and opened on the host, before there is an effect.
@@ -52,7 +64,23 @@ fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
     check_terminal(&request.stdio, plan.terminal)?;
     let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(|| "read the seccomp filter")?;
     let procfs = Procfs::open().step(|| "open /proc")?;
-    Ok(Prepared { plan, filter, procfs })
+    let init = pid_of(&procfs, &target.pidfd).step(|| "look for init")?;
+    let owner = Owner::of_process(init)?;
+    let persona = persona_of(&procfs, init).step(|| "look at init's personality")?;
+    give_pipes(&request.stdio, &plan, owner.as_ref())?;
+    Ok(Prepared { plan, filter, procfs, persona, owner })
+}
+
+/// The number of the process behind a pidfd. `ESRCH` when it has ended and was reaped.
+fn pid_of(procfs: &Procfs, pidfd: &OwnedFd) -> io::Result<i32> {
+    let text = procfs.read(&format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    number.filter(|pid| *pid > 0).ok_or_else(|| rustix::io::Errno::SRCH.into())
+}
+
+fn persona_of(procfs: &Procfs, pid: i32) -> io::Result<Persona> {
+    let text = procfs.read(&format!("{pid}/personality"))?;
+    i32::from_str_radix(text.trim(), 16).map(Persona::from_bits_retain).map_err(io::Error::other)
 }
 
 fn give_birth(
@@ -72,12 +100,13 @@ fn give_birth(
     match clone3(&how).step(|| "clone the process").map_err(early)? {
         Cloned::Child => {
             drop(ours);
-            let joined = tie_to_caller(caller).and_then(|()| join(target, kill_cgroup, &prepared.procfs));
+            let joined = tie_to_caller(caller).and_then(|()| join(target, kill_cgroup, &prepared));
             run(joined, request, prepared, &theirs)
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let console = match await_program(&ours, caller) {
+            let tell = |listener: &OwnedFd| tell_agent(target, listener, pid);
+            let console = match await_program(&ours, caller, tell) {
                 Ok(console) => console,
                 Err(failure) => return Err((failure, Some(pidfd))),
             };
@@ -87,30 +116,44 @@ fn give_birth(
                 console: console.is_some(),
                 filter: false,
                 notes: Vec::new(),
+                known_as: None,
             };
             Ok((answer, [Some(pidfd), console].into_iter().flatten().collect()))
         }
     }
 }
 
+fn tell_agent(target: &Target, listener: &OwnedFd, pid: i32) -> Result<(), Failure> {
+    let step = || "hand over the seccomp listener";
+    let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(step)?;
+    match (filter, &target.known_as) {
+        (Some(filter), Some(container)) => agent::tell(&filter, listener, container, "running", pid),
+        _ => Err(Failure::because(step(), "it is not known which container the agent is to be told of")),
+    }
+}
+
 /// Waits until the process has executed its program: its report, then the end of its side.
-fn await_program(from: &Channel, caller: &Channel) -> Result<Option<OwnedFd>, Failure> {
-    let (_, console) = await_report(from, caller, "the process")?;
+fn await_program(
+    from: &Channel,
+    caller: &Channel,
+    tell_agent: impl Fn(&OwnedFd) -> Result<(), Failure>,
+) -> Result<Option<OwnedFd>, Failure> {
+    let (_, console) = await_report(from, caller, "the process", tell_agent)?;
     if !from.wait_for(caller).step(|| "wait for the process")? {
         return Err(given_up());
     }
     match from.receive().step(|| "hear from the process")? {
         Received::Closed => Ok(console),
         Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Ready { .. } | Report::Hooks, _) => {
+        Received::Message(Report::Ready { .. } | Report::Hooks | Report::Listener, _) => {
             Err(Failure::because("hear from the process", "it reported twice"))
         }
     }
 }
 
 /// Becomes the process, in the container or with the reason why it could not be joined. Never returns.
-fn run(joined: Result<(), Failure>, request: &Exec<'_>, prepared: Prepared, builder: &Channel) -> ! {
-    let failure = match joined.and_then(|()| become_process(request, prepared, builder)) {
+fn run(joined: Result<Vec<String>, Failure>, request: &Exec<'_>, prepared: Prepared, builder: &Channel) -> ! {
+    let failure = match joined.and_then(|notes| become_process(request, prepared, notes, builder)) {
         Ok(prepared) => process::execute(prepared),
         Err(failure) => failure,
     };
@@ -119,31 +162,50 @@ fn run(joined: Result<(), Failure>, request: &Exec<'_>, prepared: Prepared, buil
     exit_now(NOT_STARTED)
 }
 
-/// Joins the container: its v1 cgroups (the process was born in a cgroup2 one), then its namespaces, which take the
-/// cgroups' paths out of reach.
-fn join(target: &Target, kill_cgroup: &Cgroup, procfs: &Procfs) -> Result<(), Failure> {
+/// Sets limits, where our capabilities reach everything, and joins the container: its v1 cgroups (the process was born in
+/// a cgroup2 one), then its namespaces, which take the cgroups' paths out of reach. Gives notes on the limits.
+fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Vec<String>, Failure> {
+    let Prepared { plan, procfs, owner, persona, .. } = prepared;
+    set_cpus(plan.exec_cpus.initial.as_ref())?;
     let cgroups = target.cgroup.join_self().and_then(|()| kill_cgroup.join_self_for_kill());
     cgroups.step(|| "join the container's cgroups")?;
+    set_cpus(plan.exec_cpus.last.as_ref())?;
+    process::set_execution_domain(Some(*persona))?;
+    let notes = process::limit(plan, procfs, None)?;
+    process::set_profile(plan, procfs)?;
     let time = if procfs.has("self/ns/time") { namespace::TIME } else { 0 };
-    namespace::join(&target.pidfd, JOINED | time).step(|| "join the container's namespaces")
+    let user = if owner.is_some() { namespace::USER } else { 0 };
+    namespace::join(&target.pidfd, JOINED | time | user).step(|| "join the container's namespaces")?;
+    if owner.is_some() {
+        process::become_root()?;
+    }
+    Ok(notes)
+}
+
+fn set_cpus(cpus: Option<&CpuSet>) -> Result<(), Failure> {
+    let Some(cpus) = cpus else { return Ok(()) };
+    rustix::thread::sched_setaffinity(None, cpus).step(|| "set process.execCPUAffinity")
 }
 
 fn become_process(
     request: &Exec<'_>,
     prepared: Prepared,
+    notes: Vec<String>,
     builder: &Channel,
 ) -> Result<process::Prepared, Failure> {
-    let Prepared { plan, filter, procfs } = prepared;
-    let notes = process::limit(&plan, &procfs)?;
+    let Prepared { plan, filter, .. } = prepared;
     let tree = rootfs::own_root()?;
     let console = if plan.terminal { Some(rootfs::open_console(&tree, &plan)?) } else { None };
     let cwd = plan.cwd.clone();
     tree.find_or_create(&cwd, rootfs::Wanted::Folder)
         .step(|| format!("make the working folder {}", cwd.display()))?;
     start_session(&request.stdio, console.as_ref())?;
-    let streams = streams(&request.stdio, console.as_ref())?;
+    cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
+    let streams = streams(&request.stdio, console.as_ref(), request.preserve_fds)?;
     let master = console.as_ref().map(|console| console.master.as_fd());
-    let ready = process::become_process(plan, &tree, streams, filter)?;
+    let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
+    let inherited = process::Inherited { streams, more: request.preserve_fds };
+    let ready = process::become_process(plan, &tree, inherited, filter, hand_over)?;
     builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
     Ok(ready)
 }

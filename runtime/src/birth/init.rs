@@ -27,9 +27,15 @@ pub(super) struct Birth<'a> {
     pub(super) namespaces: Option<OwnedFd>,
     /// How mounts' owners are mapped, by the mounts' positions.
     pub(super) owners: Vec<Option<OwnedFd>>,
+    /// What was taken outside the user namespace that init is born in; none when it has none of its own.
+    pub(super) materials: Option<rootfs::Materials>,
     /// Whose end is init's until it is ready.
     pub(super) caller: &'a Channel,
 }
+
+/// Kinds of namespaces that init makes itself in a user namespace, as its root: the files of an IPC namespace's message
+/// queues belong to who made it.
+pub(super) const LATE: u64 = namespace::IPC;
 
 /// The exit code of an init that never executed its program.
 const NOT_STARTED: i32 = 1;
@@ -51,24 +57,56 @@ pub(super) fn run(birth: Birth<'_>, gate: Gate, builder: Channel) -> ! {
 
 /// Everything before the gate.
 fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared, Story<'a>), Failure> {
-    let Birth { request, mut plan, filter, cgroup, namespaces, owners, caller } = birth;
+    let Birth { request, mut plan, filter, cgroup, namespaces, owners, materials, caller } = birth;
     tie_to_caller(caller)?;
     let story = Story::take(request, &mut plan);
-    enter_cgroups(&plan, cgroup, namespaces)?;
     let procfs = Procfs::open().step(|| "open /proc")?;
-    let notes = process::limit(&plan.process, &procfs)?;
+    let mut notes = Vec::new();
+    match materials {
+        // Cgroups belong to the host's root, whom init still is.
+        Some(_) => await_limits(builder)?,
+        None => notes = process::limit(&plan.process, &procfs, None)?,
+    }
+    enter_cgroups(&plan, cgroup, namespaces)?;
+    process::set_profile(&plan.process, &procfs)?;
+    if materials.is_some() {
+        process::become_root()?;
+        namespace::unshare(plan.namespaces.create & LATE).step(|| "make the late namespaces")?;
+    }
+    process::set_execution_domain(plan.personality)?;
+    if let Some(policy) = &plan.memory_policy {
+        policy.apply().step(|| "set linux.memoryPolicy")?;
+    }
     set_names(&plan)?;
     set_sysctls(&plan, &procfs)?;
+    let supplies = rootfs::Supplies { cgroup, owners, materials, no_pivot: request.options.no_pivot };
     let (tree, console) =
-        rootfs::enter(&plan, &request.rootfs, &rootfs::Supplies { cgroup, owners }, || {
-            story.run_create_hooks(builder)
-        })?;
+        rootfs::enter(&plan, &request.rootfs, supplies, || story.run_create_hooks(builder))?;
     start_session(&request.stdio, console.as_ref())?;
-    let streams = streams(&request.stdio, console.as_ref())?;
-    let prepared = process::become_process(plan.process, &tree, streams, filter)?;
+    if !request.options.keep_keyring {
+        cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
+    }
+    let more = request.options.preserve_fds;
+    let inherited = process::Inherited { streams: streams(&request.stdio, console.as_ref(), more)?, more };
+    let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
+    let prepared = process::become_process(plan.process, &tree, inherited, filter, hand_over)?;
     let master = console.as_ref().map(|console| console.master.as_fd());
     builder.send(&Report::Ready { notes }, master.as_slice()).step(|| "report to the builder")?;
     Ok((prepared, story))
+}
+
+/// Gives the builder the listener of a filter that has just been loaded: from now on any call may wait for an agent.
+pub(super) fn hand_over(builder: &Channel, listener: &OwnedFd) -> Result<(), Failure> {
+    builder.send(&Report::Listener, &[listener.as_fd()]).step(|| "hand over the seccomp listener")
+}
+
+/// Waits for the builder to set what init's own capabilities, confined to its user namespace, do not reach.
+fn await_limits(builder: &Channel) -> Result<(), Failure> {
+    let step = || "wait for the runtime's child to set limits";
+    match builder.receive::<Go>().step(step)? {
+        Received::Message(Go, _) => Ok(()),
+        Received::Closed => Err(Failure::because(step(), "it has ended")),
+    }
 }
 
 /// What init's hooks need.

@@ -20,6 +20,8 @@ mod exec;
 mod gate;
 mod init;
 mod mapping;
+mod midwife;
+mod newborn;
 mod worker;
 
 use std::fs::File;
@@ -29,7 +31,7 @@ use std::path::Path;
 
 use cleat_sys::process::{Cloned, exit_now};
 use oci_spec::runtime::LinuxSeccomp;
-use rustix::fs::MemfdFlags;
+use rustix::fs::{FileType, MemfdFlags, Uid};
 
 pub(crate) use builder::create;
 pub(crate) use channel::{Answer, Channel, Received};
@@ -37,9 +39,12 @@ pub(crate) use exec::exec;
 pub(crate) use gate::{GO, Outcome};
 pub(crate) use worker::Worker;
 
+use mapping::Owner;
+
 use crate::failure::Step;
 use crate::seccomp::Filter;
-use crate::{Failure, Stdio, seccomp};
+use crate::spec::ProcessPlan;
+use crate::{Failure, Stdio, agent, seccomp};
 
 /// The longest specification that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
@@ -93,11 +98,8 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
 
 /// Compiles a profile.
 pub(crate) fn compile_filter(seccomp: &LinuxSeccomp) -> Result<Filter, Failure> {
-    let filter = seccomp::compile(seccomp).step(|| "compile the seccomp filter")?;
-    if filter.notify() {
-        return Err(Failure::because("compile the seccomp filter", "SCMP_ACT_NOTIFY is not supported yet"));
-    }
-    Ok(filter)
+    agent::check(seccomp)?;
+    seccomp::compile(seccomp).step(|| "compile the seccomp filter")
 }
 
 /// Puts a compiled filter where every later exec finds it without the caller keeping it in its own memory.
@@ -137,10 +139,16 @@ fn check_terminal(stdio: &Stdio<'_>, terminal: bool) -> Result<(), Failure> {
     Err(Failure::because("read process.terminal", reason))
 }
 
-/// The standard streams: the caller's descriptors, above those they will replace, or the terminal three times.
-fn streams(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Result<[OwnedFd; 3], Failure> {
+/// The standard streams: the caller's descriptors, above those they will replace and the `inherited` ones, or the
+/// terminal three times.
+fn streams(
+    stdio: &Stdio<'_>,
+    console: Option<&crate::rootfs::Console>,
+    inherited: u32,
+) -> Result<[OwnedFd; 3], Failure> {
+    let lowest = i32::try_from(inherited).unwrap_or(i32::MAX).saturating_add(3);
     let copy = |fd: std::os::fd::BorrowedFd<'_>| {
-        rustix::io::fcntl_dupfd_cloexec(fd, 3).step(|| "copy a standard stream")
+        rustix::io::fcntl_dupfd_cloexec(fd, lowest).step(|| "copy a standard stream")
     };
     match (stdio, console) {
         (Stdio::Descriptors([stdin, stdout, stderr]), _) => {
@@ -154,10 +162,30 @@ fn streams(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Resul
     }
 }
 
-/// A session of the process's own, with its terminal and without the keys of ours.
+/// Gives the pipes among the standard streams to the process's user, who could not open `/dev/stdout` otherwise. What
+/// else a caller passes (a file, a terminal) keeps its owner.
+fn give_pipes(stdio: &Stdio<'_>, plan: &ProcessPlan, owner: Option<&Owner>) -> Result<(), Failure> {
+    let Stdio::Descriptors(descriptors) = stdio else { return Ok(()) };
+    let step = || format!("give the standard streams to user {}", plan.uid);
+    let user = owner.map_or(Some(plan.uid), |owner| owner.maps.users.outside(plan.uid));
+    let user = user.ok_or_else(|| Failure::because(step(), "it is not mapped into the user namespace"))?;
+    descriptors.iter().try_for_each(|descriptor| {
+        let found = rustix::fs::fstat(descriptor).step(step)?;
+        let is_pipe = FileType::from_raw_mode(found.st_mode) == FileType::Fifo;
+        if !is_pipe || found.st_uid == user {
+            return Ok(());
+        }
+        match rustix::fs::fchown(descriptor, Some(Uid::from_raw(user)), None) {
+            // A pipe that is somebody else's own affair, for a runtime without CAP_CHOWN.
+            Err(rustix::io::Errno::PERM) => Ok(()),
+            other => other.step(step),
+        }
+    })
+}
+
+/// A session of the process's own, with its terminal.
 fn start_session(stdio: &Stdio<'_>, console: Option<&crate::rootfs::Console>) -> Result<(), Failure> {
     rustix::process::setsid().step(|| "start a session")?;
-    cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     if let (Some((height, width)), Some(console)) = (terminal_size(stdio), console) {
         cleat_sys::pty::set_size(&console.terminal, height, width).step(|| "size the terminal")?;
         cleat_sys::pty::make_controlling(&console.terminal).step(|| "take control of the terminal")?;

@@ -10,7 +10,8 @@ pub(super) fn apply(cgroup: &Cgroup, settings: &[Setting]) -> Result<(), Resourc
 }
 
 /// Writes settings in an order the kernel accepts; when one fails, those before it get their old values back.
-pub(super) fn replace(cgroup: &Cgroup, mut settings: Vec<Setting>) -> Result<(), ResourceError> {
+/// Gives what puts them back later.
+pub(super) fn replace(cgroup: &Cgroup, mut settings: Vec<Setting>) -> Result<Vec<Setting>, ResourceError> {
     let mut old = Vec::with_capacity(settings.len());
     for setting in &settings {
         let text = cgroup.read(setting.controller, &setting.file).map_err(ResourceError::Cgroup)?;
@@ -22,7 +23,12 @@ pub(super) fn replace(cgroup: &Cgroup, mut settings: Vec<Setting>) -> Result<(),
             return Err(restore(cgroup, &old[..index], first));
         }
     }
-    Ok(())
+    Ok(old)
+}
+
+/// Puts back what [`replace`] gave, all of it: something after it has failed.
+pub(super) fn put_back(cgroup: &Cgroup, old: &[Setting]) -> Result<(), ResourceError> {
+    old.iter().rev().try_for_each(|setting| write(cgroup, setting)).map_err(ResourceError::Cgroup)
 }
 
 fn write(cgroup: &Cgroup, setting: &Setting) -> Result<(), CgroupError> {

@@ -77,7 +77,35 @@ impl DeviceRules {
     }
 }
 
+impl DeviceRules {
+    /// The rules as systemd's `DeviceAllow` (systemd.resource-control(5)) beneath a denial of everything else: device and
+    /// access. None when it cannot express them, or nothing is denied. `known`: `/proc/devices`.
+    pub(super) fn for_systemd(&self, known: &str) -> Option<Vec<(String, String)>> {
+        let (first, rest) = self.0.split_first()?;
+        if first.allow || !first.is_everything() {
+            return None;
+        }
+        rest.iter().map(|rule| Some((rule.systemd_name(known)?, rule.access.clone()))).collect()
+    }
+}
+
 impl DeviceRule {
+    /// All of a number's devices have no name of a node, but that of their driver.
+    fn systemd_name(&self, known: &str) -> Option<String> {
+        let kind = match self.kind {
+            _ if !self.allow => return None,
+            DeviceKind::Any => return None,
+            DeviceKind::Character => "char",
+            DeviceKind::Block => "block",
+        };
+        match (self.major, self.minor) {
+            (Some(major), Some(minor)) => Some(format!("/dev/{kind}/{major}:{minor}")),
+            (None, None) => Some(format!("{kind}-*")),
+            (Some(major), None) => Some(format!("{kind}-{}", driver(known, self.kind, major)?)),
+            (None, Some(_)) => None,
+        }
+    }
+
     fn new(specified: &LinuxDeviceCgroup) -> Result<Self, ResourceError> {
         let invalid = |value: String| ResourceError::Value { field: "devices", value };
         let number = |value: Option<i64>| match value {
@@ -118,6 +146,14 @@ impl DeviceRule {
     }
 }
 
+/// The driver of a number, in `/proc/devices`: character devices, an empty line, block devices.
+fn driver(known: &str, kind: DeviceKind, major: u32) -> Option<&str> {
+    let (characters, blocks) = known.split_once("\n\n")?;
+    let lines = if kind == DeviceKind::Block { blocks } else { characters }.lines();
+    let mut pairs = lines.filter_map(|line| line.trim().split_once(' '));
+    pairs.find(|(number, _)| number.parse() == Ok(major)).map(|(_, name)| name.trim())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +187,35 @@ mod tests {
             r#"[{"allow":true,"major":1,"access":"r"}]"#,
         ] {
             assert!(rules(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn systemd_gets_what_it_can_express() {
+        let known = "Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n  8 sd\n";
+        let rules = |json: &str| {
+            DeviceRules::new(&serde_json::from_str::<Vec<LinuxDeviceCgroup>>(json).unwrap()).unwrap()
+        };
+        let told = rules(
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"minor":3,"access":"r"},
+                {"allow":true,"type":"b","major":8,"access":"m"}]"#,
+        );
+        let told = told.for_systemd(known).unwrap();
+        let has = |name: &str, access: &str| told.contains(&(name.to_owned(), access.to_owned()));
+        assert!(
+            has("/dev/block/8:3", "r")
+                && has("block-sd", "m")
+                && has("char-pts", "rwm")
+                && has("char-*", "m")
+        );
+        for cannot in [
+            "[]",
+            r#"[{"allow":true,"access":"rwm"}]"#,
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":77,"access":"r"}]"#,
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","access":"rwm"},
+                {"allow":false,"type":"c","major":1,"minor":3,"access":"w"}]"#,
+        ] {
+            assert_eq!(rules(cannot).for_systemd(known), None, "{cannot}");
         }
     }
 }

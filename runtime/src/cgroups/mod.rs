@@ -4,11 +4,14 @@
 //! LinuxResources ──settings──▶ Vec<Setting> ──apply──▶ cgroup files        (create)
 //!                                         └──replace──▶ the same, old values put back on failure   (update)
 //!                ──devices──▶  v1 rules or a v2 device program
+//!                ──properties─▶ what systemd is told, for a cgroup of its making
 //! ```
 
 mod apply;
 mod device_program;
 mod devices;
+mod properties;
+mod rare;
 mod settings;
 
 use cleat_sys::cgroup::{Cgroup, CgroupError};
@@ -16,6 +19,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::Failure;
 use crate::failure::Step;
+use crate::systemd::{self, Property, Scope};
 
 pub(crate) use devices::DeviceRules;
 pub(crate) use settings::{Setting, settings};
@@ -50,6 +54,13 @@ pub(crate) fn limit(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), F
     rules.apply(cgroup).step(|| format!("set the device rules of cgroup {}", cgroup.path()))
 }
 
+/// Removes a cgroup without processes, and has systemd forget it if it is a scope. Absent is fine.
+pub(crate) fn remove(cgroup: &Cgroup) -> Result<(), Failure> {
+    let removed = cgroup.remove().step(|| format!("remove cgroup {}", cgroup.path()));
+    let Some(scope) = Scope::of_path(&cgroup.path()) else { return removed };
+    removed.and(systemd::stop(&scope))
+}
+
 /// Changes the limits of a cgroup in use: all or none. Device rules cannot be changed.
 pub(crate) fn update(cgroup: &Cgroup, resources_json: &str) -> Result<(), Failure> {
     let resources: LinuxResources = serde_json::from_str(resources_json).step(|| "read resources")?;
@@ -57,7 +68,37 @@ pub(crate) fn update(cgroup: &Cgroup, resources_json: &str) -> Result<(), Failur
         return Err(Failure::new("read resources", &ResourceError::Unsupported("devices (in an update)")));
     }
     let settings = settings(cgroup.layout(), &resources).step(|| "read resources")?;
-    apply::replace(cgroup, settings).step(|| format!("change the limits of cgroup {}", cgroup.path()))
+    let step = || format!("change the limits of cgroup {}", cgroup.path());
+    let Some(scope) = Scope::of_path(&cgroup.path()) else {
+        return apply::replace(cgroup, settings).map(drop).step(step);
+    };
+    let is_unified = cgroup.layout().v1().is_empty();
+    let properties = properties::properties(&resources, is_unified).step(|| "read resources")?;
+    let mut limits = systemd::Limits::open()?;
+    let old = apply::replace(cgroup, settings).step(step)?;
+    limits.set(&scope, properties).map_err(|mut failure| {
+        if let Err(error) = apply::put_back(cgroup, &old) {
+            failure.reason =
+                format!("{}; then also: {}", failure.reason, Failure::new("undo", &error).reason);
+        }
+        failure
+    })
+}
+
+/// What systemd is told of the limits of a new scope.
+pub(crate) fn scope_properties(
+    cgroup: &Cgroup,
+    resources: &LinuxResources,
+) -> Result<Vec<Property>, Failure> {
+    let step = || "read linux.resources";
+    // What is wrong is told by the field's name, not by the property's.
+    settings(cgroup.layout(), resources).step(step)?;
+    let mut all = properties::properties(resources, cgroup.layout().v1().is_empty()).step(step)?;
+    let rules = DeviceRules::new(resources.devices().as_deref().unwrap_or_default()).step(step)?;
+    let path = "/proc/devices";
+    let known = std::fs::read_to_string(path).step(|| format!("read {path}"))?;
+    all.extend(properties::devices(&rules, &known));
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use cleat_sys::cgroup::Layout;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
-use super::ResourceError;
+use super::{ResourceError, rare};
 
 /// One value of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +18,13 @@ type Outcome = Result<(), ResourceError>;
 
 /// The settings that `resources` ask for on a host with `layout`, in an order the kernel accepts for a new cgroup.
 pub(crate) fn settings(layout: &Layout, resources: &LinuxResources) -> Result<Vec<Setting>, ResourceError> {
-    let is_v1 = |controller| layout.is_v1(controller);
+    let is_v1 = |controller: &str| layout.is_v1(controller);
     let mut list = List::default();
     refuse_unsupported(resources, layout.v1().is_empty())?;
     if let Some(cpu) = resources.cpu() {
         cpu_time(&mut list, cpu, is_v1("cpu"))?;
         cpu_set(&mut list, cpu)?;
+        list.0.extend(rare::realtime(cpu, is_v1("cpu"))?);
     }
     if let Some(memory) = resources.memory() {
         memory_limits(&mut list, memory, is_v1("memory"))?;
@@ -44,6 +45,12 @@ pub(crate) fn settings(layout: &Layout, resources: &LinuxResources) -> Result<Ve
     }
     if let Some(io) = resources.block_io() {
         block_io(&mut list, io, is_v1("blkio"))?;
+    }
+    if let Some(network) = resources.network() {
+        list.0.extend(rare::network(network, is_v1)?);
+    }
+    for (device, limits) in resources.rdma().iter().flatten() {
+        list.0.push(rare::rdma(device, limits)?);
     }
     for (file, value) in resources.unified().iter().flatten() {
         unified(&mut list, file, value)?;
@@ -68,27 +75,13 @@ fn non_negative(field: &'static str, value: i64) -> Result<u64, ResourceError> {
     u64::try_from(value).map_err(|_| invalid(field, value))
 }
 
-/// `network`, `rdma` and `unified` on a host without cgroup v2 controllers would have no effect.
+/// `unified` on a host without cgroup v2 controllers would have no effect.
 fn refuse_unsupported(resources: &LinuxResources, is_unified: bool) -> Outcome {
-    let rdma = resources.rdma().as_ref().is_some_and(|map| !map.is_empty());
     let unified = resources.unified().as_ref().is_some_and(|map| !map.is_empty());
-    let network = resources
-        .network()
-        .as_ref()
-        .is_some_and(|network| network.class_id().is_some() || network.priorities().is_some());
-    match (network, rdma, unified && !is_unified) {
-        (true, ..) => Err(ResourceError::Unsupported("network")),
-        (_, true, _) => Err(ResourceError::Unsupported("rdma")),
-        (.., true) => Err(ResourceError::Unsupported("unified")),
-        _ => Ok(()),
-    }
+    if unified && !is_unified { Err(ResourceError::Unsupported("unified")) } else { Ok(()) }
 }
 
 fn cpu_time(list: &mut List, cpu: &LinuxCpu, v1: bool) -> Outcome {
-    if cpu.realtime_runtime().is_some_and(|value| value != 0) || cpu.realtime_period().is_some_and(|p| p != 0)
-    {
-        return Err(ResourceError::Unsupported("cpu.realtimeRuntime and realtimePeriod"));
-    }
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         if v1 { list.add("cpu", "cpu.shares", shares) } else { list.add("cpu", "cpu.weight", weight(shares)) }
     }
@@ -124,7 +117,7 @@ fn cpu_time(list: &mut List, cpu: &LinuxCpu, v1: bool) -> Outcome {
 
 /// Shares (2 to 262,144, default 1,024) as a weight (1 to 10,000, default 100), so that the two ends and the default
 /// meet: the curve of the container runtimes since 2026, a parabola in the logarithm of the shares.
-fn weight(shares: u64) -> u64 {
+pub(super) fn weight(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }
@@ -152,6 +145,7 @@ fn cpu_set(list: &mut List, cpu: &LinuxCpu) -> Outcome {
     Ok(())
 }
 
+/// A limit on the kernel's memory alone is not set: Linux 5.16 took it out, and the specification advises against it.
 fn memory_limits(list: &mut List, memory: &LinuxMemory, v1: bool) -> Outcome {
     let at_least = |field, value: Option<i64>| match value {
         Some(value) if value < -1 => Err(invalid(field, value)),
@@ -160,9 +154,6 @@ fn memory_limits(list: &mut List, memory: &LinuxMemory, v1: bool) -> Outcome {
     let limit = at_least("memory.limit", memory.limit())?;
     let swap = at_least("memory.swap", memory.swap())?;
     let reservation = at_least("memory.reservation", memory.reservation())?;
-    if memory.kernel().is_some_and(|value| value > 0) || memory.kernel_tcp().is_some_and(|value| value > 0) {
-        return Err(ResourceError::Unsupported("memory.kernel and kernelTCP"));
-    }
     if let (Some(limit), Some(swap)) = (limit, swap)
         && swap > 0
         && (limit < 0 || swap < limit)
@@ -195,6 +186,7 @@ fn memory_v1(list: &mut List, memory: &LinuxMemory, [limit, swap, reservation]: 
         // No limit on memory means none on the sum, which the kernel insists on.
         ("memory.memsw.limit_in_bytes", swap.or(limit.filter(|limit| *limit < 0))),
         ("memory.soft_limit_in_bytes", reservation),
+        ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp().filter(|limit| *limit != 0)),
     ];
     for (file, value) in files {
         value.inspect(|value| list.add("memory", file, value));
@@ -229,8 +221,7 @@ fn block_io(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
         if v1 {
             list.add("blkio", "blkio.bfq.weight", weight);
         } else {
-            // 10 to 1,000 onto 1 to 10,000.
-            list.add("io", "io.weight", 1 + (u64::from(weight) - 10) * 9_999 / 990);
+            list.add("io", "io.weight", io_weight(weight));
         }
     }
     let throttles = [
@@ -246,6 +237,11 @@ fn block_io(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
             .for_each(|device| throttle(list, device, if v1 { Ok(file) } else { Err(key) }));
     }
     Ok(())
+}
+
+/// 10 to 1,000, which was checked, onto 1 to 10,000.
+pub(super) fn io_weight(weight: u16) -> u64 {
+    1 + u64::from(weight).saturating_sub(10) * 9_999 / 990
 }
 
 /// One throttled device: in a file of its own on v1, by a key of `io.max` on v2.

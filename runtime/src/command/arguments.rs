@@ -12,14 +12,17 @@ use super::CommandError;
 const DEFAULT_ROOT: &str = "/run/cleat-runtime";
 
 const HELP: &str = "\
-usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND [options] ...
+usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug]
+                     [--systemd-cgroup] COMMAND [options] ...
 
-  create   create a container: [--bundle DIR] [--pid-file FILE] [--console-socket PATH] ID
+  create   create a container: [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--pidfd-socket PATH]
+           [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID
   start    execute a created container's program: ID
   run      create and start, wait for the end unless detached: [create's options] [--detach] [--keep] ID
   exec     execute one more program: [--process FILE] [--tty] [--user UID[:GID]] [--cwd DIR] [--env K=V]
            [--cap CAP] [--no-new-privs] [--additional-gids GID] [--detach] [--pid-file FILE]
-           [--console-socket PATH] ID [PROGRAM ARGUMENT...]
+           [--console-socket PATH] [--pidfd-socket PATH] [--preserve-fds N] [--apparmor PROFILE]
+           [--process-label LABEL] [--ignore-paused] ID [PROGRAM ARGUMENT...]
   state    print a container's state as JSON: ID
   kill     send a signal (TERM unless given): [--all] ID [SIGNAL]
   delete   remove a stopped container, with --force any: [--force] ID
@@ -43,6 +46,7 @@ pub(super) struct Global {
     pub(super) log: Option<PathBuf>,
     pub(super) log_json: bool,
     pub(super) debug: bool,
+    pub(super) systemd_cgroup: bool,
     pub(super) version: bool,
 }
 
@@ -65,19 +69,23 @@ impl Arguments {
 
     /// Takes the global options, up to the command's name.
     pub(super) fn global(mut self) -> Result<(Self, Global), CommandError> {
-        let mut global =
-            Global { root: DEFAULT_ROOT.into(), log: None, log_json: false, debug: false, version: false };
+        let mut global = Global {
+            root: DEFAULT_ROOT.into(),
+            log: None,
+            log_json: false,
+            debug: false,
+            systemd_cgroup: false,
+            version: false,
+        };
         while let Some(argument) = self.parser.next()? {
             match argument {
                 Arg::Long("root") => global.root = self.parser.value()?.into(),
                 Arg::Long("log") => global.log = Some(self.parser.value()?.into()),
                 Arg::Long("log-format") => global.log_json = log_format(&self.parser.value()?.string()?)?,
                 Arg::Long("debug") => global.debug = true,
-                Arg::Long("systemd-cgroup") => {
-                    return Err(CommandError::Usage("--systemd-cgroup is not supported yet".into()));
-                }
-                // What user namespaces would need is refused by the specification's field.
-                Arg::Long("rootless") => drop(self.parser.value()?),
+                Arg::Long("systemd-cgroup") => global.systemd_cgroup = true,
+                // What user namespaces would need is refused by the specification's field; criu is looked for in PATH.
+                Arg::Long("rootless" | "criu") => drop(self.parser.value()?),
                 Arg::Long("version") | Arg::Short('v') => global.version = true,
                 Arg::Long("help") | Arg::Short('h') => self.command = Some("help".into()),
                 Arg::Value(name) => {

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use cleat_runtime::{Create, Created, Gate, Rootfs, Stdio, Target};
+use cleat_runtime::{Create, CreateOptions, Created, Gate, Rootfs, Stdio, Target};
 
 use super::arguments::{Arguments, Global, Taken, one_id};
 use super::store::{Configuration, Folder, Record};
-use super::{CommandError, console, hooks, log};
+use super::{CommandError, console, hooks, inherited, log};
 
 /// The window of a terminal whose size nobody has told; who attaches to it sets it.
 const UNKNOWN_SIZE: (u16, u16) = (24, 80);
@@ -19,6 +19,10 @@ pub(super) struct Options {
     pub(super) bundle: Option<PathBuf>,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) console_socket: Option<PathBuf>,
+    pub(super) pidfd_socket: Option<PathBuf>,
+    pub(super) preserve_fds: u32,
+    no_pivot: bool,
+    keep_keyring: bool,
 }
 
 impl Options {
@@ -28,11 +32,25 @@ impl Options {
             "bundle" | "b" => self.bundle = Some(option.value()?.into()),
             "pid-file" => self.pid_file = Some(option.value()?.into()),
             "console-socket" => self.console_socket = Some(option.value()?.into()),
-            // The runtime always pivots and leaves the caller's keyring alone.
-            "no-new-keyring" | "no-subreaper" => {}
+            "pidfd-socket" => self.pidfd_socket = Some(option.value()?.into()),
+            "preserve-fds" => self.preserve_fds = inherited::count(&option.value()?)?,
+            "no-pivot" => self.no_pivot = true,
+            "no-new-keyring" => self.keep_keyring = true,
+            // The command is no subreaper: a container's orphans are its init's.
+            "no-subreaper" => {}
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// What the library is to do otherwise than usual.
+    pub(super) fn of_create(&self, global: &Global) -> CreateOptions {
+        CreateOptions {
+            systemd_cgroup: global.systemd_cgroup,
+            no_pivot: self.no_pivot,
+            keep_keyring: self.keep_keyring,
+            preserve_fds: self.preserve_fds,
+        }
     }
 }
 
@@ -41,16 +59,18 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     let mut options = Options::default();
     let positional = arguments.each(None, |option| options.take(option))?;
     let id = one_id(positional)?;
+    inherited::check(options.preserve_fds)?;
     let configuration = configuration(&options)?;
     if configuration.terminal && options.console_socket.is_none() {
         return Err(CommandError::Usage("process.terminal needs --console-socket".into()));
     }
     let folder = Folder::create(&global.root, &id)?;
-    let created =
-        folder.make_fifo().and_then(|fifo| create(&id, configuration, Gate::Fifo(&fifo), &folder, global));
+    let created = folder
+        .make_fifo()
+        .and_then(|fifo| create(&id, configuration, Gate::Fifo(&fifo), &folder, (global, &options)));
     let finished = created.and_then(|(created, record)| {
         created.notes.iter().for_each(|note| log::note(global, note));
-        hand_over(&options, created.pid, created.console.as_ref()).inspect_err(|_| {
+        hand_over(&options, &created).inspect_err(|_| {
             discard(global, &created.pidfd, &created.target);
             hooks::after_end(global, &record);
         })
@@ -69,7 +89,7 @@ pub(super) fn create(
     configuration: Configuration,
     gate: Gate<'_>,
     folder: &Folder,
-    global: &Global,
+    (global, options): (&Global, &Options),
 ) -> Result<(Created, Record), CommandError> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let stdio = if configuration.terminal {
@@ -79,7 +99,8 @@ pub(super) fn create(
         Stdio::Descriptors([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
     };
     let bundle = configuration.bundle.clone();
-    let request = Create { id, bundle: &bundle, rootfs: Rootfs::Ready, stdio, gate };
+    let options = options.of_create(global);
+    let request = Create { id, bundle: &bundle, rootfs: Rootfs::Ready, stdio, gate, options };
     let created = match cleat_runtime::spawn_create(&request)?.finish() {
         Ok(created) => created,
         Err(failure) => {
@@ -92,13 +113,16 @@ pub(super) fn create(
     Ok((created, record))
 }
 
-/// Gives the caller what it asked for: the terminal, the process id.
-pub(super) fn hand_over(options: &Options, pid: i32, console: Option<&OwnedFd>) -> Result<(), CommandError> {
-    if let (Some(socket), Some(master)) = (&options.console_socket, console) {
+/// Gives the caller what it asked for: the terminal, the process.
+pub(super) fn hand_over(options: &Options, created: &Created) -> Result<(), CommandError> {
+    if let (Some(socket), Some(master)) = (&options.console_socket, &created.console) {
         console::send(socket, master)?;
     }
+    if let Some(socket) = &options.pidfd_socket {
+        console::send_process(socket, &created.pidfd)?;
+    }
     match &options.pid_file {
-        Some(path) => fs::write(path, pid.to_string()).map_err(CommandError::file("write", path)),
+        Some(path) => fs::write(path, created.pid.to_string()).map_err(CommandError::file("write", path)),
         None => Ok(()),
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     if !cgroup.wait_empty(END_PATIENCE)? {
         return Err(CommandError::System("wait for the processes' end", std::io::ErrorKind::TimedOut.into()));
     }
-    cgroup.remove()?;
+    cleat_runtime::remove_cgroup(&cgroup)?;
     folder.remove()?;
     hooks::after_end(global, &record);
     Ok(())

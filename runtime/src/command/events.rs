@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use cleat_sys::cgroup::{Cgroup, CgroupError};
+use cleat_sys::cgroup::Cgroup;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::arguments::{Arguments, Global, one_id, set};
+use super::oom::Kills;
 use super::store::{Folder, Record};
 use super::{CommandError, list};
 
@@ -36,7 +37,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     follow(&record, &cgroup, &init, interval)
 }
 
-/// Tells events until the container has ended.
+/// Tells events until the container has ended. A kill that ended it is told before.
 fn follow(
     record: &Record,
     cgroup: &Cgroup,
@@ -44,31 +45,29 @@ fn follow(
     interval: Duration,
 ) -> Result<(), CommandError> {
     let failed = |error| CommandError::System("wait for events", error);
-    let watch = cgroup.watch_oom()?;
-    let mut kills = cgroup.oom_kills()?;
+    let mut kills = Kills::watch(cgroup)?;
     let mut next = Instant::now() + interval;
     loop {
-        let left = next.saturating_duration_since(Instant::now());
+        let left = kills.look_again().map_or(next, |again| again.min(next));
+        let left = left.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).map_err(|error| failed(std::io::Error::other(error)))?;
-        let mut ready = [PollFd::new(init, PollFlags::IN), PollFd::new(&watch, watch.poll_flags())];
-        let count = match poll(&mut ready, Some(&timeout)) {
+        let watch = kills.descriptor();
+        let mut ready = [PollFd::new(init, PollFlags::IN), PollFd::new(watch, watch.poll_flags())];
+        match poll(&mut ready, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other.map_err(|errno| failed(errno.into()))?,
         };
-        if !ready[0].revents().is_empty() {
-            return Ok(());
-        }
-        if count == 0 {
-            tell(record, "stats", stats(cgroup)?)?;
-            next = Instant::now() + interval;
-            continue;
-        }
-        watch.acknowledge();
-        let now = cgroup.oom_kills()?;
-        if now > kills {
+        let [has_ended, is_reported] = ready.map(|fd| !fd.revents().is_empty());
+        if kills.happened(is_reported, has_ended)? {
             tell(record, "oom", Value::Null)?;
         }
-        kills = now;
+        if has_ended {
+            return Ok(());
+        }
+        if Instant::now() >= next {
+            tell(record, "stats", stats(cgroup)?)?;
+            next = Instant::now() + interval;
+        }
     }
 }
 
@@ -198,9 +197,7 @@ impl Counters<'_> {
     fn read(&self, controller: &str, file: &str) -> Result<Option<String>, CommandError> {
         match self.0.read(controller, file) {
             Ok(text) => Ok(Some(text)),
-            Err(CgroupError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(None)
-            }
+            Err(error) if error.is_absence() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

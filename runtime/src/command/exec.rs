@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cleat_runtime::{Exec, Executed, Stdio, Target};
+use cleat_runtime::{Exec, Executed, HookState, Stdio, Target};
 use oci_spec::runtime::{Capability, Process, Spec};
 
 use super::arguments::{Arguments, Global, Taken};
 use super::store::{Folder, Status};
-use super::{CommandError, console, supervise};
+use super::{CommandError, console, inherited, supervise};
 
 /// The window of a terminal whose size nobody has told.
 const UNKNOWN_SIZE: (u16, u16) = (24, 80);
@@ -28,8 +28,11 @@ struct Options {
     no_new_privileges: bool,
     apparmor: Option<String>,
     ignore_paused: bool,
+    process_label: Option<String>,
+    preserve_fds: u32,
     pid_file: Option<PathBuf>,
     console_socket: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
 }
 
 impl Options {
@@ -46,6 +49,14 @@ impl Options {
             "env" | "e" => self.env.push(option.value()?),
             "cap" | "c" => self.capabilities.push(option.value()?),
             "apparmor" => self.apparmor = Some(option.value()?),
+            "process-label" => self.process_label = Some(option.value()?),
+            "preserve-fds" => self.preserve_fds = inherited::count(&option.value()?)?,
+            "pidfd-socket" => self.pidfd_socket = Some(option.value()?.into()),
+            "cgroup" => {
+                let why =
+                    "--cgroup is not supported: an exec'd process has a cgroup of its own in the container's";
+                return Err(CommandError::Usage(why.into()));
+            }
             "ignore-paused" => self.ignore_paused = true,
             // Orphans of an exec are adopted by the container's init, or by whoever adopts ours.
             "no-subreaper" => {}
@@ -66,6 +77,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         return Err(CommandError::Usage("a container id is missing".into()));
     }
     let id = positional.remove(0);
+    inherited::check(options.preserve_fds)?;
     let folder = Folder::open(&global.root, &id)?;
     let record = folder.read()?;
     let status = folder.status(&record);
@@ -82,11 +94,19 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         return Err(CommandError::Usage("a terminal needs --console-socket exactly when detached".into()));
     }
     let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let target = Target::reopen(&init, &record.cgroup, profile)?;
+    let state = HookState {
+        oci_version: cleat_runtime::OCI_VERSION,
+        id: &record.id,
+        status: "running",
+        pid: Some(record.pid),
+        bundle: &record.bundle,
+        annotations: &record.annotations,
+    };
+    let target = Target::reopen(&init, &record.cgroup, profile)?.known_as(&state);
     // Unique among the execs of the container: two processes with our number cannot be alive at once.
     let exec_id = format!("c{}", std::process::id());
     let signals = if options.detach { None } else { Some(supervise::Signals::block()?) };
-    let executed = execute(&target, &exec_id, &process)?;
+    let executed = execute(&target, &exec_id, &process, options.preserve_fds)?;
     hand_over(&options, &executed)?;
     let Some(signals) = signals else {
         // Nobody will be there at its end: it goes on in the container's own cgroup.
@@ -98,7 +118,12 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     Ok(code)
 }
 
-fn execute(target: &Target, exec_id: &str, process: &Process) -> Result<Executed, CommandError> {
+fn execute(
+    target: &Target,
+    exec_id: &str,
+    process: &Process,
+    preserve_fds: u32,
+) -> Result<Executed, CommandError> {
     let process_json = serde_json::to_string(process)
         .map_err(|source| CommandError::Json { path: "the process".into(), source })?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
@@ -108,13 +133,16 @@ fn execute(target: &Target, exec_id: &str, process: &Process) -> Result<Executed
     } else {
         Stdio::Descriptors([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
     };
-    let request = Exec { id: exec_id, process_json: &process_json, stdio };
+    let request = Exec { id: exec_id, process_json: &process_json, stdio, preserve_fds };
     Ok(cleat_runtime::spawn_exec(target, &request)?.finish()?)
 }
 
 fn hand_over(options: &Options, executed: &Executed) -> Result<(), CommandError> {
     if let (Some(socket), Some(master)) = (&options.console_socket, &executed.console) {
         console::send(socket, master)?;
+    }
+    if let Some(socket) = &options.pidfd_socket {
+        console::send_process(socket, &executed.pidfd)?;
     }
     match &options.pid_file {
         Some(path) => fs::write(path, executed.pid.to_string()).map_err(CommandError::file("write", path)),
@@ -154,6 +182,9 @@ fn change(process: &mut Process, options: &Options) -> Result<(), CommandError> 
     process.env_mut().get_or_insert_default().extend(options.env.iter().cloned());
     if options.no_new_privileges {
         process.set_no_new_privileges(Some(true));
+    }
+    if options.process_label.is_some() {
+        process.set_selinux_label(options.process_label.clone());
     }
     if options.apparmor.is_some() {
         process.set_apparmor_profile(options.apparmor.clone());

@@ -4,13 +4,14 @@ use serde_json::json;
 
 use super::{CommandError, OCI_VERSION, list};
 
-const ACTIONS: [&str; 8] = [
+const ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
     "SCMP_ACT_KILL",
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
     "SCMP_ACT_TRACE",
     "SCMP_ACT_TRAP",
 ];
@@ -87,11 +88,11 @@ pub(super) fn command() -> Result<(), CommandError> {
             "rbind", "rdev", "rdiratime", "relatime", "rexec", "ridmap", "rnoatime", "rnodev", "rnodiratime", "rnoexec",
             "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw",
             "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared", "slave",
-            "strictatime", "suid", "symfollow", "sync", "unbindable",
+            "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable",
         ],
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false },
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true },
             "capabilities": CAPABILITIES.as_slice(),
             "seccomp": {
                 "enabled": true, "actions": ACTIONS, "operators": OPERATORS, "archs": ARCHITECTURES,
@@ -123,7 +124,8 @@ mod tests {
             for operator in OPERATORS {
                 let rule = json!({ "names": ["read"], "action": action,
                                    "args": [{ "index": 0, "value": 1, "valueTwo": 1, "op": operator }] });
-                let section = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ARCHITECTURES, "syscalls": [rule] });
+                let section = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ARCHITECTURES, "syscalls": [rule],
+                                      "listenerPath": "/run/agent" });
                 compile(section).unwrap();
             }
         }

@@ -27,7 +27,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
         return kill_all(&record.open_cgroup()?, signal);
     }
     let Some(init) = record.init() else {
-        return Err(CommandError::Status { id: id.clone(), status: "stopped", wanted: "created or running" });
+        return Err(CommandError::NotRunning(id.clone()));
     };
     cleat_sys::process::send_signal(&init, signal)
         .map_err(|error| CommandError::System("send the signal", error))

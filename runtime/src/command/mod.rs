@@ -9,9 +9,11 @@ mod exec;
 mod features;
 mod guard;
 mod hooks;
+mod inherited;
 mod kill;
 mod list;
 mod log;
+mod oom;
 mod pause;
 mod ps;
 mod run;
@@ -34,6 +36,8 @@ use arguments::{Arguments, Global};
 
 /// The exit code of every failure that is not a container's own.
 const FAILED: u8 = 1;
+/// The same of an exec, as runc has it: programs seldom exit with it.
+const EXEC_FAILED: u8 = 255;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +46,13 @@ enum CommandError {
     Usage(String),
     #[error("unknown command {0:?}; see cleat-runtime --help")]
     UnknownCommand(String),
-    #[error("container {0:?} exists already")]
+    // Engines look for the words of runc in these three.
+    #[error("container with given ID already exists: {0:?}")]
     Exists(String),
-    #[error("container {0:?} does not exist")]
+    #[error("container does not exist: {0:?}")]
     Absent(String),
+    #[error("container not running: {0:?}")]
+    NotRunning(String),
     #[error("container {id:?} is {status}; it has to be {wanted}")]
     Status { id: String, status: &'static str, wanted: &'static str },
     #[error("{action} {}", path.display())]
@@ -84,22 +91,30 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    dispatch(&mut arguments, &global).unwrap_or_else(|error| {
+    let command = match arguments.command() {
+        Ok(command) => command,
+        Err(_) if global.version => "version".into(),
+        Err(error) => {
+            log::report(&global, &error);
+            return ExitCode::from(FAILED);
+        }
+    };
+    dispatch(&command, &mut arguments, &global).unwrap_or_else(|error| {
         log::report(&global, &error);
-        ExitCode::from(FAILED)
+        let of_exec = command == "exec" && !matches!(error, CommandError::Usage(_));
+        ExitCode::from(if of_exec { EXEC_FAILED } else { FAILED })
     })
 }
 
-fn dispatch(arguments: &mut Arguments, global: &Global) -> Result<ExitCode, CommandError> {
+fn dispatch(command: &str, arguments: &mut Arguments, global: &Global) -> Result<ExitCode, CommandError> {
     if global.version {
         println!("cleat-runtime version {}\nspec: {OCI_VERSION}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
-    let command = arguments.command()?;
-    if matches!(command.as_str(), "create" | "run" | "exec") {
+    if matches!(command, "create" | "run" | "exec") {
         guard::protect_own_program()?;
     }
-    let done = match command.as_str() {
+    let done = match command {
         "create" => create::command(arguments, global),
         "delete" => delete::command(arguments, global),
         "exec" => return exec::command(arguments, global),

@@ -7,7 +7,7 @@ use cleat_runtime::{Created, Gate};
 use super::arguments::{Arguments, Global, one_id, set};
 use super::create::{self, Options};
 use super::store::Folder;
-use super::{CommandError, hooks, log, supervise};
+use super::{CommandError, hooks, inherited, log, supervise};
 
 /// `run`.
 pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<ExitCode, CommandError> {
@@ -18,6 +18,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         _ => options.take(option),
     })?;
     let id = one_id(positional)?;
+    inherited::check(options.preserve_fds)?;
     let configuration = create::configuration(&options)?;
     if configuration.terminal && detach != options.console_socket.is_some() {
         return Err(CommandError::Usage("a terminal needs --console-socket exactly when detached".into()));
@@ -25,11 +26,11 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     let folder = Folder::create(&global.root, &id)?;
     // Before init can end: from here on its end and our own signals come by descriptor.
     let signals = if detach { None } else { Some(supervise::Signals::block()?) };
-    let (created, record) = create::create(&id, configuration, Gate::Caller, &folder, global)
+    let (created, record) = create::create(&id, configuration, Gate::Caller, &folder, (global, &options))
         .inspect_err(|_| create::remove_folder(global, &folder))?;
-    let Created { pid, pidfd, console, start, target, notes } = created;
-    notes.iter().for_each(|note| log::note(global, note));
-    let handed_over = create::hand_over(&options, pid, console.as_ref());
+    created.notes.iter().for_each(|note| log::note(global, note));
+    let handed_over = create::hand_over(&options, &created);
+    let Created { pidfd, console, start, target, .. } = created;
     let started = handed_over
         .and_then(|()| Ok(start.release()?.finish()?))
         .and_then(|()| hooks::after_start(&record, || hooks::kill(&target)));

@@ -17,8 +17,9 @@ enum Unit {
 }
 
 /// Options, and the fields of `linux.resources` they set.
-const OPTIONS: [(&str, [&str; 2], Unit); 13] = [
+const OPTIONS: [(&str, [&str; 2], Unit); 14] = [
     ("blkio-weight", ["blockIO", "weight"], Unit::Number),
+    ("cpu-idle", ["cpu", "idle"], Unit::Number),
     ("cpu-period", ["cpu", "period"], Unit::Number),
     ("cpu-quota", ["cpu", "quota"], Unit::Number),
     ("cpu-burst", ["cpu", "burst"], Unit::Number),

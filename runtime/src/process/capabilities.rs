@@ -21,7 +21,7 @@ pub(super) fn drop_bounding(plan: &ProcessPlan) -> Result<(), Errno> {
 }
 
 /// Makes all that is permitted effective: a change of the user id cleared it.
-pub(super) fn raise_all() -> Result<(), Errno> {
+pub(crate) fn raise_all() -> Result<(), Errno> {
     let own = capabilities(None)?;
     set_capabilities(None, CapabilitySets { effective: own.permitted, ..own })
 }

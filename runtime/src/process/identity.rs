@@ -3,8 +3,10 @@
 use std::ffi::CString;
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use super::capabilities;
 use crate::Failure;
 use crate::failure::Step;
 use crate::rootfs::Tree;
@@ -20,9 +22,45 @@ pub(super) fn change(plan: &ProcessPlan) -> Result<(), Failure> {
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(|| format!("become group {}", plan.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).step(|| format!("become user {}", plan.uid))?;
     rustix::thread::set_keep_capabilities(false).step(|| "drop capabilities at the next change of user")?;
-    // A change of user has undone it, and may have set the other as fs.suid_dumpable says.
+    tie_and_hide()
+}
+
+/// A change of user has undone the one, and may have set the other as fs.suid_dumpable says.
+fn tie_and_hide() -> Result<(), Failure> {
     cleat_sys::process::die_with_parent().step(|| "tie the process to its caller")?;
     cleat_sys::process::become_undumpable().step(|| "hide from the container")
+}
+
+/// Becomes root of the user namespace that the caller is in: to whom what it makes will belong.
+pub(crate) fn become_root() -> Result<(), Failure> {
+    rustix::thread::set_thread_groups(&[]).step(|| "drop supplementary groups")?;
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).step(|| "become the user namespace's group 0")?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).step(|| "become the user namespace's root")?;
+    tie_and_hide()
+}
+
+/// Does `work` with another owner of what is made in it, and with all our capabilities.
+pub(crate) fn work_as<T>(
+    uid: u32,
+    gid: u32,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let step = || format!("make files as user {uid}");
+    let own = change_filesystem_user(uid, gid).step(step)?;
+    let outcome = capabilities::raise_all().step(step).and_then(|()| work());
+    change_filesystem_user(own.0, own.1).step(|| "make files as before")?;
+    tie_and_hide()?;
+    outcome
+}
+
+/// Gives the user and the group before; `EPERM` when it has changed nothing, which setfsuid(2) does not tell.
+fn change_filesystem_user(uid: u32, gid: u32) -> Result<(u32, u32), Errno> {
+    let (user, group) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    let own_group = nix::unistd::setfsgid(group);
+    let own_user = nix::unistd::setfsuid(user);
+    let now = (nix::unistd::setfsuid(user), nix::unistd::setfsgid(group));
+    if now == (user, group) { Ok((own_user.as_raw(), own_group.as_raw())) } else { Err(Errno::PERM) }
 }
 
 /// The plan's environment; where it has no HOME, the one of the image's passwd(5), else `/`.

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use rustix::process::{Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Rlimit, getrlimit, prlimit};
 
 use crate::Failure;
 use crate::failure::Step;
@@ -14,13 +14,16 @@ use crate::spec::{self, IoPriority, ProcessPlan};
 pub(super) fn adjust_oom_score(
     plan: &ProcessPlan,
     procfs: &Procfs,
+    of: Option<Pid>,
     notes: &mut Vec<String>,
 ) -> Result<(), Failure> {
     let Some(wanted) = plan.oom_score_adj else { return Ok(()) };
     let step = || format!("set oom_score_adj to {wanted}");
-    match procfs.write(Path::new("self/oom_score_adj"), &wanted.to_string()) {
+    let process = of.map_or("self".to_owned(), |pid| pid.as_raw_nonzero().to_string());
+    let path = format!("{process}/oom_score_adj");
+    match procfs.write(Path::new(&path), &wanted.to_string()) {
         Err(error) if is_refusal(&error) => {
-            let current = procfs.read("self/oom_score_adj").step(step)?;
+            let current = procfs.read(&path).step(step)?;
             notes.push(format!("oom_score_adj stays {}: {wanted} needs CAP_SYS_RESOURCE", current.trim()));
             Ok(())
         }
@@ -30,25 +33,31 @@ pub(super) fn adjust_oom_score(
 
 /// The scheduler and the disk priority. What needs privileges that we lack is an error: a process that counts on its
 /// turn must not run without it.
-pub(super) fn set_priorities(plan: &ProcessPlan) -> Result<(), Failure> {
+pub(super) fn set_priorities(plan: &ProcessPlan, of: Option<Pid>) -> Result<(), Failure> {
+    let number = of.map_or(0, |pid| pid.as_raw_nonzero().get());
     if let Some(scheduler) = &plan.scheduler {
-        cleat_sys::priority::set_scheduler(scheduler).step(|| "set process.scheduler")?;
+        cleat_sys::priority::set_scheduler(number, scheduler).step(|| "set process.scheduler")?;
     }
     if let Some(IoPriority { class, level }) = plan.io_priority {
-        cleat_sys::priority::set_io_priority(class, level).step(|| "set process.ioPriority")?;
+        cleat_sys::priority::set_io_priority(number, class, level).step(|| "set process.ioPriority")?;
     }
     Ok(())
 }
 
-pub(super) fn set_rlimits(plan: &ProcessPlan, notes: &mut Vec<String>) -> Result<(), Failure> {
-    plan.rlimits.iter().try_for_each(|limit| set_rlimit(limit, notes))
+pub(super) fn set_rlimits(
+    plan: &ProcessPlan,
+    of: Option<Pid>,
+    notes: &mut Vec<String>,
+) -> Result<(), Failure> {
+    plan.rlimits.iter().try_for_each(|limit| set_rlimit(limit, of, notes))
 }
 
-fn set_rlimit(limit: &spec::Rlimit, notes: &mut Vec<String>) -> Result<(), Failure> {
+fn set_rlimit(limit: &spec::Rlimit, of: Option<Pid>, notes: &mut Vec<String>) -> Result<(), Failure> {
     let step = || format!("set {}", limit.name);
     let wanted = Rlimit { current: finite(limit.soft), maximum: finite(limit.hard) };
-    match setrlimit(limit.resource, wanted) {
+    match prlimit(of, limit.resource, wanted).map(drop) {
         Err(rustix::io::Errno::PERM) => {
+            // A process just born has our limits.
             let clamped = clamp(wanted, getrlimit(limit.resource).maximum);
             let shown = |value: Option<u64>| value.map_or("unlimited".into(), |value| value.to_string());
             notes.push(format!(
@@ -59,7 +68,7 @@ fn set_rlimit(limit: &spec::Rlimit, notes: &mut Vec<String>) -> Result<(), Failu
                 shown(finite(limit.soft)),
                 shown(finite(limit.hard)),
             ));
-            setrlimit(limit.resource, clamped).step(step)
+            prlimit(of, limit.resource, clamped).map(drop).step(step)
         }
         other => other.step(step),
     }

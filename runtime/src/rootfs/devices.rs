@@ -1,16 +1,20 @@
 //! Device nodes and the links that come with them.
+//!
+//! A user namespace's root may not make device nodes, and none works on a filesystem of its own. There the nodes are made
+//! outside, on a filesystem that nobody else sees, and bound one by one.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, makedev};
+use cleat_sys::mount as attribute;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
 
-use super::{Tree, Wanted};
+use super::{Tree, Wanted, attach, materials};
 use crate::Failure;
 use crate::failure::Step;
-use crate::spec::{Device, MountKind, Plan};
+use crate::spec::{Device, IdMaps, MountKind, Plan};
 
 /// Links every container has (config-linux.md, "Dev symbolic links").
 const LINKS: [(&str, &str); 5] = [
@@ -21,8 +25,8 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Makes the planned devices; nothing where /dev is a folder of the host.
-pub(super) fn make(tree: &Tree, plan: &Plan) -> Result<(), Failure> {
+/// Makes the planned devices, or binds those that were made outside; nothing where /dev is a folder of the host.
+pub(super) fn make(tree: &Tree, plan: &Plan, outside: &[OwnedFd]) -> Result<(), Failure> {
     let dev = Path::new("/dev");
     if plan.mounts.iter().any(|mount| mount.target == dev && matches!(mount.kind, MountKind::Bind { .. })) {
         return Ok(());
@@ -30,19 +34,68 @@ pub(super) fn make(tree: &Tree, plan: &Plan) -> Result<(), Failure> {
     let folder = tree.find_or_create(dev, Wanted::Folder).step(|| "open /dev")?;
     // The modes are the wanted ones.
     let umask = rustix::process::umask(Mode::empty());
-    let outcome = plan.devices.iter().try_for_each(|device| {
+    let outcome = plan.devices.iter().enumerate().try_for_each(|(index, device)| {
         let step = || format!("make device {}", device.path.display());
         let parent = match device.path.parent() {
             Some(parent) if parent != dev => Some(tree.find_or_create(parent, Wanted::Folder).step(step)?),
             _ => None,
         };
-        make_node(parent.as_ref().unwrap_or(&folder), device).step(step)
+        let parent = parent.as_ref().unwrap_or(&folder);
+        match outside.get(index) {
+            Some(node) => bind_node(parent, device, node).step(step),
+            None => make_node(parent, device).step(step),
+        }
     });
     rustix::process::umask(umask);
     outcome?;
     LINKS
         .iter()
         .try_for_each(|(name, target)| make_link(&folder, name, target).step(|| format!("link /dev/{name}")))
+}
+
+/// Makes nodes for a container with a user namespace, whose owners are those that `maps` says; by the devices' positions.
+/// To be called in a mount namespace that goes again.
+pub(super) fn make_outside(devices: &[Device], maps: &IdMaps) -> Result<Vec<OwnedFd>, Failure> {
+    let options = vec![("mode".to_owned(), Some("700".to_owned()))];
+    let attributes = attribute::NO_SUID | attribute::NO_EXEC;
+    let folder = attach::new_filesystem("tmpfs", "devices", &options, attributes)
+        .and_then(|folder| materials::put_on_root(&folder).map(|()| folder))
+        .step(|| "mount a filesystem for device nodes")?;
+    // The modes are the wanted ones.
+    let umask = rustix::process::umask(Mode::empty());
+    let make = |(index, device): (usize, &Device)| {
+        let step = || format!("make device {}", device.path.display());
+        let (Some(uid), Some(gid)) = (maps.users.outside(device.uid), maps.groups.outside(device.gid)) else {
+            return Err(Failure::because(step(), "its owner is not mapped into the user namespace"));
+        };
+        let named = Device { path: index.to_string().into(), uid, gid, ..device.clone() };
+        make_node(&folder, &named).and_then(|()| take_node(&folder, &named.path)).step(step)
+    };
+    let nodes = devices.iter().enumerate().map(make).collect();
+    rustix::process::umask(umask);
+    nodes
+}
+
+fn take_node(folder: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    attach::clone_descriptor(&node, false)
+}
+
+/// Whatever an image has put there, but a link or a folder, is covered.
+fn bind_node(folder: &OwnedFd, device: &Device, node: &OwnedFd) -> io::Result<()> {
+    let Some(name) = device.path.file_name() else { return Err(Errno::INVAL.into()) };
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(folder, name, new, Mode::empty()) {
+        Ok(_) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode) {
+        FileType::Symlink | FileType::Directory => Err(Errno::EXIST.into()),
+        _ => attach::attach(node, &target),
+    }
 }
 
 /// A node that is there already has to be the one wanted: an image could have put anything in its place.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 1 cut the tie to the host      mount events reach us, ours do not reach the host
-//! 2 copy what will be bound      while host paths still mean the host's files
+//! 2 take the host's part         while host paths still mean the host's files (see `materials`)
 //! 3 mount the root               on top of "/", so that no folder of the host is needed for it
 //! 4 mount the rest               every target resolved beneath the root's descriptor
 //! 5 devices, console, masks
@@ -15,21 +15,25 @@
 mod attach;
 mod cgroupfs;
 mod console;
+mod copy_up;
 mod devices;
 mod masks;
+mod materials;
 mod overlay;
 mod pivot;
 mod tree;
+mod workshop;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cleat_sys::cgroup::Cgroup;
-use cleat_sys::mount::{Attributes, Propagation, map_owners, set_attributes};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
+use cleat_sys::mount::{Attributes, Propagation, set_attributes};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, mount_change};
 
 pub(crate) use console::{Console, open as open_console};
+pub(crate) use materials::{Materials, Tenant};
 pub(crate) use tree::{Tree, Wanted};
 
 use crate::Failure;
@@ -42,6 +46,10 @@ pub(crate) struct Supplies<'a> {
     pub(crate) cgroup: &'a Cgroup,
     /// User namespaces that map mounts' owners, by the mounts' positions.
     pub(crate) owners: Vec<Option<OwnedFd>>,
+    /// What was taken outside, for a container with a user namespace.
+    pub(crate) materials: Option<Materials>,
+    /// Whether the host's root is left behind rather than taken away.
+    pub(crate) no_pivot: bool,
 }
 
 /// Builds the container's file system and, after `before_pivot`, makes it the caller's root; with a terminal, its console
@@ -49,67 +57,39 @@ pub(crate) struct Supplies<'a> {
 pub(crate) fn enter(
     plan: &Plan,
     rootfs: &Rootfs,
-    supplies: &Supplies<'_>,
+    supplies: Supplies<'_>,
     before_pivot: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(Tree, Option<Console>), Failure> {
-    let shared = plan.root.propagation.kind == Propagation::Shared;
-    if !shared {
-        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", slave).step(|| "make the host's mounts slaves")?;
-    }
-    let sources = copy_sources(&plan.mounts, &supplies.owners)?;
-    let tree = mount_root(plan, rootfs, shared)?;
-    for (mount, source) in plan.mounts.iter().zip(sources) {
+    materials::cut_tie(plan)?;
+    let Materials { binds, root, nodes } = match supplies.materials {
+        Some(materials) => materials,
+        None => Materials::take(plan, rootfs, &supplies.owners)?,
+    };
+    let tree = place_root(root, plan.root.propagation.kind == Propagation::Shared)?;
+    for (mount, source) in plan.mounts.iter().zip(binds) {
         mount_one(&tree, mount, source, supplies.cgroup)?;
     }
-    devices::make(&tree, plan)?;
+    devices::make(&tree, plan, &nodes)?;
     let console = if plan.process.terminal { Some(console::make(&tree, &plan.process)?) } else { None };
     masks::apply(&tree, plan)?;
     let cwd = &plan.process.cwd;
     tree.find_or_create(cwd, Wanted::Folder).step(|| format!("make the working folder {}", cwd.display()))?;
     before_pivot()?;
-    pivot::enter(&tree).step(|| "pivot into the root filesystem")?;
+    if supplies.no_pivot {
+        pivot::enter_without_pivot(&tree).step(|| "change root to the root filesystem")?;
+    } else {
+        pivot::enter(&tree).step(|| "pivot into the root filesystem")?;
+    }
     finish_root(&tree, plan)?;
     Ok((tree, console))
 }
 
-/// Copies of the mounts that will be bound, with their owners mapped, by position.
-fn copy_sources(mounts: &[Mount], owners: &[Option<OwnedFd>]) -> Result<Vec<Option<OwnedFd>>, Failure> {
-    let copy = |(mount, mapping): (&Mount, &Option<OwnedFd>)| {
-        let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
-        let copy = attach::clone_path(source, *recursive).step(|| format!("open {}", source.display()))?;
-        if let (Some(owners), Some(mapping)) = (&mount.owners, mapping) {
-            map_owners(&copy, mapping, owners.recursive)
-                .step(|| format!("map the owners of mount {}", mount.target.display()))?;
-        }
-        Ok(Some(copy))
-    };
-    mounts.iter().zip(owners).map(copy).collect()
-}
-
-/// Mounts the root filesystem on top of the host's root. Paths from "/" go on meaning the host's, since a process's own
-/// root is not affected by what is mounted on it.
-fn mount_root(plan: &Plan, rootfs: &Rootfs, shared: bool) -> Result<Tree, Failure> {
-    let path = &plan.root.path;
-    let root = match rootfs {
-        Rootfs::Ready => {
-            let root = attach::clone_path(path, true).step(|| format!("open {}", path.display()))?;
-            if !tree::is_folder(&root).step(|| format!("look at {}", path.display()))? {
-                return Err(Failure::because(format!("open {}", path.display()), "is not a folder"));
-            }
-            root
-        }
-        Rootfs::Overlay { lower, upper, work } => {
-            overlay::mount(lower, upper, work).step(|| format!("mount overlay on {}", upper.display()))?
-        }
-    };
-    let private = Attributes { propagation: Some(Propagation::Private), ..Attributes::default() };
-    set_attributes(&root, &private, true).step(|| "make the root filesystem private")?;
+/// Mounts the root filesystem on top of the host's root, so that no folder of the host is needed for it.
+fn place_root(root: OwnedFd, shared: bool) -> Result<Tree, Failure> {
     if shared {
         mount_change("/", MountPropagationFlags::PRIVATE).step(|| "make the host's root private")?;
     }
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&root, "", CWD, "/", flags).step(|| "mount the root filesystem")?;
+    materials::put_on_root(&root).step(|| "mount the root filesystem")?;
     Ok(Tree::new(root))
 }
 
@@ -133,6 +113,9 @@ fn mount_one(tree: &Tree, mount: &Mount, source: Option<OwnedFd>, cgroup: &Cgrou
         cgroupfs::mount(mount, &target, cgroup)?
     } else {
         let tree = attach::detached(mount, source).step(step)?;
+        if mount.copy_up {
+            copy_up::copy(&target, &tree).step(|| format!("copy what is at {}", mount.target.display()))?;
+        }
         attach::attach(&tree, &target).step(step)?;
         tree
     };

@@ -9,19 +9,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use cleat_sys::namespace;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsOpenFlags, MountFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, fsopen,
     mount_change,
 };
-use rustix::process::fchdir;
 
-use super::attach;
-
-/// Where the calling thread's mount namespace is.
-const OWN_NAMESPACE: &str = "/proc/self/ns/mnt";
+use super::{attach, workshop};
 
 /// An overlay that is mounted nowhere yet; `lower` is the topmost layer first.
 pub(super) fn mount(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
@@ -47,14 +42,8 @@ fn by_layer(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd>
 
 /// All options in one page, in which `/proc/self/fd/N` stands for each folder: short, and free of colons and commas.
 fn in_one_string(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
-    let here = folder(Path::new("."))?;
-    let outside = rustix::fs::open(OWN_NAMESPACE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     // In a namespace of its own even here, in the container's: that one may share its mounts with the host.
-    namespace::unshare(namespace::MOUNT)?;
-    let made = mount_and_copy(lower, upper, work);
-    namespace::join(&outside, namespace::MOUNT)?;
-    fchdir(&here)?;
-    made
+    workshop::inside(|| mount_and_copy(lower, upper, work))?
 }
 
 fn mount_and_copy(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {

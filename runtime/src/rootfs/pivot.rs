@@ -5,7 +5,7 @@ use std::io;
 use cleat_sys::mount::{Attributes, Propagation, set_attributes};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use super::Tree;
 
@@ -22,5 +22,13 @@ pub(super) fn enter(tree: &Tree) -> io::Result<()> {
     set_attributes(&old, &slave, true)?;
     fchdir(&old)?;
     unmount(".", UnmountFlags::DETACH)?;
+    Ok(chdir("/")?)
+}
+
+/// The same where the caller's root is the initial filesystem, which cannot be moved away (pivot_root(2), EINVAL): the
+/// host's tree stays beneath.
+pub(super) fn enter_without_pivot(tree: &Tree) -> io::Result<()> {
+    fchdir(tree)?;
+    chroot(".")?;
     Ok(chdir("/")?)
 }

@@ -20,7 +20,7 @@ pub(crate) enum SpecError {
 }
 
 impl SpecError {
-    pub(super) fn value(field: impl Into<String>, value: impl Display) -> Self {
+    pub(crate) fn value(field: impl Into<String>, value: impl Display) -> Self {
         Self::Value { field: field.into(), value: value.to_string() }
     }
 }

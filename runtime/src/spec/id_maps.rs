@@ -1,6 +1,6 @@
 //! Mappings of user and group ids.
 
-use std::fmt::Write;
+use std::fmt::{Display, Formatter};
 
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -9,11 +9,23 @@ use super::SpecError;
 /// The most lines the kernel takes (user_namespaces(7), Linux 4.15).
 const MAX_LINES: usize = 340;
 
-/// Mappings in the form of `/proc/<pid>/uid_map` and `gid_map`.
+/// A mapping of users and one of groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdMaps {
-    pub(crate) users: String,
-    pub(crate) groups: String,
+    pub(crate) users: IdMap,
+    pub(crate) groups: IdMap,
+}
+
+/// A mapping of ids of one kind; as text in the form of `/proc/<pid>/uid_map` and `gid_map`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IdMap(Vec<Range>);
+
+/// So many ids from `inside` on are those from `outside` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    inside: u32,
+    outside: u32,
+    size: u32,
 }
 
 impl IdMaps {
@@ -27,8 +39,8 @@ impl IdMaps {
         match (users.is_empty(), groups.is_empty()) {
             (true, true) => Ok(None),
             (false, false) => Ok(Some(Self {
-                users: lines(&format!("{field}.uidMappings"), users)?,
-                groups: lines(&format!("{field}.gidMappings"), groups)?,
+                users: IdMap::new(&format!("{field}.uidMappings"), users)?,
+                groups: IdMap::new(&format!("{field}.gidMappings"), groups)?,
             })),
             (true, false) => Err(SpecError::value(format!("{field}.uidMappings"), "none beside gidMappings")),
             (false, true) => Err(SpecError::value(format!("{field}.gidMappings"), "none beside uidMappings")),
@@ -36,19 +48,47 @@ impl IdMaps {
     }
 }
 
-fn lines(field: &str, mappings: &[LinuxIdMapping]) -> Result<String, SpecError> {
-    if mappings.len() > MAX_LINES {
-        return Err(SpecError::value(field, format!("{} mappings", mappings.len())));
-    }
-    mappings.iter().try_fold(String::new(), |mut text, mapping| {
-        let (inside, outside, size) = (mapping.container_id(), mapping.host_id(), mapping.size());
-        let fits = |first: u32| first.checked_add(size).is_some();
-        if size == 0 || !fits(inside) || !fits(outside) {
-            return Err(SpecError::value(field, format!("{inside} {outside} {size}")));
+impl IdMap {
+    fn new(field: &str, mappings: &[LinuxIdMapping]) -> Result<Self, SpecError> {
+        if mappings.len() > MAX_LINES {
+            return Err(SpecError::value(field, format!("{} mappings", mappings.len())));
         }
-        writeln!(text, "{inside} {outside} {size}").map_err(|_| SpecError::value(field, size))?;
-        Ok(text)
-    })
+        let range = |mapping: &LinuxIdMapping| {
+            let (inside, outside, size) = (mapping.container_id(), mapping.host_id(), mapping.size());
+            let fits = |first: u32| first.checked_add(size).is_some();
+            if size == 0 || !fits(inside) || !fits(outside) {
+                return Err(SpecError::value(field, format!("{inside} {outside} {size}")));
+            }
+            Ok(Range { inside, outside, size })
+        };
+        mappings.iter().map(range).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What `/proc/<pid>/uid_map` or `gid_map` says; none when that is no mapping.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let range = |line: &str| {
+            let mut numbers = line.split_whitespace().map(str::parse);
+            let mut number = || numbers.next()?.ok();
+            Some(Range { inside: number()?, outside: number()?, size: number()? })
+        };
+        text.lines().map(range).collect::<Option<_>>().map(Self)
+    }
+
+    /// The id outside of an id inside; none when it is mapped to nothing.
+    pub(crate) fn outside(&self, id: u32) -> Option<u32> {
+        self.0.iter().find_map(|range| {
+            let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.size)?;
+            range.outside.checked_add(offset)
+        })
+    }
+}
+
+impl Display for IdMap {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|Range { inside, outside, size }| writeln!(formatter, "{inside} {outside} {size}"))
+    }
 }
 
 #[cfg(test)]
@@ -63,13 +103,21 @@ mod tests {
     const ONE: &str = r#"[{"containerID":0,"hostID":1000,"size":10},{"containerID":10,"hostID":5,"size":1}]"#;
 
     #[test]
-    fn mappings_become_lines() {
+    fn mappings_become_lines_and_lines_mappings() {
         let maps = map(ONE, ONE).unwrap().unwrap();
-        assert_eq!(
-            (maps.users.as_str(), maps.groups.as_str()),
-            ("0 1000 10\n10 5 1\n", "0 1000 10\n10 5 1\n")
-        );
+        assert_eq!(maps.users.to_string(), "0 1000 10\n10 5 1\n");
+        assert_eq!(maps.groups, maps.users);
+        assert_eq!(IdMap::parse("         0       1000         10\n        10 5 1\n"), Some(maps.users));
         assert_eq!(map("[]", "[]").unwrap(), None);
+        assert_eq!(IdMap::parse("0 x 1"), None);
+    }
+
+    #[test]
+    fn an_id_has_one_outside_or_none() {
+        let users = map(ONE, ONE).unwrap().unwrap().users;
+        let found: Vec<_> = [0, 9, 10, 11].map(|id| users.outside(id)).into();
+        assert_eq!(found, [Some(1000), Some(1009), Some(5), None]);
+        assert_eq!(IdMap::parse("0 0 4294967295\n").unwrap().outside(u32::MAX), None);
     }
 
     #[test]

@@ -2,10 +2,14 @@
 //!
 //! Whatever is not supported yet is refused here, by the name of its field, before anything has been touched.
 
+mod cpus;
 mod devices;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod hooks;
 mod id_maps;
+mod memory_policy;
 mod mounts;
 mod namespaces;
 mod priority;
@@ -15,15 +19,22 @@ mod unsupported;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cleat_sys::memory_policy::MemoryPolicy;
 use cleat_sys::mount::Propagation;
-use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Spec};
+use nix::sys::personality::Persona;
+use oci_spec::runtime::{
+    Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Spec,
+};
 
+use crate::systemd::Scope;
+
+pub(crate) use cpus::CpuAffinity;
 pub(crate) use devices::Device;
 pub(crate) use error::SpecError;
 pub(crate) use hooks::{Hook, Hooks, planned as hooks};
-pub(crate) use id_maps::IdMaps;
+pub(crate) use id_maps::{IdMap, IdMaps};
 pub(crate) use mounts::{Mount, MountKind, OptionList};
-pub(crate) use namespaces::Namespaces;
+pub(crate) use namespaces::{Namespaces, UserNamespace};
 pub(crate) use priority::IoPriority;
 pub(crate) use process::{Capabilities, ProcessPlan, Rlimit};
 
@@ -46,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) seccomp: Option<LinuxSeccomp>,
+    pub(crate) personality: Option<Persona>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) hooks: Hooks,
     /// For the hooks.
     pub(crate) annotations: BTreeMap<String, String>,
@@ -75,16 +88,21 @@ impl Plan {
         unsupported::refuse(spec)?;
         let linux = spec.linux().as_ref().ok_or(SpecError::Missing("linux"))?;
         let process = spec.process().as_ref().ok_or(SpecError::Missing("process"))?;
-        let mut namespaces = Namespaces::new(linux.namespaces().as_deref().unwrap_or_default())?;
+        let maps = IdMaps::new("linux", linux.uid_mappings().as_deref(), linux.gid_mappings().as_deref())?;
+        let mut namespaces = Namespaces::new(linux.namespaces().as_deref().unwrap_or_default(), maps)?;
         if let Some(offsets) = linux.time_offsets() {
             namespaces.offset_time(offsets)?;
         }
         let mounts = spec.mounts().as_deref().unwrap_or_default();
+        let mounts: Vec<_> = mounts.iter().map(Mount::new).collect::<Result<_, _>>()?;
+        if namespaces.user.is_none() && mounts.iter().any(Mount::takes_the_containers_owners) {
+            return Err(SpecError::NeedsNamespace("option idmap of a mount without mappings", "user"));
+        }
         Ok(Self {
             cgroup_path: cgroup_path(id, linux)?,
             resources: linux.resources().clone().unwrap_or_default(),
             root: root(bundle, spec, linux)?,
-            mounts: mounts.iter().map(Mount::new).collect::<Result<_, _>>()?,
+            mounts,
             devices: devices::plan(linux.devices().as_deref().unwrap_or_default())?,
             masked_paths: absolute_paths("linux.maskedPaths", linux.masked_paths())?,
             readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths())?,
@@ -92,12 +110,41 @@ impl Plan {
             hostname: uts_name("hostname", spec.hostname().as_ref(), &namespaces)?,
             domainname: uts_name("domainname", spec.domainname().as_ref(), &namespaces)?,
             seccomp: linux.seccomp().clone(),
+            personality: linux.personality().as_ref().map(personality).transpose()?,
+            memory_policy: linux.memory_policy().as_ref().map(memory_policy::plan).transpose()?,
             hooks: Hooks::new(spec.hooks().as_ref())?,
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             process: ProcessPlan::new(process)?,
             namespaces,
         })
     }
+}
+
+impl Plan {
+    /// Has systemd make the cgroup: one that the specification has `named` must be a scope.
+    pub(crate) fn require_systemd(&mut self, id: &str, named: bool) -> Result<(), SpecError> {
+        if !named {
+            self.cgroup_path = Scope::of_id(id)?.path().to_owned();
+        } else if Scope::of_path(&self.cgroup_path).is_none() {
+            let expected = format!("{} (slice:prefix:name is expected)", self.cgroup_path);
+            return Err(SpecError::value("linux.cgroupsPath", expected));
+        }
+        Ok(())
+    }
+}
+
+/// PER_LINUX32 of linux/personality.h.
+const LINUX32: i32 = 8;
+
+fn personality(specified: &LinuxPersonality) -> Result<Persona, SpecError> {
+    // The specification knows of none as yet.
+    if let Some(flag) = specified.flags().iter().flatten().next() {
+        return Err(SpecError::value("linux.personality.flags", flag));
+    }
+    Ok(match specified.domain() {
+        LinuxPersonalityDomain::PerLinux => Persona::empty(),
+        LinuxPersonalityDomain::PerLinux32 => Persona::from_bits_retain(LINUX32),
+    })
 }
 
 /// Ids become names of cgroups and folders.
@@ -112,9 +159,8 @@ pub(crate) fn check_id(id: &str) -> Result<(), SpecError> {
 fn cgroup_path(id: &str, linux: &Linux) -> Result<String, SpecError> {
     let Some(path) = linux.cgroups_path() else { return Ok(format!("/{id}")) };
     let text = path.to_str().ok_or_else(|| SpecError::value("linux.cgroupsPath", path.display()))?;
-    if text.contains(':') {
-        // slice:prefix:name, the form of the systemd driver.
-        return Err(SpecError::Unsupported("linux.cgroupsPath in the systemd form".into()));
+    if let Some(scope) = Scope::parse(text)? {
+        return Ok(scope.path().to_owned());
     }
     let relative = text.trim_start_matches('/');
     Ok(format!("/{}", if relative.is_empty() { id } else { relative }))

@@ -21,12 +21,15 @@ pub(crate) struct Mount {
     pub(crate) propagation: Option<RootPropagation>,
     /// How owners are mapped.
     pub(crate) owners: Option<Owners>,
+    /// Whether it begins with what is at its place.
+    pub(crate) copy_up: bool,
 }
 
 /// A mapping of the owners on a bind mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Owners {
-    pub(crate) maps: IdMaps,
+    /// Without any, the mapping of the container's user namespace.
+    pub(crate) maps: Option<IdMaps>,
     /// On everything mounted beneath it too (`ridmap`).
     pub(crate) recursive: bool,
 }
@@ -54,6 +57,7 @@ enum Effect {
     Propagation(Propagation),
     Bind,
     MapOwners,
+    CopyUp,
     /// It is so already.
     Nothing,
     Unsupported,
@@ -95,6 +99,14 @@ impl Mount {
         {
             return Err(invalid("source of a bind mount has to be absolute"));
         }
+        if parsed.copy_up && name != "tmpfs" {
+            return Err(invalid("tmpcopyup is for tmpfs"));
+        }
+        if parsed.copy_up
+            && (parsed.attributes.set | parsed.recursive_attributes.set) & attribute::READ_ONLY != 0
+        {
+            return Err(invalid("tmpcopyup needs a filesystem that is not read-only"));
+        }
         let owners = owners(specified, parsed.map_owners, matches!(kind, MountKind::Bind { .. }))?;
         Ok(Self {
             target,
@@ -103,12 +115,18 @@ impl Mount {
             recursive_attributes: parsed.recursive_attributes,
             propagation: parsed.propagation,
             owners,
+            copy_up: parsed.copy_up,
         })
     }
 
     /// Whether it is a new filesystem of this type.
     pub(crate) fn is_filesystem(&self, wanted: &str) -> bool {
         matches!(&self.kind, MountKind::Filesystem { name, .. } if name == wanted)
+    }
+
+    /// Whether its owners are mapped as the container's users are.
+    pub(super) fn takes_the_containers_owners(&self) -> bool {
+        self.owners.as_ref().is_some_and(|owners| owners.maps.is_none())
     }
 }
 
@@ -120,6 +138,7 @@ struct Parsed {
     bind: Option<bool>,
     /// Whether recursively.
     map_owners: Option<bool>,
+    copy_up: bool,
     parameters: OptionList,
 }
 
@@ -137,6 +156,7 @@ impl Parsed {
         match effect {
             Effect::Bind => self.bind = Some(recursive),
             Effect::MapOwners => self.map_owners = Some(recursive),
+            Effect::CopyUp => self.copy_up = true,
             Effect::Propagation(kind) => self.propagation = Some(RootPropagation { kind, recursive }),
             Effect::Nothing => {}
             Effect::Unsupported => return Err(Refusal::Unsupported),
@@ -163,17 +183,14 @@ fn change(attributes: &mut Attributes, set: u64, clear: u64) {
     attributes.clear = attributes.clear & !set | clear;
 }
 
-/// The mapping of a mount. Without one of its own it would be that of the container's user namespace.
+/// The mapping of a mount's owners.
 fn owners(specified: &oci::Mount, option: Option<bool>, is_bind: bool) -> Result<Option<Owners>, SpecError> {
     let field = format!("mounts[{}]", specified.destination().display());
     let (users, groups) = (specified.uid_mappings(), specified.gid_mappings());
     match (IdMaps::new(&field, users.as_deref(), groups.as_deref())?, option) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(SpecError::Unsupported(format!("{field}: idmap without mappings"))),
-        (Some(_), _) if !is_bind => {
-            Err(SpecError::Unsupported(format!("{field}: mappings of a new filesystem")))
-        }
-        (Some(maps), option) => Ok(Some(Owners { maps, recursive: option.unwrap_or(false) })),
+        (_, _) if !is_bind => Err(SpecError::Unsupported(format!("{field}: mappings of a new filesystem"))),
+        (maps, option) => Ok(Some(Owners { maps, recursive: option.unwrap_or(false) })),
     }
 }
 
@@ -228,7 +245,8 @@ fn effect(option: &str) -> Effect {
         "idmap" => Effect::MapOwners,
         // `async`, `nomand` and `nolazytime` are what a new mount has; `loud` and `silent` concern the kernel's log.
         "defaults" | "async" | "nomand" | "nolazytime" | "loud" | "silent" => Effect::Nothing,
-        "remount" | "tmpcopyup" | "copy-symlink" | "dest-nofollow" | "src-nofollow" => Effect::Unsupported,
+        "tmpcopyup" => Effect::CopyUp,
+        "remount" | "copy-symlink" | "dest-nofollow" | "src-nofollow" => Effect::Unsupported,
         _ if option.starts_with("idmap=") || option.starts_with("ridmap=") => Effect::Unsupported,
         _ => Effect::Parameter,
     }
@@ -285,18 +303,19 @@ mod tests {
             [(&["bind"][..], false), (&["rbind", "idmap"], false), (&["rbind", "ridmap"], true)]
         {
             let owners = with("bind", options).unwrap().owners.unwrap();
-            assert_eq!(
-                (owners.recursive, owners.maps.groups.as_str()),
-                (recursive, "0 2 1\n"),
-                "{options:?}"
-            );
+            let groups = owners.maps.unwrap().groups.to_string();
+            assert_eq!((owners.recursive, groups.as_str()), (recursive, "0 2 1\n"), "{options:?}");
         }
         assert!(with("tmpfs", &[]).is_err());
+        assert!(plan("bind", "/x", &["bind", "idmap"]).unwrap().takes_the_containers_owners());
     }
 
     #[test]
     fn what_cannot_be_done_is_refused() {
-        for option in ["tmpcopyup", "idmap", "ridmap", "idmap=uids=0-1-2", "remount"] {
+        assert!(plan("tmpfs", "tmpfs", &["tmpcopyup"]).unwrap().copy_up);
+        assert!(plan("bind", "/x", &["tmpcopyup"]).is_err());
+        assert!(plan("tmpfs", "tmpfs", &["ro", "tmpcopyup"]).is_err());
+        for option in ["idmap", "ridmap", "idmap=uids=0-1-2", "remount"] {
             assert!(matches!(plan("tmpfs", "tmpfs", &[option]), Err(SpecError::Unsupported(_))), "{option}");
         }
         assert!(plan("bind", "relative", &[]).is_err());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cleat_sys::namespace as kinds;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType as Type, LinuxTimeOffset};
 
-use super::SpecError;
+use super::{IdMaps, SpecError};
 
 /// The namespaces of a container.
 #[derive(Debug, Default)]
@@ -18,8 +18,19 @@ pub(crate) struct Namespaces {
     /// Whether a time namespace is made, and its offsets in the form of `/proc/<pid>/timens_offsets`: before init, whose
     /// birth in it fixes them.
     pub(crate) new_time: Option<String>,
-    /// Existing ones that are joined, by kind and file.
+    /// Existing ones that are joined, by kind and file; the user namespace is not among them.
     pub(crate) join: Vec<(u64, PathBuf)>,
+    /// The user namespace that owns all that are made.
+    pub(crate) user: Option<UserNamespace>,
+}
+
+/// A user namespace of the container's own.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum UserNamespace {
+    /// A new one with these mappings.
+    New(IdMaps),
+    /// That of a file. Its mappings are known to whoever wrote the specification, or have to be asked for.
+    At(PathBuf, Option<IdMaps>),
 }
 
 /// System controls that belong to the IPC namespace (sysctl/kernel.rst).
@@ -27,16 +38,19 @@ const IPC_SYSCTLS: [&str; 8] =
     ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
 
 impl Namespaces {
-    pub(super) fn new(specified: &[LinuxNamespace]) -> Result<Self, SpecError> {
+    /// Decides about namespaces; `maps` are `linux.uidMappings` and `linux.gidMappings`.
+    pub(super) fn new(specified: &[LinuxNamespace], maps: Option<IdMaps>) -> Result<Self, SpecError> {
         let mut planned = Self::default();
+        let mut user = None;
         let mut seen = 0;
         for namespace in specified {
-            let kind = kind(namespace.typ())?;
+            let kind = kind(namespace.typ());
             if seen & kind != 0 {
                 return Err(SpecError::value("linux.namespaces", format!("{} twice", namespace.typ())));
             }
             seen |= kind;
             match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+                path if kind == kinds::USER => user = Some(path.cloned()),
                 Some(_) if kind == kinds::MOUNT => {
                     return Err(SpecError::Unsupported("linux.namespaces: joining a mount namespace".into()));
                 }
@@ -50,6 +64,7 @@ impl Namespaces {
         if planned.create & kinds::MOUNT == 0 {
             return Err(SpecError::Missing("linux.namespaces: a mount namespace"));
         }
+        planned.user = user_namespace(user, maps)?;
         Ok(planned)
     }
 
@@ -112,17 +127,37 @@ impl Namespaces {
     }
 }
 
-fn kind(specified: Type) -> Result<u64, SpecError> {
-    Ok(match specified {
+/// `specified`: whether there is one, and whether at a path.
+fn user_namespace(
+    specified: Option<Option<PathBuf>>,
+    maps: Option<IdMaps>,
+) -> Result<Option<UserNamespace>, SpecError> {
+    // The runtime acts as root of the namespace: what it makes belongs to that.
+    let has_root = |maps: &IdMaps| maps.users.outside(0).is_some() && maps.groups.outside(0).is_some();
+    if maps.as_ref().is_some_and(|maps| !has_root(maps)) {
+        return Err(SpecError::value("linux.uidMappings and linux.gidMappings", "no mapping of id 0"));
+    }
+    match (specified, maps) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(SpecError::NeedsNamespace("linux.uidMappings", "user")),
+        (Some(None), None) => Err(SpecError::Missing("linux.uidMappings")),
+        (Some(None), Some(maps)) => Ok(Some(UserNamespace::New(maps))),
+        (Some(Some(path)), maps) if path.is_absolute() => Ok(Some(UserNamespace::At(path, maps))),
+        (Some(Some(path)), _) => Err(SpecError::value("linux.namespaces.path", path.display())),
+    }
+}
+
+fn kind(specified: Type) -> u64 {
+    match specified {
         Type::Mount => kinds::MOUNT,
         Type::Cgroup => kinds::CGROUP,
         Type::Uts => kinds::UTS,
         Type::Ipc => kinds::IPC,
         Type::Pid => kinds::PID,
         Type::Network => kinds::NETWORK,
-        Type::User => return Err(SpecError::Unsupported("linux.namespaces: user".into())),
+        Type::User => kinds::USER,
         Type::Time => kinds::TIME,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -139,7 +174,7 @@ mod tests {
                 namespace
             })
             .collect();
-        Namespaces::new(&list)
+        Namespaces::new(&list, None)
     }
 
     #[test]
@@ -156,10 +191,33 @@ mod tests {
         assert!(planned(&[(Type::Mount, None), (Type::Mount, None)]).is_err());
         assert!(planned(&[(Type::Mount, Some("/proc/1/ns/mnt"))]).is_err());
         assert!(planned(&[(Type::Mount, None), (Type::Network, Some("n"))]).is_err());
-        assert!(matches!(
-            planned(&[(Type::Mount, None), (Type::User, None)]),
-            Err(SpecError::Unsupported(_))
-        ));
+        assert_eq!(
+            planned(&[(Type::Mount, None), (Type::User, None)]).unwrap_err(),
+            SpecError::Missing("linux.uidMappings")
+        );
+    }
+
+    #[test]
+    fn a_user_namespace_has_mappings_and_mappings_a_user_namespace() {
+        let maps = |json| {
+            let list: Vec<oci_spec::runtime::LinuxIdMapping> = serde_json::from_str(json).unwrap();
+            IdMaps::new("linux", Some(&list), Some(&list)).unwrap()
+        };
+        let good = || maps(r#"[{"containerID":0,"hostID":1000,"size":10}]"#);
+        let path = || Some(PathBuf::from("/run/u"));
+        let at = |maps| Some(UserNamespace::At("/run/u".into(), maps));
+        assert_eq!(user_namespace(None, None).unwrap(), None);
+        assert_eq!(user_namespace(Some(None), good()).unwrap(), good().map(UserNamespace::New));
+        assert_eq!(user_namespace(Some(path()), good()).unwrap(), at(good()));
+        assert_eq!(user_namespace(Some(path()), None).unwrap(), at(None));
+        for (specified, maps) in [
+            (None, good()),
+            (Some(None), None),
+            (Some(None), maps(r#"[{"containerID":1,"hostID":1000,"size":10}]"#)),
+            (Some(Some("relative".into())), good()),
+        ] {
+            assert!(user_namespace(specified.clone(), maps).is_err(), "{specified:?}");
+        }
     }
 
     #[test]

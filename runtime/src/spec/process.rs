@@ -9,7 +9,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, Process}
 use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
 
-use super::{IoPriority, SpecError, priority, unsupported};
+use super::{CpuAffinity, IoPriority, SpecError, priority, unsupported};
 
 /// A process, the container's init or an exec'd one.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) no_new_privileges: bool,
     pub(crate) apparmor_profile: Option<String>,
     pub(crate) terminal: bool,
+    /// For exec'd processes only (config.md, "execCPUAffinity").
+    pub(crate) exec_cpus: CpuAffinity,
 }
 
 /// The five capability sets (capabilities(7)).
@@ -85,6 +87,7 @@ impl ProcessPlan {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             apparmor_profile: process.apparmor_profile().clone().filter(|profile| !profile.is_empty()),
             terminal: process.terminal().unwrap_or(false),
+            exec_cpus: CpuAffinity::new(process.exec_cpu_affinity().as_ref())?,
         })
     }
 

@@ -14,21 +14,17 @@ pub(super) fn refuse(spec: &Spec) -> Result<(), SpecError> {
 
 /// Refuses a process with a field that is not supported.
 pub(super) fn refuse_process(process: &Process) -> Result<(), SpecError> {
-    refuse_set(&[
-        ("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty())),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ])
+    refuse_set(&[(
+        "process.selinuxLabel",
+        process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()),
+    )])
 }
 
 fn refuse_linux(linux: &Linux) -> Result<(), SpecError> {
     refuse_set(&[
-        ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.personality", linux.personality().is_some()),
     ])
 }
 
@@ -48,10 +44,6 @@ mod tests {
         for (field, json) in [
             ("vm", r#"{"ociVersion":"1.0.2","vm":{"kernel":{"path":"/x"}}}"#),
             ("linux.mountLabel", r#"{"ociVersion":"1.0.2","linux":{"mountLabel":"x"}}"#),
-            (
-                "linux.uidMappings",
-                r#"{"ociVersion":"1.0.2","linux":{"uidMappings":[{"containerID":0,"hostID":1,"size":1}]}}"#,
-            ),
         ] {
             let error = refuse(&serde_json::from_str(json).unwrap()).unwrap_err();
             assert_eq!(error, SpecError::Unsupported(field.into()));

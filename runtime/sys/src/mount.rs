@@ -2,8 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use rustix::fs::CWD;
+use rustix::mount::OpenTreeFlags;
 
 use crate::checked;
+use crate::holder::Holder;
 
 /// Read-only.
 pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -86,6 +91,20 @@ pub fn map_owners(mount: &impl AsFd, mapping: &impl AsFd, recursive: bool) -> io
     let request =
         libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
     change(mount, &request, recursive)
+}
+
+/// Finds out by trying whether the file system of `folder` can show owners as another namespace has them
+/// ([`map_owners`]). An error says what is missing.
+pub fn try_to_map_owners(folder: &Path) -> io::Result<()> {
+    let holder = Holder::new(crate::namespace::USER)?;
+    let process = Path::new("/proc").join(holder.pid().to_string());
+    for file in ["uid_map", "gid_map"] {
+        std::fs::write(process.join(file), "0 1 1\n")?;
+    }
+    let mapping = std::fs::File::open(process.join("ns/user"))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let copy = rustix::mount::open_tree(CWD, folder, flags)?;
+    map_owners(&copy, &mapping, false)
 }
 
 fn change(mount: &impl AsFd, request: &libc::mount_attr, recursive: bool) -> io::Result<()> {

@@ -20,6 +20,8 @@ pub struct Container {
     /// Unique on the host.
     pub id: String,
     bundle: PathBuf,
+    /// From the root of a hierarchy.
+    cgroup: String,
     root: TempDir,
 }
 
@@ -32,17 +34,32 @@ impl Container {
     pub fn new(bundle: &mut Bundle) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("ct{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        bundle.spec["linux"]["cgroupsPath"] = format!("/{id}").into();
+        let (path, cgroup) = if is_systemd() {
+            (format!("cleat-test.slice:ct:{id}"), format!("cleat.slice/cleat-test.slice/ct-{id}.scope"))
+        } else {
+            (format!("/{id}"), id.clone())
+        };
+        bundle.spec["linux"]["cgroupsPath"] = path.into();
         bundle.write();
         let root = tempfile::Builder::new().prefix("cleat-state-").tempdir().expect("a folder can be made");
-        Self { id, bundle: bundle.path().into(), root }
+        Self { id, bundle: bundle.path().into(), cgroup, root }
     }
 
     /// The runtime with this container's state folder.
     #[must_use]
     pub fn command(&self, command: &str) -> Command {
+        let mut runtime = self.global();
+        runtime.arg(command).stdin(Stdio::null());
+        runtime
+    }
+
+    /// The runtime with the options before a command.
+    fn global(&self) -> Command {
         let mut runtime = limited(&runtime());
-        runtime.arg("--root").arg(self.root.path()).arg(command).stdin(Stdio::null());
+        runtime.arg("--root").arg(self.root.path());
+        if is_systemd() {
+            runtime.arg("--systemd-cgroup");
+        }
         runtime
     }
 
@@ -57,8 +74,8 @@ impl Container {
     pub fn create(&self) -> Output {
         let file = fs::File::create(self.output_path()).expect("the output can be written");
         let errors = self.bundle.join("errors");
-        let mut command = limited(&runtime());
-        command.arg("--root").arg(self.root.path()).arg("--log").arg(&errors).arg("create");
+        let mut command = self.global();
+        command.arg("--log").arg(&errors).arg("create");
         command.arg("--bundle").arg(&self.bundle).arg(&self.id).stdin(Stdio::null());
         command.stdout(file.try_clone().expect("a file can be shared")).stderr(file);
         let status = command.status().expect("the runtime can be run");
@@ -137,11 +154,11 @@ impl Container {
         }
     }
 
-    /// The folder of the container's cgroup in the v1 hierarchy of a controller.
+    /// The folder of the container's cgroup in the hierarchy of a controller.
     #[must_use]
     pub fn cgroup(&self, controller: &str) -> PathBuf {
         let v1 = Path::new("/sys/fs/cgroup").join(controller);
-        if v1.is_dir() { v1.join(&self.id) } else { Path::new("/sys/fs/cgroup").join(&self.id) }
+        if v1.is_dir() { v1.join(&self.cgroup) } else { Path::new("/sys/fs/cgroup").join(&self.cgroup) }
     }
 }
 
@@ -153,9 +170,15 @@ impl Drop for Container {
         }
         assert!(deleted.status.success(), "delete: {}", crate::text(&deleted));
         assert_nothing_left(&self.id, &self.bundle);
+        crate::leaks::assert_no_cgroup(&self.cgroup);
         let left: Vec<_> = fs::read_dir(self.root.path()).expect("the state folder is there").collect();
         assert!(left.is_empty(), "the state folder still has {left:?}");
     }
+}
+
+/// Whether systemd is to make the cgroups: `CLEAT_TEST_CGROUP_DRIVER=systemd`, in a machine where it is process 1.
+fn is_systemd() -> bool {
+    std::env::var_os("CLEAT_TEST_CGROUP_DRIVER").is_some_and(|driver| driver == "systemd")
 }
 
 fn output(command: &mut Command) -> Output {

@@ -73,9 +73,8 @@ fn privileged_limits_are_updated_by_options_on_both_sides_of_the_id_and_by_a_fil
     assert!(updated.status.success(), "{}", text(&updated));
     assert_eq!(read(shares), if is_v1() { "512" } else { "59" });
     assert_eq!(read(("pids", "pids.max")), "44", "the rest stays");
-    assert!(
-        !container.command("update").args(["--pids-limit", "x", &container.id]).status().unwrap().success()
-    );
+    let refused = container.command("update").args(["--pids-limit", "x", &container.id]).output().unwrap();
+    assert!(!refused.status.success());
 }
 
 #[test]
@@ -102,12 +101,49 @@ fn privileged_ps_shows_the_containers_processes_alone() {
     assert!(text(&chosen).contains("sleep 101"), "{}", text(&chosen));
 }
 
+/// A script that waits for the file `go`, then does something.
+fn when_told(act: &str) -> String {
+    format!(
+        "dd if=/dev/zero of=/dev/shm/y bs=1M count=4 2>/dev/null; echo used; while [ ! -e /go ]; do sleep 0.01; done; {act}"
+    )
+}
+
+/// The events of a container from their beginning.
+struct Events {
+    process: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Events {
+    /// Follows; what happens from here on is told.
+    fn follow(container: &Container) -> Self {
+        let mut command = container.command("events");
+        command.args(["--interval", "100ms", &container.id]).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("the runtime can be run");
+        let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let mut events = Self { process, lines };
+        assert_eq!(events.next().expect("an event")["type"], "stats", "it watches from here on");
+        events
+    }
+
+    fn next(&mut self) -> Option<Value> {
+        let line = self.lines.next()?.expect("a line can be read");
+        Some(serde_json::from_str(&line).expect("an event is JSON"))
+    }
+
+    /// Whether this is told before the end.
+    fn tell(&mut self, kind: &str) -> bool {
+        std::iter::from_fn(|| self.next()).any(|event| event["type"] == kind)
+    }
+}
+
 #[test]
 fn privileged_events_tell_what_is_used_and_who_was_killed() {
-    let mut bundle = Bundle::script(
-        "dd if=/dev/zero of=/dev/shm/y bs=1M count=4 2>/dev/null; echo used; while [ ! -e /go ]; do sleep 0.01; done; \
-         dd if=/dev/zero of=/dev/shm/x bs=1M count=60 2>/dev/null; echo $?; exec sleep 100",
-    );
+    // The one to kill has the most memory, and says so: the shell stays, and finds some free afterwards.
+    let mut bundle = Bundle::script(&when_told(
+        "sh -c 'echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/shm/x bs=4M count=15' 2>/dev/null; \
+         while :; do sleep 0.01; done",
+    ));
     bundle.spec["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 16 << 20 });
     let container = Container::new(&mut bundle);
     container.start();
@@ -121,14 +157,26 @@ fn privileged_events_tell_what_is_used_and_who_was_killed() {
     assert!(data["cpu"]["usage"]["total"].as_u64().is_some_and(|time| time > 0), "{data}");
     assert!(data["pids"]["current"].as_u64().is_some_and(|count| count >= 1), "{data}");
 
-    let mut events = container.command("events");
-    let mut events =
-        events.args(["--interval", "100ms", &container.id]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(events.stdout.take().expect("it is piped")).lines();
-    let mut next = || -> Value { serde_json::from_str(&lines.next().expect("a line").unwrap()).unwrap() };
-    assert_eq!(next()["type"], "stats", "it watches from here on");
+    let mut events = Events::follow(&container);
     fs::write(bundle.rootfs("go"), "").unwrap();
-    while next()["type"] != "oom" {}
+    assert!(events.tell("oom"));
     assert!(container.kill("KILL").status.success());
-    assert!(events.wait().unwrap().success(), "it ends with the container");
+    while events.next().is_some() {}
+    assert!(events.process.wait().unwrap().success(), "it ends with the container");
+}
+
+#[test]
+fn privileged_a_kill_that_ends_the_container_is_told_before_its_end() {
+    let mut bundle =
+        Bundle::script(&when_told("exec dd if=/dev/zero of=/dev/shm/x bs=1M count=60 2>/dev/null"));
+    bundle.spec["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 16 << 20 });
+    let container = Container::new(&mut bundle);
+    container.start();
+    container.await_output("used");
+    let mut events = Events::follow(&container);
+    fs::write(bundle.rootfs("go"), "").unwrap();
+    assert!(events.tell("oom"));
+    while events.next().is_some() {}
+    assert!(events.process.wait().unwrap().success());
+    assert_eq!(container.state()["status"], "stopped");
 }

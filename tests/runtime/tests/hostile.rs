@@ -32,34 +32,46 @@ fn privileged_a_missing_working_folder_is_made() {
     assert_eq!(text(&Container::new(&mut bundle).run()), "/made/for/it\n");
 }
 
+/// A host's folder as links in an image name it: from the root, and upwards.
+fn links(outside: &std::path::Path) -> [String; 3] {
+    let path = outside.display();
+    [path.to_string(), format!("../../../../../../..{path}"), format!("/../../../../../..{path}")]
+}
+
 /// CVE-2021-30465 and its kin: links in the image as mount targets.
 #[test]
 fn privileged_links_in_the_image_do_not_lead_mounts_out() {
-    let outside = tempfile::tempdir().unwrap();
-    fs::write(outside.path().join("hosts"), "host's\n").unwrap();
-    let source = tempfile::tempdir().unwrap();
-    fs::write(source.path().join("hosts"), "container's\n").unwrap();
-    let mut bundle = Bundle::script("cat /etc/hosts");
-    fs::remove_dir(bundle.rootfs("etc")).unwrap();
-    symlink(format!("/../../../../../..{}", outside.path().display()), bundle.rootfs("etc")).unwrap();
-    bundle.mount(json!({
-        "destination": "/etc/hosts", "type": "bind", "source": source.path().join("hosts"), "options": ["bind"],
-    }));
-    let output = Container::new(&mut bundle).run();
-    assert_eq!(text(&output), "container's\n");
-    assert_eq!(fs::read_to_string(outside.path().join("hosts")).unwrap(), "host's\n");
-    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing is made outside");
+    for kind in 0..3 {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("hosts"), "host's\n").unwrap();
+        let source = tempfile::tempdir().unwrap();
+        fs::write(source.path().join("hosts"), "container's\n").unwrap();
+        let mut bundle = Bundle::script("cat /etc/hosts");
+        fs::remove_dir(bundle.rootfs("etc")).unwrap();
+        symlink(&links(outside.path())[kind], bundle.rootfs("etc")).unwrap();
+        bundle.mount(json!({
+            "destination": "/etc/hosts", "type": "bind", "source": source.path().join("hosts"), "options": ["bind"],
+        }));
+        let output = Container::new(&mut bundle).run();
+        assert_eq!(text(&output), "container's\n");
+        assert_eq!(fs::read_to_string(outside.path().join("hosts")).unwrap(), "host's\n");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing is made outside");
+    }
 }
 
 #[test]
 fn privileged_a_link_as_dev_makes_nothing_outside() {
-    let outside = tempfile::tempdir().unwrap();
-    let mut bundle = Bundle::script("ls -l /dev/null");
-    fs::remove_dir(bundle.rootfs("dev")).unwrap();
-    symlink(format!("/../../..{}", outside.path().display()), bundle.rootfs("dev")).unwrap();
-    // Either refused or kept within the root: in no case anything outside.
-    let output = Container::new(&mut bundle).run();
-    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{}", text(&output));
+    for kind in 0..3 {
+        let outside = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::script("ls -l /dev/null");
+        // Without a filesystem on it: the nodes themselves would go there.
+        bundle.spec["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev");
+        fs::remove_dir(bundle.rootfs("dev")).unwrap();
+        symlink(&links(outside.path())[kind], bundle.rootfs("dev")).unwrap();
+        // Either refused or kept within the root: in no case anything outside.
+        let output = Container::new(&mut bundle).run();
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{}", text(&output));
+    }
 }
 
 /// CVE-2019-19921: with /proc elsewhere its masks would be, too.

@@ -252,3 +252,22 @@ fn privileged_owners_of_a_mount_are_mapped_both_ways() {
     let new = std::os::unix::fs::MetadataExt::uid(&fs::metadata(source.path().join("new")).unwrap());
     assert_eq!(new, 0, "on the filesystem it is root's");
 }
+
+#[test]
+fn privileged_a_memory_filesystem_begins_with_what_the_image_has() {
+    let mut bundle = Bundle::script(
+        "cat /etc/app/conf; stat -c '%a %u' /etc/app; echo new > /etc/app/conf; readlink /etc/app/l",
+    );
+    fs::create_dir(bundle.rootfs("etc/app")).unwrap();
+    fs::write(bundle.rootfs("etc/app/conf"), "of the image\n").unwrap();
+    fs::set_permissions(bundle.rootfs("etc/app"), std::os::unix::fs::PermissionsExt::from_mode(0o751))
+        .unwrap();
+    std::os::unix::fs::chown(bundle.rootfs("etc/app"), Some(7), None).unwrap();
+    std::os::unix::fs::symlink("/proc/self/exe", bundle.rootfs("etc/app/l")).unwrap();
+    bundle.mount(
+        json!({ "destination": "/etc/app", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"] }),
+    );
+    let output = run(&mut bundle);
+    assert_eq!(output, "of the image\n751 7\n/proc/self/exe\n");
+    assert_eq!(fs::read_to_string(bundle.rootfs("etc/app/conf")).unwrap(), "of the image\n");
+}

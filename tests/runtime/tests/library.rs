@@ -45,6 +45,12 @@ fn privileged_an_overlay_of_127_layers_is_seen_by_the_container_alone() {
 }
 
 #[test]
+fn privileged_an_overlay_has_its_owners_mapped() {
+    let script = "cd /; stat -c '%u %g' bin theirs; echo x > written; stat -c '%u %g' written; chown 9:9 theirs; stat -c '%u %g' theirs";
+    scenario("overlay-mapped", script);
+}
+
+#[test]
 fn privileged_all_processes_are_the_callers_children() {
     scenario("children", IDLE);
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::path::Path;
 
 use cleat_tests_runtime::{Bundle, Container, text};
 use serde_json::json;
@@ -78,4 +79,27 @@ fn privileged_a_container_is_killed_for_want_of_memory() {
     let control = if is_v1() { "memory.oom_control" } else { "memory.events" };
     let counts = fs::read_to_string(container.cgroup("memory").join(control)).unwrap();
     assert!(counts.contains("oom_kill 1"), "{counts}");
+}
+
+/// What this host has no controller for is refused by its name, and what it has one for is set.
+#[test]
+fn privileged_rare_limits_are_set_or_refused_by_name() {
+    for (resources, controller, name) in [
+        (json!({ "network": { "classID": 1_048_577 } }), "net_cls", "net"),
+        (json!({ "network": { "priorities": [{ "name": "lo", "priority": 5 }] } }), "net_prio", "net"),
+        (json!({ "rdma": { "mlx5_1": { "hcaHandles": 3 } } }), "rdma", "rdma"),
+        (json!({ "cpu": { "realtimePeriod": 900_000 } }), "cpu", "cpu.r"),
+    ] {
+        let mut bundle = Bundle::program(&["true"]);
+        for (key, value) in resources.as_object().unwrap() {
+            bundle.spec["linux"]["resources"][key] = value.clone();
+        }
+        let output = Container::new(&mut bundle).run();
+        let has_controller = Path::new("/sys/fs/cgroup").join(controller).is_dir();
+        assert!(
+            output.status.success() && has_controller || text(&output).contains(name),
+            "{controller}: {}",
+            text(&output)
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cleat_cri_api::v1::security_profile::ProfileType;
-use cleat_cri_api::v1::{Mount, NamespaceOption, Signal};
+use cleat_cri_api::v1::{IdMapping, Mount, NamespaceOption, Signal};
 use serde_json::{Value, json};
 
 use super::{mount, namespace, resources, signal};
@@ -118,10 +118,19 @@ fn limits(limits: &Resources) -> Value {
 }
 
 fn security(security: &Security, namespaces: &Namespaces) -> Value {
-    let NamespaceOption { network, pid, ipc, target_id, .. } = namespace::options(namespaces);
+    let NamespaceOption { network, pid, ipc, target_id, userns_options } = namespace::options(namespaces);
+    let user = userns_options.map(|options| {
+        let ranges = |list: Vec<IdMapping>| -> Vec<Value> {
+            let told = |range: IdMapping| json!({ "host_id": range.host_id, "container_id": range.container_id, "length": range.length });
+            list.into_iter().map(told).collect()
+        };
+        json!({ "mode": options.mode, "uids": ranges(options.uids), "gids": ranges(options.gids) })
+    });
     let UserChoice { uid, gid, name, supplemental_groups, groups_policy } = &security.user;
     json!({
-        "namespace_options": { "network": network, "pid": pid, "ipc": ipc, "target_id": target_id },
+        "namespace_options": {
+            "network": network, "pid": pid, "ipc": ipc, "target_id": target_id, "userns_options": user,
+        },
         "privileged": security.privileged,
         "capabilities": {
             "add_capabilities": security.capabilities.add,

@@ -21,6 +21,7 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
     let linux = config.linux.unwrap_or_default();
     let mut context = linux.security_context.unwrap_or_default();
     let metadata = present("config.metadata", config.metadata)?;
+    let (pid, user) = namespace::of_container(context.namespace_options.take())?;
     Ok(ContainerConfig {
         name: name("config.metadata.name", metadata.name)?,
         attempt: metadata.attempt,
@@ -38,7 +39,8 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
         stdin_once: config.stdin_once,
         tty: config.tty,
         resources: resources::limits(linux.resources)?,
-        pid: namespace::of_container(context.namespace_options.take())?,
+        pid,
+        user,
         security: security::of_container(context)?,
         stop_signal: signal::number("config.stop_signal", config.stop_signal)?,
     })

@@ -25,3 +25,4 @@ mod samples;
 mod security;
 mod signal;
 pub(super) mod stats;
+mod user;

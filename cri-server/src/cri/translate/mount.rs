@@ -5,6 +5,7 @@ use std::path::Path;
 use cleat_cri_api::v1::{self, MountPropagation};
 
 use super::field::{absolute_path, climbs, known, refused, unsupported};
+use super::user;
 use crate::engine::Result;
 use crate::engine::model::{Device, Mount, MountSource, Propagation};
 
@@ -23,6 +24,8 @@ pub(super) fn report(mount: &Mount) -> Option<v1::Mount> {
         selinux_relabel: mount.selinux_relabel,
         propagation: propagation_name(mount.propagation) as i32,
         recursive_read_only: mount.recursive_read_only,
+        uid_mappings: mount.users.iter().map(user::told).collect(),
+        gid_mappings: mount.groups.iter().map(user::told).collect(),
         ..v1::Mount::default()
     })
 }
@@ -46,8 +49,9 @@ fn one(field: &str, mount: v1::Mount) -> Result<Mount> {
     if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) || !mount.image_sub_path.is_empty() {
         return Err(unsupported(&name("image"), "mounting an image is not built yet"));
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(unsupported(&name("uidMappings"), "user namespaces are not built yet"));
+    if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+        let why = "mappings of users and of groups are expected, or neither";
+        return Err(refused(&name("uidMappings"), mount.uid_mappings.len(), why));
     }
     let destination = absolute_path(&name("container_path"), &mount.container_path)?;
     if destination.components().count() < 2 || climbs(&destination) {
@@ -73,6 +77,8 @@ fn one(field: &str, mount: v1::Mount) -> Result<Mount> {
         recursive_read_only: mount.recursive_read_only,
         selinux_relabel: mount.selinux_relabel,
         propagation,
+        users: user::ranges(&name("uidMappings"), mount.uid_mappings)?,
+        groups: user::ranges(&name("gidMappings"), mount.gid_mappings)?,
     })
 }
 
@@ -130,6 +136,11 @@ mod tests {
         for asked in [
             v1::Mount { readonly: true, selinux_relabel: true, ..plain.clone() },
             v1::Mount { propagation: 1, ..plain.clone() },
+            v1::Mount {
+                uid_mappings: vec![IdMapping { host_id: 65_536, container_id: 0, length: 65_536 }],
+                gid_mappings: vec![IdMapping { host_id: 65_536, container_id: 0, length: 65_536 }],
+                ..plain.clone()
+            },
             v1::Mount { propagation: 2, ..plain.clone() },
             v1::Mount { readonly: true, recursive_read_only: true, ..plain.clone() },
             v1::Mount { image: Some(ImageSpec::default()), ..plain.clone() },
@@ -153,6 +164,15 @@ mod tests {
             (mount("/data", ""), "host_path"),
             (mount("/data", "srv"), "host_path"),
             (v1::Mount { propagation: 3, ..plain() }, "propagation"),
+            (v1::Mount { uid_mappings: vec![IdMapping::default()], ..plain() }, "uidMappings"),
+            (
+                v1::Mount {
+                    uid_mappings: vec![IdMapping::default()],
+                    gid_mappings: vec![IdMapping::default()],
+                    ..plain()
+                },
+                "uidMappings",
+            ),
             (v1::Mount { recursive_read_only: true, ..plain() }, "recursive_read_only"),
             (
                 v1::Mount { recursive_read_only: true, readonly: true, propagation: 1, ..plain() },
@@ -170,7 +190,6 @@ mod tests {
         for (asked, part) in [
             (v1::Mount { image, ..mount("/data", "") }, "image"),
             (v1::Mount { image_sub_path: "a".into(), ..mount("/data", "") }, "image"),
-            (v1::Mount { uid_mappings: vec![IdMapping::default()], ..mount("/data", "/srv") }, "uidMappings"),
         ] {
             let error = mounts(vec![asked]).unwrap_err();
             let named = format!("mounts[0].{part}");

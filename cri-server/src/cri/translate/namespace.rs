@@ -1,22 +1,22 @@
 //! Namespace options of pods and containers.
 
-use cleat_cri_api::v1::{NamespaceMode, NamespaceOption, UserNamespace};
+use cleat_cri_api::v1::{NamespaceMode, NamespaceOption};
 
-use super::field::{known, refused, unsupported};
+use super::field::{known, refused};
+use super::user;
 use crate::engine::Result;
-use crate::engine::model::{Id, Mode, Namespaces, PidMode};
+use crate::engine::model::{Id, Mode, Namespaces, PidMode, UserMode};
 
 /// Field names, as they are refused.
 const NETWORK: &str = "namespace_options.network";
 const IPC: &str = "namespace_options.ipc";
 const PID: &str = "namespace_options.pid";
 const TARGET: &str = "namespace_options.target_id";
-const USER: &str = "namespace_options.userns_options.mode";
 
-/// The namespaces of a pod. Without options every mode is POD, the CRI's default.
+/// The namespaces of a pod. Without options every mode is POD, the CRI's default, but the user namespace is the host's.
+/// One of the pod's own is no use with the host's processes or IPC, whose filesystems it may not mount.
 pub(super) fn of_pod(options: Option<NamespaceOption>) -> Result<Namespaces> {
     let options = options.unwrap_or_default();
-    user(options.userns_options.as_ref())?;
     let pid = match known(PID, options.pid)? {
         NamespaceMode::Pod => PidMode::Pod,
         NamespaceMode::Container => PidMode::Container,
@@ -25,24 +25,36 @@ pub(super) fn of_pod(options: Option<NamespaceOption>) -> Result<Namespaces> {
             return Err(refused(PID, "TARGET", "only a container can join another one's"));
         }
     };
-    Ok(Namespaces { network: mode(NETWORK, options.network)?, ipc: mode(IPC, options.ipc)?, pid })
+    let (network, ipc) = (mode(NETWORK, options.network)?, mode(IPC, options.ipc)?);
+    let user = user::mode(options.userns_options)?.unwrap_or_default();
+    if user != UserMode::Node {
+        let why = "a pod with a user namespace of its own cannot use the host's";
+        if pid == PidMode::Node {
+            return Err(refused(PID, "NODE", why));
+        }
+        if ipc == Mode::Node {
+            return Err(refused(IPC, "NODE", why));
+        }
+    }
+    Ok(Namespaces { network, ipc, pid, user })
 }
 
-/// The process namespace of a container. Its network and IPC namespaces are its pod's, whatever its options say; they
+/// The process namespace of a container, and the user namespace it expects its pod to have. Its network and IPC namespaces are its pod's, whatever its options say; they
 /// are looked at so that nonsense is refused.
-pub(super) fn of_container(options: Option<NamespaceOption>) -> Result<PidMode> {
+pub(super) fn of_container(options: Option<NamespaceOption>) -> Result<(PidMode, Option<UserMode>)> {
     let options = options.unwrap_or_default();
-    user(options.userns_options.as_ref())?;
+    let user = user::mode(options.userns_options)?;
     mode(NETWORK, options.network)?;
     mode(IPC, options.ipc)?;
-    Ok(match known(PID, options.pid)? {
+    let pid = match known(PID, options.pid)? {
         NamespaceMode::Pod => PidMode::Pod,
         NamespaceMode::Container => PidMode::Container,
         NamespaceMode::Node => PidMode::Node,
         NamespaceMode::Target => PidMode::Target(Id::try_from(options.target_id).map_err(|error| {
             refused(TARGET, error.to_string(), "the whole id of a container is expected")
         })?),
-    })
+    };
+    Ok((pid, user))
 }
 
 /// The options a pod or container was made with, for its status.
@@ -58,7 +70,7 @@ pub(super) fn options(namespaces: &Namespaces) -> NamespaceOption {
         pid: pid as i32,
         ipc: mode_name(namespaces.ipc) as i32,
         target_id,
-        userns_options: None,
+        userns_options: user::report(&namespaces.user),
     }
 }
 
@@ -77,22 +89,9 @@ fn mode_name(mode: Mode) -> NamespaceMode {
     }
 }
 
-/// A user namespace of the host's is no user namespace; one of the pod's would be security the client counts on.
-fn user(options: Option<&UserNamespace>) -> Result<()> {
-    let Some(options) = options else { return Ok(()) };
-    match known(USER, options.mode)? {
-        NamespaceMode::Node if options.uids.is_empty() && options.gids.is_empty() => Ok(()),
-        NamespaceMode::Node => Err(refused(USER, "NODE", "the host's user namespace takes no mappings")),
-        NamespaceMode::Pod => {
-            Err(unsupported(USER, "user namespaces are not built yet; set hostUsers: true"))
-        }
-        other => Err(refused(USER, other.as_str_name(), "it is POD or NODE")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use cleat_cri_api::v1::IdMapping;
+    use cleat_cri_api::v1::{IdMapping, UserNamespace};
 
     use super::*;
     use crate::engine::EngineError;
@@ -109,7 +108,8 @@ mod tests {
     #[test]
     fn a_pods_namespaces() {
         let own = Namespaces { pid: PidMode::Pod, ..Namespaces::default() };
-        let host = Namespaces { network: Mode::Node, ipc: Mode::Node, pid: PidMode::Node };
+        let host =
+            Namespaces { network: Mode::Node, ipc: Mode::Node, pid: PidMode::Node, user: UserMode::Node };
         for (options, expected) in [
             (None, Some(own.clone())),
             (Some(asked(POD, POD, POD)), Some(own)),
@@ -140,7 +140,8 @@ mod tests {
             (Some(asked(JOINED, POD, POD)), None),
             (Some(asked(POD, 9, POD)), None),
         ] {
-            assert_eq!(of_container(options.clone()).ok(), expected, "{options:?}");
+            let found = of_container(options.clone()).ok().map(|(pid, _)| pid);
+            assert_eq!(found, expected, "{options:?}");
         }
     }
 
@@ -152,17 +153,17 @@ mod tests {
     }
 
     #[test]
-    fn a_user_namespace_is_refused_until_there_are_any() {
-        let with = |mode, uids| NamespaceOption {
-            userns_options: Some(UserNamespace { mode, uids, gids: Vec::new() }),
-            ..NamespaceOption::default()
-        };
-        assert!(of_pod(Some(with(NODE, Vec::new()))).is_ok());
-        let error = of_pod(Some(with(POD, Vec::new()))).unwrap_err();
-        assert!(matches!(&error, EngineError::Unsupported { what, .. } if what == USER), "{error}");
-        for (mode, uids) in [(NODE, vec![IdMapping::default()]), (CONTAINER, Vec::new()), (7, Vec::new())] {
-            let error = of_container(Some(with(mode, uids))).unwrap_err();
+    fn a_user_namespace_needs_processes_and_ipc_of_its_own() {
+        let range = || vec![IdMapping { host_id: 65_536, container_id: 0, length: 65_536 }];
+        let user = || Some(UserNamespace { mode: POD, uids: range(), gids: range() });
+        let with = |network, pid, ipc| NamespaceOption { userns_options: user(), ..asked(network, pid, ipc) };
+        for good in [with(POD, CONTAINER, POD), with(POD, POD, POD), with(NODE, POD, POD)] {
+            assert_eq!(super::options(&of_pod(Some(good.clone())).unwrap()), good);
+        }
+        for bad in [with(POD, NODE, POD), with(POD, POD, NODE)] {
+            let error = of_pod(Some(bad)).unwrap_err();
             assert!(matches!(error, EngineError::Invalid { .. }), "{error}");
         }
+        assert!(of_container(Some(with(POD, POD, POD))).unwrap().1.is_some());
     }
 }

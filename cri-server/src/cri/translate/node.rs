@@ -26,9 +26,17 @@ pub(in crate::cri) fn version() -> VersionResponse {
     }
 }
 
-/// The node's status. `network` is what keeps the network from being ready; `recursive_read_only` is whether mounts can
-/// be made read-only with all below them.
-pub(in crate::cri) fn status(network: Result<(), String>, recursive_read_only: bool) -> StatusResponse {
+/// What not every kernel can.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cri) struct Abilities {
+    /// Mounts can be made read-only with all below them.
+    pub recursive_read_only: bool,
+    /// Pods can have user namespaces of their own, on the host's network, too.
+    pub user_namespaces: bool,
+}
+
+/// The node's status. `network` is what keeps the network from being ready.
+pub(in crate::cri) fn status(network: Result<(), String>, abilities: Abilities) -> StatusResponse {
     let network_message = network.err();
     let network_reason = network_message.as_ref().map_or("", |_| NETWORK_NOT_READY);
     let conditions = vec![
@@ -40,15 +48,16 @@ pub(in crate::cri) fn status(network: Result<(), String>, recursive_read_only: b
             network_message.unwrap_or_default(),
         ),
     ];
+    let Abilities { recursive_read_only, user_namespaces } = abilities;
     let features =
-        RuntimeHandlerFeatures { recursive_read_only_mounts: recursive_read_only, user_namespaces: false };
+        RuntimeHandlerFeatures { recursive_read_only_mounts: recursive_read_only, user_namespaces };
     StatusResponse {
         status: Some(RuntimeStatus { conditions }),
         info: HashMap::new(),
         runtime_handlers: vec![RuntimeHandler { name: String::new(), features: Some(features) }],
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: user_namespaces,
         }),
     }
 }
@@ -74,13 +83,17 @@ mod tests {
 
     use super::*;
 
+    fn abilities(can: bool) -> Abilities {
+        Abilities { recursive_read_only: can, user_namespaces: can }
+    }
+
     #[test]
     fn the_network_keeps_the_node_from_being_ready_with_a_reason() {
         for (network, ready, reason, message) in [
             (Ok(()), true, "", ""),
             (Err("no bridge".to_owned()), false, "NetworkPluginNotReady", "no bridge"),
         ] {
-            let conditions = status(network, true).status.unwrap().conditions;
+            let conditions = status(network, abilities(true)).status.unwrap().conditions;
             assert_eq!((conditions[0].r#type.as_str(), conditions[0].status), ("RuntimeReady", true));
             assert_eq!((conditions[1].r#type.as_str(), conditions[1].status), ("NetworkReady", ready));
             assert_eq!((conditions[1].reason.as_str(), conditions[1].message.as_str()), (reason, message));
@@ -90,10 +103,12 @@ mod tests {
     #[test]
     fn what_the_runtime_can_do_is_told_as_it_is() {
         for can in [true, false] {
-            let status = status(Ok(()), can);
+            let status = status(Ok(()), abilities(can));
             let handler = &status.runtime_handlers[0];
             assert_eq!(handler.features.unwrap().recursive_read_only_mounts, can);
-            assert!(handler.name.is_empty() && !handler.features.unwrap().user_namespaces);
+            assert!(handler.name.is_empty());
+            assert_eq!(handler.features.unwrap().user_namespaces, can);
+            assert_eq!(status.features.unwrap().user_namespaces_host_network, can);
             assert!(status.features.unwrap().supplemental_groups_policy);
         }
     }

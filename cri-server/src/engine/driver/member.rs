@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::container::{Container, ContainerEvent, ContainerState, ImageUse};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{ContainerConfig, Id, Identity};
+use crate::engine::model::{ContainerConfig, Id, Identity, cgroup};
 use crate::engine::monitor::Process;
 use crate::engine::pod::Pod;
 use crate::engine::shared::{Shared, now_ns};
@@ -35,7 +35,7 @@ impl Member {
             .map_err(|error| EngineError::invalid("the stop signal", &error))?;
         let container = Container {
             pod: pod.id.clone(),
-            cgroup: format!("{}/{id}", pod.cgroup),
+            cgroup: cgroup::of_member(&pod.cgroup, &id),
             log_path: log_path(pod, &config)?,
             image: ImageUse {
                 id: image.id.to_string(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PidMode, Resources, Security};
+use super::{IdRange, PidMode, Resources, Security, UserMode};
 
 /// What a client asked a container to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub(crate) struct ContainerConfig {
     pub security: Security,
     /// Whose process namespace.
     pub pid: PidMode,
+    /// The user namespace the client expects, which has to be the pod's; nothing is expected when absent.
+    #[serde(default)]
+    pub user: Option<UserMode>,
     /// Signal that asks the program to end, replacing the image's: a Linux signal number.
     pub stop_signal: Option<i32>,
 }
@@ -74,6 +77,12 @@ pub(crate) struct Mount {
     pub selinux_relabel: bool,
     /// Which mounts appear on the other side.
     pub propagation: Propagation,
+    /// How owners of users appear inside; unchanged when empty.
+    #[serde(default)]
+    pub users: Vec<IdRange>,
+    /// How owning groups appear inside; unchanged when empty.
+    #[serde(default)]
+    pub groups: Vec<IdRange>,
 }
 
 /// Where a mount's content comes from.

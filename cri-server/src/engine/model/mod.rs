@@ -2,11 +2,13 @@
 //!
 //! These types know no gRPC and no HTTP. They are parsed once at the edge (so a `ContainerConfig` that exists is well
 //! formed: ids are ids, paths are absolute, enums are known) and kept as JSON in the records.
+pub(crate) mod cgroup;
 mod container;
 mod id;
 mod pod;
 mod resources;
 mod security;
+mod user;
 
 pub(crate) use container::{ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation};
 pub(crate) use id::Id;
@@ -15,3 +17,4 @@ pub(crate) use resources::{HugepageLimit, Resources};
 pub(crate) use security::{
     AppArmor, Capabilities, GroupsPolicy, Identity, SeLinux, Seccomp, Security, UserChoice,
 };
+pub(crate) use user::{IdRange, UserMapping, UserMode};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Id, Resources, Security};
+use super::{Id, Resources, Security, UserMode};
 
 /// What a client asked a pod to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +101,9 @@ pub(crate) struct Namespaces {
     pub ipc: Mode,
     /// Processes.
     pub pid: PidMode,
+    /// Users; absent in records of before there were any.
+    #[serde(default)]
+    pub user: UserMode,
 }
 
 /// Whose network or IPC namespace.

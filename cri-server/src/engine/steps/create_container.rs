@@ -10,7 +10,7 @@ use super::devices;
 use super::run_pod::{pod_facts, write_spec};
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Id, Identity, Seccomp};
+use crate::engine::model::{Id, Identity, Seccomp, cgroup};
 use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 use crate::spec;
@@ -44,6 +44,7 @@ fn prepare(shared: &Shared, pod: &Pod, container: &Container, target_pid: Option
         name: container.config.image.requested.clone(),
         list: "images",
     })?;
+    check_user_namespace(pod, container)?;
     let empty = Config::default();
     let settings = image.config.config().as_ref().unwrap_or(&empty);
     let identity = identity(shared, &image, container, settings)?;
@@ -55,6 +56,17 @@ fn prepare(shared: &Shared, pod: &Pod, container: &Container, target_pid: Option
         .prepare(container.id.as_str(), &image)
         .map_err(|error| EngineError::step("make the writable layer", object(&container.id), &error))?;
     Ok(Prepared { identity })
+}
+
+/// All containers of a pod are in one user namespace: a client that expects another is told.
+fn check_user_namespace(pod: &Pod, container: &Container) -> Result<()> {
+    match &container.config.user {
+        Some(expected) if *expected != pod.config.namespaces.user => Err(EngineError::Invalid {
+            what: format!("the user namespace of {}", object(&container.id)),
+            why: "it is not that of its pod; the same userns_options are expected for both".to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn object(id: &Id) -> String {
@@ -98,7 +110,7 @@ fn specification(
         target_pid: findings.target_pid,
         seccomp_profile: profile.as_ref(),
         rootfs: &shared.paths.container(&container.id).rootfs(),
-        cgroups_path: &container.cgroup,
+        cgroups_path: &cgroup::specified(&container.cgroup),
     };
     spec::container(&shared.host, &pod_facts(pod, &pod_paths, pod.pause_pid()), &facts)
         .map_err(|error| EngineError::invalid("the container's configuration", &error))

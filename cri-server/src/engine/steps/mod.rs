@@ -16,6 +16,7 @@ mod start_container;
 mod stop;
 mod take_down_pod;
 mod update_container;
+mod user_namespace;
 
 pub(super) use create_container::{Prepared, create_container};
 pub(super) use devices::walk as device_nodes;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::Mode;
+use crate::engine::model::{Mode, UserMapping};
 use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 use crate::spec;
@@ -36,9 +36,17 @@ pub(super) fn write(shared: &Shared, pod: &Pod, addresses: &[IpAddr]) -> Result<
     };
     for (path, text) in [(&paths.hosts, hosts), (&paths.hostname, name), (&paths.resolv_conf, resolv_conf)] {
         fs::write(path, text)
+            .and_then(|()| give_to_root(path, pod.config.namespaces.user.mapping()))
             .map_err(|error| EngineError::step("write a pod's file", path.display(), &error))?;
     }
     Ok(())
+}
+
+/// The pod's root may change its files with a user namespace as it may without one. Given away rather than mounted with
+/// mapped owners, for file systems that cannot map them.
+fn give_to_root(path: &Path, mapping: Option<&UserMapping>) -> io::Result<()> {
+    let Some((uid, gid)) = mapping.map(UserMapping::root) else { return Ok(()) };
+    std::os::unix::fs::chown(path, Some(uid), Some(gid))
 }
 
 /// The text of a file of the host; empty when there is none.

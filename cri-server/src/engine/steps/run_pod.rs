@@ -15,9 +15,9 @@ use cleat_network::{Netns, PodNetwork};
 use nix::mount::{MsFlags, mount};
 
 use super::launch::{LaunchFailure, Running, launch, make_private_dir, make_state_dir};
-use super::pod_files;
+use super::{pod_files, user_namespace};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::Mode;
+use crate::engine::model::{Mode, UserMapping, cgroup};
 use crate::engine::paths::PodPaths;
 use crate::engine::pod::Pod;
 use crate::engine::shared::{Shared, subnets};
@@ -66,11 +66,14 @@ fn prepare(shared: &Shared, pod: &Pod) -> Result<()> {
     };
     fs::create_dir_all(&paths.dir).map_err(failed("make the folder"))?;
     make_state_dir(&paths.state).map_err(failed("make the state folder"))?;
+    let mapping = pod.config.namespaces.user.mapping();
     if pod.config.namespaces.ipc == Mode::Pod {
         let size = pod.config.shm_size_bytes.unwrap_or(shared.host.shm_size_bytes);
-        mount_shm(&paths, size).map_err(failed("mount /dev/shm"))?;
+        mount_shm(&paths, size, mapping).map_err(failed("mount /dev/shm"))?;
     }
-    if pod.config.namespaces.network == Mode::Pod {
+    if let Some(mapping) = mapping {
+        user_namespace::make(shared, pod, mapping, &paths)?;
+    } else if pod.config.namespaces.network == Mode::Pod {
         Netns::create(&paths.netns).map_err(|error| {
             EngineError::step("make the network namespace", format!("pod {}", pod.id), &error)
         })?;
@@ -78,10 +81,12 @@ fn prepare(shared: &Shared, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-fn mount_shm(paths: &PodPaths, size_bytes: u64) -> std::io::Result<()> {
+/// It belongs to the pod's root.
+fn mount_shm(paths: &PodPaths, size_bytes: u64, mapping: Option<&UserMapping>) -> std::io::Result<()> {
     make_private_dir(&paths.shm)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let options = format!("mode=1777,size={size_bytes}");
+    let (uid, gid) = mapping.map_or((0, 0), UserMapping::root);
+    let options = format!("mode=1777,size={size_bytes},uid={uid},gid={gid}");
     Ok(mount(Some("shm"), &paths.shm, Some("tmpfs"), flags, Some(options.as_str()))?)
 }
 
@@ -147,7 +152,8 @@ async fn start_pause(shared: &Arc<Shared>, pod: &Pod) -> Result<Running> {
 fn write_pause_spec(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<()> {
     let facts = pod_facts(pod, paths, None);
     let args = [PAUSE_PROGRAM.to_owned()];
-    let spec = spec::pause(&shared.host, &facts, &pause_cgroup(pod), &shared.paths.pause_rootfs(), &args)
+    let cgroup = cgroup::specified(&pause_cgroup(pod));
+    let spec = spec::pause(&shared.host, &facts, &cgroup, &shared.paths.pause_rootfs(), &args)
         .map_err(|error| EngineError::invalid("the pod's configuration", &error))?;
     write_spec(&paths.config(), &spec)
 }
@@ -169,6 +175,7 @@ pub(super) fn pod_facts<'a>(pod: &'a Pod, paths: &'a PodPaths, pause_pid: Option
             Mode::Pod => spec::NetworkNamespace::Path(&paths.netns),
             Mode::Node => spec::NetworkNamespace::Host,
         },
+        user: pod.config.namespaces.user.mapping().map(|_| paths.userns.as_path()),
         pause_pid,
         shm: (pod.config.namespaces.ipc == Mode::Pod).then_some(paths.shm.as_path()),
         resolv_conf: &paths.resolv_conf,
@@ -179,5 +186,5 @@ pub(super) fn pod_facts<'a>(pod: &'a Pod, paths: &'a PodPaths, pause_pid: Option
 
 /// The pause process's cgroup.
 pub(super) fn pause_cgroup(pod: &Pod) -> String {
-    format!("{}/{}", pod.cgroup, pod.id)
+    cgroup::of_member(&pod.cgroup, &pod.id)
 }

@@ -11,6 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use super::cleanup::{Cleanup, absent_is_fine};
 use super::run_pod::{pause_cgroup, pod_network};
 use super::stop::await_monitor;
+use super::user_namespace;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{Id, Mode};
 use crate::engine::monitor::Process;
@@ -45,6 +46,7 @@ fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
         cleanup.step("detach from the network", detach(shared, pod));
         cleanup.step("remove the network namespace", Netns::remove(&paths.netns));
     }
+    cleanup.step("remove the user namespace", user_namespace::unpin(&paths.userns));
     cleanup.finish()
 }
 
@@ -90,6 +92,7 @@ pub(crate) fn sweep_pod(shared: &Shared, id: &Id) -> Result<()> {
             unmounted(umount2(&paths.shm, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)),
         )
         .step("remove the network namespace", Netns::remove(&paths.netns))
+        .step("remove the user namespace", user_namespace::unpin(&paths.userns))
         .step("remove the state folder", absent_is_fine(fs::remove_dir_all(&paths.state)))
         .step("remove the folder", absent_is_fine(fs::remove_dir_all(&paths.dir)));
     cleanup.finish()

@@ -13,15 +13,23 @@ impl Cgroup {
     /// parent's processors and memory nodes; in the cgroup2 hierarchy the parents pass on the controllers they have.
     /// One that exists already is used if it has no processes. What was made is removed again on failure.
     pub fn create(&self) -> Result<(), CgroupError> {
-        if self.is_populated()? {
-            return Err(CgroupError::Populated(self.path.clone()));
-        }
+        self.require_empty()?;
         let made = self.layout.roots().try_for_each(|root| self.create_under(root));
         if made.is_err() {
             // The first failure is the one worth telling.
             drop(self.remove());
         }
         made
+    }
+
+    /// Fails when there is a process in it. Absent is fine.
+    pub fn require_empty(&self) -> Result<(), CgroupError> {
+        if self.is_populated()? { Err(CgroupError::Populated(self.path.clone())) } else { Ok(()) }
+    }
+
+    /// Makes a cgroup that somebody else has made in some hierarchies in the others, too.
+    pub fn complete(&self) -> Result<(), CgroupError> {
+        self.layout.roots().try_for_each(|root| self.create_under(root))
     }
 
     /// Makes the cgroup in the cgroup2 hierarchy, or where there is none in the freezer's: enough to kill what is in it.

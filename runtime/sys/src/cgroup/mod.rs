@@ -97,3 +97,11 @@ pub enum CgroupError {
         source: io::Error,
     },
 }
+
+impl CgroupError {
+    /// Whether it says that the cgroup, or the file in it, does not exist (any more).
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Read { source, .. } | Self::Write { source, .. } if handle::is_gone(source))
+    }
+}

@@ -43,14 +43,17 @@ impl OomWatch {
         self.flags
     }
 
-    /// Takes note of an event, so that the next poll waits for another one.
-    pub fn acknowledge(&self) {
+    /// Takes note of what was reported, so that the next poll waits for more: how many reports there were. On v2 it is
+    /// not known, and 1. A v1 hierarchy reports before it kills, and the removal of the cgroup counts as one.
+    pub fn acknowledge(&self) -> u64 {
         let mut buffer = [0; 256];
-        // Only the act of reading counts. EAGAIN: nothing was pending; ENODEV: the cgroup is gone, nothing comes any more.
-        // An eventfd cannot be read at an offset, a file in kernfs has to be read from its start.
-        if rustix::io::pread(&self.event, &mut buffer, 0).is_err() {
-            rustix::io::read(&self.event, &mut buffer).ok();
+        // A file in kernfs has to be read from its start; only the act counts. An eventfd cannot be read at an offset.
+        if rustix::io::pread(&self.event, &mut buffer, 0).is_ok() {
+            return 1;
         }
+        let mut count = [0; 8];
+        // EAGAIN: nothing was pending; ENODEV: the cgroup is gone, nothing comes any more.
+        rustix::io::read(&self.event, &mut count).map_or(0, |_| u64::from_ne_bytes(count))
     }
 }
 

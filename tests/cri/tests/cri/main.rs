@@ -19,3 +19,4 @@ mod pod_options;
 mod refusals;
 mod resources;
 mod unimplemented;
+mod user_namespaces;

@@ -5,12 +5,14 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use cleat_runtime::{Create, Created, Exec, Executed, Gate, PendingCreate, Rootfs, Stdio, Target};
+use cleat_runtime::{
+    Create, CreateOptions, Created, Exec, Executed, Gate, PendingCreate, Rootfs, Stdio, Target,
+};
 use cleat_sys::cgroup::{Cgroup, Layout};
 use cleat_sys::process::{Cloned, Ended};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -27,6 +29,7 @@ fn main() -> Result<()> {
         "kill-exec" => caller.kill_exec(),
         "update" => caller.update(),
         "overlay" => caller.overlay(),
+        "overlay-mapped" => caller.overlay_mapped(),
         "children" => caller.children(),
         "dropped-gate" => caller.dropped_gate(),
         "failures" => caller.failures(),
@@ -50,7 +53,9 @@ impl Caller {
     fn create(&self, rootfs: Rootfs) -> Result<Created> {
         let (null, output) = (File::open("/dev/null")?, File::create(self.bundle.join("output"))?);
         let stdio = Stdio::Descriptors([null.as_fd(), output.as_fd(), output.as_fd()]);
-        let request = Create { id: &self.id, bundle: &self.bundle, rootfs, stdio, gate: Gate::Caller };
+        let options = CreateOptions::default();
+        let request =
+            Create { id: &self.id, bundle: &self.bundle, rootfs, stdio, gate: Gate::Caller, options };
         Ok(cleat_runtime::spawn_create(&request)?.finish()?)
     }
 
@@ -66,7 +71,7 @@ impl Caller {
             "user": { "uid": 0, "gid": 0 }, "cwd": "/", "env": ["PATH=/bin"], "args": ["sh", "-c", script],
         });
         let stdio = Stdio::Descriptors([null.as_fd(); 3]);
-        let exec = Exec { id, process_json: &process.to_string(), stdio };
+        let exec = Exec { id, process_json: &process.to_string(), stdio, preserve_fds: 0 };
         Ok(cleat_runtime::spawn_exec(target, &exec)?.finish()?)
     }
 
@@ -148,6 +153,41 @@ impl Caller {
         Ok(created.target.remove_cgroup()?)
     }
 
+    /// On the disk everything belongs to whom the image says, inside to the same numbers, in between to others.
+    fn overlay_mapped(&self) -> Result<()> {
+        let folder = std::env::var_os("CLEAT_TEST_IDMAP_FOLDER").unwrap_or("/dev/shm".into());
+        let base = tempfile::tempdir_in(folder)?;
+        let layer = base.path().join("layer");
+        copy_folder(&self.bundle.join("rootfs"), &layer)?;
+        fs::write(layer.join("theirs"), "")?;
+        std::os::unix::fs::chown(layer.join("theirs"), Some(7), Some(8))?;
+        let (upper, work) = (base.path().join("upper"), base.path().join("work"));
+        fs::create_dir(&upper)?;
+        fs::create_dir(&work)?;
+        self.change_spec(|spec| {
+            let maps = serde_json::json!([{ "containerID": 0, "hostID": 200_000, "size": 65_536 }]);
+            spec["linux"]["uidMappings"] = maps.clone();
+            spec["linux"]["gidMappings"] = maps;
+            if let Some(list) = spec["linux"]["namespaces"].as_array_mut() {
+                list.push(serde_json::json!({ "type": "user" }));
+            }
+        })?;
+        let rootfs = Rootfs::Overlay { lower: vec![layer], upper: upper.clone(), work };
+        let created = self.create(rootfs)?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        ensure!(!mounts.contains(&*base.path().to_string_lossy()), "the host has no mount of it");
+        created.start.release()?.finish()?;
+        ensure!(cleat_sys::process::reap(&created.pidfd)? == Ended::Exited(0), "it has run");
+        let output = fs::read_to_string(self.bundle.join("output"))?;
+        ensure!(output == "0 0\n7 8\n0 0\n9 9\n", "{output}");
+        for (name, owner) in [("written", 0), ("theirs", 9)] {
+            let found = fs::metadata(upper.join(name))?.uid();
+            ensure!(found == owner, "{name} belongs to {found} on the disk");
+        }
+        ensure!(own_children()?.is_empty(), "nobody is left: {}", own_children()?);
+        Ok(created.target.remove_cgroup()?)
+    }
+
     /// Init and exec'd processes are our children, and nobody else is.
     fn children(&self) -> Result<()> {
         let (target, init) = self.run()?;
@@ -213,8 +253,14 @@ impl Caller {
         }
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let stdio = Stdio::Descriptors([null.as_fd(); 3]);
-        let request =
-            Create { id: &self.id, bundle: &self.bundle, rootfs: Rootfs::Ready, stdio, gate: Gate::Caller };
+        let request = Create {
+            id: &self.id,
+            bundle: &self.bundle,
+            rootfs: Rootfs::Ready,
+            stdio,
+            gate: Gate::Caller,
+            options: CreateOptions::default(),
+        };
         Ok(cleat_runtime::spawn_create(&request)?)
     }
 
@@ -335,6 +381,23 @@ impl Caller {
         );
         Ok(())
     }
+}
+
+/// Copies files, folders and links of a bundle.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target, kind) = (entry.path(), to.join(entry.file_name()), entry.file_type()?);
+        if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(source)?, target)?;
+        } else if kind.is_dir() {
+            copy_folder(&source, &target)?;
+        } else {
+            fs::copy(source, target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The ids of our children.

@@ -1,0 +1,157 @@
+//! What a container's file system is made of and only the host has: copies of the mounts that will be bound, the root,
+//! device nodes.
+//!
+//! Without a user namespace init takes them itself. With one it may not: root of that namespace can neither look into
+//! the host's private folders nor map owners, mount an image's overlay or make device nodes. Then the builder takes them
+//! before init is born, in a mount namespace that goes again, and init finds them as detached trees.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use cleat_sys::mount::{Attributes, Propagation, map_owners, set_attributes};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
+
+use super::{attach, devices, overlay, tree, workshop};
+use crate::failure::Step;
+use crate::request::Rootfs;
+use crate::spec::{IdMaps, Mount, MountKind, Plan};
+use crate::{Failure, process};
+
+/// Detached trees.
+#[derive(Debug)]
+pub(crate) struct Materials {
+    /// By the mounts' positions; none where a mount is no bind.
+    pub(super) binds: Vec<Option<OwnedFd>>,
+    pub(super) root: OwnedFd,
+    /// By the devices' positions; empty where the container can make them itself.
+    pub(super) nodes: Vec<OwnedFd>,
+}
+
+/// A container's user namespace, for what is made for it outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tenant<'a> {
+    pub(crate) namespace: &'a OwnedFd,
+    pub(crate) maps: &'a IdMaps,
+}
+
+impl Tenant<'_> {
+    /// An overlay works with the identity of whoever mounts it, and on layers with mapped owners only one that is mapped
+    /// can make files.
+    fn take_root(&self, plan: &Plan, rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+        let (user, group) = (self.maps.users.outside(0), self.maps.groups.outside(0));
+        match (rootfs, user, group) {
+            (Rootfs::Overlay { .. }, Some(user), Some(group)) => {
+                process::work_as(user, group, || take_root(plan, rootfs))
+            }
+            _ => take_root(plan, rootfs),
+        }
+    }
+}
+
+impl Materials {
+    /// Takes everything, in init's own mount namespace.
+    pub(super) fn take(plan: &Plan, rootfs: &Rootfs, owners: &[Option<OwnedFd>]) -> Result<Self, Failure> {
+        let binds = copy_sources(&plan.mounts, owners, None)?;
+        Ok(Self { binds, root: take_root(plan, rootfs)?, nodes: Vec::new() })
+    }
+
+    /// Takes everything for a container with a user namespace.
+    pub(crate) fn take_for(
+        tenant: Tenant<'_>,
+        plan: &Plan,
+        rootfs: &Rootfs,
+        owners: &[Option<OwnedFd>],
+    ) -> Result<Self, Failure> {
+        let take = || {
+            cut_tie(plan)?;
+            let binds = copy_sources(&plan.mounts, owners, Some(tenant.namespace))?;
+            // Some of the host's mounts may be shared still, and mounts come on top of them now.
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private).step(|| "make the host's mounts private")?;
+            map_layers(rootfs, tenant.namespace)?;
+            let root = tenant.take_root(plan, rootfs)?;
+            Ok(Self { binds, root, nodes: devices::make_outside(&plan.devices, tenant.maps)? })
+        };
+        workshop::inside(take).step(|| "work in a mount namespace of its own")?
+    }
+}
+
+/// Has mount events of the host reach us and ours not reach the host, unless the container's shall.
+pub(super) fn cut_tie(plan: &Plan) -> Result<(), Failure> {
+    if plan.root.propagation.kind == Propagation::Shared {
+        return Ok(());
+    }
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", slave).step(|| "make the host's mounts slaves")
+}
+
+/// Copies of the mounts that will be bound, with their owners mapped, by position.
+fn copy_sources(
+    mounts: &[Mount],
+    owners: &[Option<OwnedFd>],
+    tenant: Option<&OwnedFd>,
+) -> Result<Vec<Option<OwnedFd>>, Failure> {
+    let copy = |(mount, mapping): (&Mount, &Option<OwnedFd>)| {
+        let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
+        let copy = attach::clone_path(source, *recursive).step(|| format!("open {}", source.display()))?;
+        if let (Some(owners), Some(mapping)) = (&mount.owners, mapping.as_ref().or(tenant)) {
+            map_owners(&copy, mapping, owners.recursive)
+                .step(|| format!("map the owners of mount {}", mount.target.display()))?;
+        }
+        Ok(Some(copy))
+    };
+    mounts.iter().zip(owners).map(copy).collect()
+}
+
+fn take_root(plan: &Plan, rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+    let path = &plan.root.path;
+    let root = match rootfs {
+        Rootfs::Ready => {
+            let root = attach::clone_path(path, true).step(|| format!("open {}", path.display()))?;
+            if !tree::is_folder(&root).step(|| format!("look at {}", path.display()))? {
+                return Err(Failure::because(format!("open {}", path.display()), "is not a folder"));
+            }
+            root
+        }
+        Rootfs::Overlay { lower, upper, work } => {
+            overlay::mount(lower, upper, work).step(|| format!("mount overlay on {}", upper.display()))?
+        }
+    };
+    let private = Attributes { propagation: Some(Propagation::Private), ..Attributes::default() };
+    set_attributes(&root, &private, true).step(|| "make the root filesystem private")?;
+    Ok(root)
+}
+
+/// Puts a copy with mapped owners on top of every folder of an overlay, which takes the folders from there (Linux 5.19).
+/// On the disk all belongs to the ids that the image says, whoever runs it.
+fn map_layers(rootfs: &Rootfs, namespace: &OwnedFd) -> Result<(), Failure> {
+    let Rootfs::Overlay { lower, upper, work } = rootfs else { return Ok(()) };
+    let map = |folder: &Path| {
+        map_in_place(folder, namespace).step(|| format!("map the owners of layer {}", folder.display()))
+    };
+    lower.iter().try_for_each(|layer| map(layer))?;
+    // The kernel wants both on one mount.
+    match (upper.parent(), work.parent()) {
+        (Some(parent), Some(other)) if parent == other => map(parent),
+        _ => Err(Failure::because(
+            format!("map the owners of layer {}", upper.display()),
+            format!("{} does not lie beside it", work.display()),
+        )),
+    }
+}
+
+fn map_in_place(folder: &Path, namespace: &OwnedFd) -> io::Result<()> {
+    let copy = attach::clone_path(folder, false)?;
+    map_owners(&copy, namespace, false)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = rustix::fs::openat2(CWD, folder, flags, Mode::empty(), ResolveFlags::empty())?;
+    attach::attach(&copy, &target)
+}
+
+/// Mounts a detached tree on top of the caller's root. Paths from "/" go on meaning what they meant, since a process's
+/// own root is not affected by what is mounted on it.
+pub(super) fn put_on_root(tree: &impl AsFd) -> io::Result<()> {
+    Ok(move_mount(tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
