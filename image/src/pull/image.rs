@@ -17,7 +17,7 @@ use crate::registry::{
     Credentials, Descriptor, Document, Fetched, ImageManifest, ManifestError, Platform, RegistryError,
     Session, choose, parse_manifest,
 };
-use crate::store::{Image, LayerLease, NewImage, NewLayer};
+use crate::store::{Image, LayerLease, NewImage, NewLayer, names_of};
 
 /// Largest configuration in bytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -251,8 +251,7 @@ impl Pull {
                 config,
                 manifest_digest: resolved.fetched.digest,
                 manifest: resolved.fetched.bytes,
-                reference,
-                target: resolved.target,
+                names: names_of(&reference, &resolved.target),
                 layers: layers.collect(),
             })
         });

@@ -22,6 +22,7 @@ pub(super) fn sweep(folder: &Folder, database: &Connection) -> Result<(), StoreE
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         let prefix = format!("{}:", algorithm.name());
         let names = known.iter().filter_map(|id| id.strip_prefix(&prefix)).map(str::to_owned).collect();
+        sweep_folder(folder, folder.tars(algorithm), &format!("tars/{}", algorithm.name()), &names)?;
         sweep_folder(folder, folder.layers(algorithm), &format!("layers/{}", algorithm.name()), &names)?;
     }
     let keys = database::strings(database, "SELECT key FROM snapshots").map_err(failed("list snapshots"))?;

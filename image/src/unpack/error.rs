@@ -55,6 +55,21 @@ pub enum UnpackError {
 }
 
 impl UnpackError {
+    /// A failed archive, a full disk told apart.
+    pub(super) fn tar(error: TarError) -> Self {
+        match error {
+            TarError::Record(error) => Self::kept(&error),
+            // The stream's own copy of what comes through could not be written.
+            TarError::Read(error) if error.kind() == std::io::ErrorKind::StorageFull => Self::kept(&error),
+            error => Self::Tar(error),
+        }
+    }
+
+    /// What the tree does not hold could not be written.
+    pub(super) fn kept(error: &std::io::Error) -> Self {
+        Self::io("record the archive of", b".", rustix::io::Errno::from_io_error(error).unwrap_or(Errno::IO))
+    }
+
     /// A failed file operation, a full disk told apart.
     pub(super) fn io(operation: &'static str, path: &[u8], source: Errno) -> Self {
         let path = lossless(path);

@@ -7,5 +7,6 @@ mod fixture;
 mod pull;
 mod pull_faults;
 mod pull_messages;
+mod recipe;
 mod store;
 mod unpack;
