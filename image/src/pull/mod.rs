@@ -10,6 +10,7 @@
 //!
 //! Callers come and go; the work goes on, so a client that gave up and asks again finds it further along.
 
+mod engine;
 mod error;
 mod flight;
 mod image;
@@ -27,6 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use engine::Engine;
 pub use error::{LayerError, PullCause, PullError, PullFailure};
 use flight::{Flight, Flights, WhenAlone};
 use image::{Outcome, Pull};
@@ -45,20 +47,6 @@ use crate::store::{Image, Store};
 pub struct Puller {
     engine: Arc<Engine>,
     images: Arc<Flights<(Reference, Option<Credentials>), PullProgress, Outcome>>,
-}
-
-/// What all tasks of a puller share.
-struct Engine {
-    store: Store,
-    registries: ArcSwap<Registries>,
-    limits: Limits,
-    connections: Arc<Connections>,
-    layers: Layers,
-    /// Places for layers being transferred and unpacked.
-    places: Semaphore,
-    /// Counts every task and blocking thread, so that shutting down can wait for them.
-    tracker: TaskTracker,
-    stop: CancellationToken,
 }
 
 /// One caller's part in a pull. Dropping it does not stop the pull.
@@ -123,6 +111,11 @@ impl Puller {
         credentials: Option<Credentials>,
     ) -> Result<Arc<Image>, Arc<PullError>> {
         self.start(reference, credentials).wait().await
+    }
+
+    /// What pushes share with pulls.
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
     }
 
     /// Refuse new pulls, cancel the running ones and wait until all their tasks have ended and removed their files.

@@ -241,6 +241,11 @@ impl Platform {
         Self { os: "linux".into(), architecture: architecture.into(), variant: variant.map(str::to_owned) }
     }
 
+    /// Whether what is for `self` runs on a host of platform `host`.
+    pub(crate) fn runs_on(&self, host: &Self) -> bool {
+        self.rank_on(host).is_some()
+    }
+
     /// How well an entry for `self` serves a host of platform `host`, the more the better; none if it does not run there.
     fn rank_on(&self, host: &Self) -> Option<u32> {
         if self.os != host.os || self.architecture != host.architecture {

@@ -74,7 +74,10 @@ fn with_query(request: &Request<'_>) -> Url {
     if let Some(service) = &request.service {
         query.append_pair("service", service);
     }
-    query.append_pair("scope", &request.scope);
+    // Scopes are parts between blanks here, and parameters of their own in the older form of the request.
+    for scope in request.scope.split(' ') {
+        query.append_pair("scope", scope);
+    }
     drop(query);
     url
 }

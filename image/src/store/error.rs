@@ -96,6 +96,15 @@ pub enum StoreError {
         #[source]
         source: RecipeError,
     },
+    /// A layer's archive could not be passed on.
+    #[error("pass on the archive of layer {layer}")]
+    Send {
+        /// The layer's diff id.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A layer's archive came out other than it went in.
     #[error(
         "layer {layer} is damaged: its archive has the digest {actual}: remove the image and pull it again"

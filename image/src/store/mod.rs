@@ -23,6 +23,7 @@ mod catalog;
 mod database;
 mod error;
 mod folder;
+mod history;
 mod image;
 mod layers;
 mod publish;
@@ -44,6 +45,7 @@ use crate::reference::{Digest, Reference};
 use catalog::Catalog;
 pub use error::{RecordError, StoreError};
 use folder::Folder;
+pub use history::HistoryStep;
 pub use image::{FsInfo, Image};
 pub(crate) use layers::{LayerLease, LayerStats, StagedLayer};
 pub(crate) use publish::{NewImage, NewLayer, names_of};
@@ -151,6 +153,15 @@ impl Store {
         if name.tag().is_none() || name.digest().is_some() {
             return Err(StoreError::NoTag(name.clone()));
         }
+        self.insert_name(id, name)
+    }
+
+    /// The image is known by this digest reference to a registry.
+    pub(crate) fn record_digest(&self, id: &Digest, name: &Reference) -> Result<(), StoreError> {
+        self.insert_name(id, name)
+    }
+
+    fn insert_name(&self, id: &Digest, name: &Reference) -> Result<(), StoreError> {
         let database = self.inner.database();
         if self.get(id).is_none() {
             return Err(StoreError::NoImage(id.clone()));

@@ -2,11 +2,13 @@
 //! root. Everything happens in temporary folders and on loopback, and goes with its test.
 #![allow(clippy::unwrap_used, reason = "a test that fails by a panic says so where it happens")]
 
+mod archive;
 mod crash;
 mod fixture;
 mod pull;
 mod pull_faults;
 mod pull_messages;
+mod push;
 mod recipe;
 mod store;
 mod unpack;
