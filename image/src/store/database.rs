@@ -12,7 +12,7 @@ use super::{NewImage, StoreError};
 use crate::reference::{Digest, Reference};
 
 /// Each entry takes the schema one version further; entries that were released are never changed.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE layers (
         diff_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, inodes INTEGER NOT NULL, opaque_root INTEGER NOT NULL
@@ -38,6 +38,10 @@ const MIGRATIONS: [&str; 2] = [
     CREATE INDEX snapshot_layers_by_layer ON snapshot_layers (diff_id);
 ",
     "ALTER TABLE layers ADD COLUMN tar_bytes INTEGER;",
+    "CREATE TABLE snapshot_holds (
+        key TEXT NOT NULL REFERENCES snapshots ON DELETE CASCADE, diff_id TEXT NOT NULL, PRIMARY KEY (key, diff_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX snapshot_holds_by_layer ON snapshot_holds (diff_id);",
 ];
 
 /// Open the database in the store's folder and bring its schema up to date.
@@ -116,7 +120,8 @@ pub(super) fn unused_layers(database: &Connection) -> rusqlite::Result<Vec<Strin
     strings(
         database,
         "SELECT diff_id FROM layers WHERE NOT EXISTS (SELECT 1 FROM image_layers u WHERE u.diff_id = layers.diff_id)
-         AND NOT EXISTS (SELECT 1 FROM snapshot_layers u WHERE u.diff_id = layers.diff_id)",
+         AND NOT EXISTS (SELECT 1 FROM snapshot_layers u WHERE u.diff_id = layers.diff_id)
+         AND NOT EXISTS (SELECT 1 FROM snapshot_holds u WHERE u.diff_id = layers.diff_id)",
     )
 }
 

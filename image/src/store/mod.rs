@@ -32,6 +32,7 @@ mod rootfs;
 mod snapshots;
 mod sweep;
 mod tars;
+mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -52,6 +53,7 @@ pub(crate) use publish::{NewImage, NewLayer, names_of};
 pub use removal::Removed;
 pub use rootfs::{DEFAULT_READ_LIMIT_BYTES, Rootfs};
 pub(crate) use tars::LayerTar;
+pub use volume::Volume;
 
 /// A handle on the store; clones share it. The folder is unlocked when the last one is dropped.
 #[derive(Clone)]

@@ -12,3 +12,4 @@ mod push;
 mod recipe;
 mod store;
 mod unpack;
+mod volume;
