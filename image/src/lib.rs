@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod policy;
 pub mod pull;
 pub mod push;
 pub mod reference;
@@ -25,6 +26,7 @@ mod tree;
 pub mod unpack;
 
 pub use archive::{ArchiveError, Import};
+pub use policy::{Policy, PolicyError, PolicyFileError};
 pub use pull::{Limits, PullCause, PullError, PullFailure, PullHandle, PullProgress, PullWatch, Puller};
 pub use push::{PushCause, PushError, PushReport, PushStep, Pushed};
 pub use reference::{Digest, DigestError, Reference, ReferenceError};

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Limits;
 use super::layer::Layers;
+use crate::policy::Policy;
 use crate::push::PushCause;
 use crate::reference::Reference;
 use crate::registries::{Registries, Source, SourceError};
@@ -19,6 +20,8 @@ use crate::store::{Store, StoreError};
 pub(crate) struct Engine {
     pub(super) store: Store,
     pub(super) registries: ArcSwap<Registries>,
+    /// None accepts everything.
+    pub(super) policy: ArcSwapOption<Policy>,
     pub(super) limits: Limits,
     pub(super) connections: Arc<Connections>,
     pub(super) layers: Layers,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::refusal::Refusals;
+use crate::policy::PolicyError;
 use crate::reference::Digest;
 use crate::registries::SourceError;
 use crate::store::StoreError;
@@ -19,6 +20,8 @@ pub enum PullFailure {
     Unauthorized,
     /// The configuration forbids this registry, or the name is ambiguous by it.
     Blocked,
+    /// The signature policy does not accept the image.
+    Signature,
     /// The registry cannot be reached, broke off, or answered with its own failure; worth another try.
     Unreachable,
     /// What the registry sent is wrong: digest, size, form, or content that may not be unpacked.
@@ -52,6 +55,12 @@ pub enum PullCause {
     /// No source gave a manifest for this host.
     #[error("manifest: {0}")]
     Manifest(Refusals),
+    /// The signature policy does not let it in.
+    #[error("check its signatures")]
+    Policy(#[from] PolicyError),
+    /// No source said which signatures it has.
+    #[error("look for its signatures: {0}")]
+    Signatures(Refusals),
     /// No source gave the configuration.
     #[error("configuration {blob}: {refusals}")]
     Config {
@@ -122,7 +131,10 @@ impl PullError {
             PullCause::Source(SourceError::Blocked { .. } | SourceError::Ambiguous) => PullFailure::Blocked,
             PullCause::Source(SourceError::Name(_) | SourceError::Reference(..))
             | PullCause::WrongConfig { .. } => PullFailure::Invalid,
-            PullCause::Manifest(refusals) | PullCause::Config { refusals, .. } => refusals.failure(),
+            PullCause::Policy(_) => PullFailure::Signature,
+            PullCause::Manifest(refusals)
+            | PullCause::Signatures(refusals)
+            | PullCause::Config { refusals, .. } => refusals.failure(),
             PullCause::Layer { source, .. } => source.failure(),
             PullCause::Store(error) => of_store(error),
             PullCause::Lost => PullFailure::Local,

@@ -1,5 +1,6 @@
 //! One image: manifest, configuration, all layers at once, and into the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
@@ -11,6 +12,8 @@ use super::flight::Reporter;
 use super::layer::{LayerFlight, LayerOutcome, Unpublished};
 use super::progress::{LayerProgress, LayerState, PullProgress};
 use super::refusal::{Refusal, Refusals};
+use super::signatures::signatures;
+use crate::policy::Demand;
 use crate::reference::{Digest, Reference};
 use crate::registries::{Registries, Source};
 use crate::registry::{
@@ -59,8 +62,13 @@ impl Pull {
     }
 
     async fn steps(&self, progress: &Progress) -> Result<Arc<Image>, PullCause> {
+        let policy = self.engine.policy.load_full();
+        let demand = policy.as_deref().map(|policy| policy.demand(&self.reference)).transpose()?;
         let sources = self.registries.sources(&self.reference)?;
         let resolved = self.resolve(sources).await?;
+        if let Some(demand) = demand.filter(Demand::needs_signatures) {
+            self.check_signatures(&demand, &resolved).await?;
+        }
         let (config, diff_ids) = self.config(&resolved).await?;
         let lease = Arc::new(self.lease(diff_ids.clone()).await?);
         progress.report(|progress| {
@@ -78,6 +86,14 @@ impl Pull {
             self.collect_unused().await;
         }
         outcome
+    }
+
+    /// Before anything else of the image is looked at. What was asked for may be signed, or the manifest for this host.
+    async fn check_signatures(&self, demand: &Demand<'_>, resolved: &Resolved) -> Result<(), PullCause> {
+        let digests: BTreeSet<_> = [&resolved.target, &resolved.fetched.digest].into_iter().collect();
+        let digests: Vec<_> = digests.into_iter().collect();
+        let found = signatures(&self.engine, &resolved.sessions, &digests).await;
+        Ok(demand.judge(&found.map_err(PullCause::Signatures)?, &digests)?)
     }
 
     /// Ask the sources in turn for the manifest.

@@ -19,11 +19,12 @@ mod limits;
 mod pipe;
 mod progress;
 mod refusal;
+mod signatures;
 mod transfer;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +38,7 @@ pub use limits::Limits;
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use refusal::{Fault, Refusal, Refusals};
 
+use crate::policy::Policy;
 use crate::reference::{Reference, shorten};
 use crate::registries::Registries;
 use crate::registry::{Connections, Credentials};
@@ -70,6 +72,7 @@ impl Puller {
         let engine = Engine {
             store,
             registries: ArcSwap::from_pointee(registries),
+            policy: ArcSwapOption::empty(),
             connections: Arc::new(connections),
             layers: Layers::new(tracker.clone()),
             places: Semaphore::new(limits.parallel_layers.clamp(1, Semaphore::MAX_PERMITS)),
@@ -83,6 +86,11 @@ impl Puller {
     /// Use these registries for pulls that start from now on (configuration reloaded).
     pub fn set_registries(&self, registries: Registries) {
         self.engine.registries.store(Arc::new(registries));
+    }
+
+    /// Let pulls that start from now on bring in only what the policy accepts; without one, everything.
+    pub fn set_policy(&self, policy: Option<Policy>) {
+        self.engine.policy.store(policy.map(Arc::new));
     }
 
     /// What a name as written may mean, in the order to try: see [`Registries::candidates`].
