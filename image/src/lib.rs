@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod auth;
 pub mod policy;
 pub mod pull;
 pub mod push;
@@ -26,6 +27,7 @@ mod tree;
 pub mod unpack;
 
 pub use archive::{ArchiveError, Import};
+pub use auth::AuthError;
 pub use policy::{Policy, PolicyError, PolicyFileError};
 pub use pull::{Limits, PullCause, PullError, PullFailure, PullHandle, PullProgress, PullWatch, Puller};
 pub use push::{PushCause, PushError, PushReport, PushStep, Pushed};

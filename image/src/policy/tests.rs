@@ -119,7 +119,7 @@ fn only_the_right_signature_lets_an_image_in() {
         let Err(PolicyError::Untrusted { reasons, .. }) = judge(std::slice::from_ref(signature)) else {
             panic!("{signature:?}")
         };
-        assert_eq!(reasons, [reason.clone()]);
+        assert_eq!(reasons.iter().collect::<Vec<_>>(), [reason]);
         assert_eq!(judge(&[signature.clone(), good.clone()]), Ok(()));
     }
     assert_eq!(judge(&[of_manifest]), Ok(()));

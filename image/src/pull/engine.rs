@@ -9,10 +9,11 @@ use tokio_util::task::TaskTracker;
 
 use super::Limits;
 use super::layer::Layers;
+use crate::auth::{AuthError, AuthFiles, HostCredentials};
 use crate::policy::Policy;
 use crate::push::PushCause;
 use crate::reference::Reference;
-use crate::registries::{Registries, Source, SourceError};
+use crate::registries::{HostFolders, HostsError, Registries, Source, SourceError};
 use crate::registry::{Connections, RegistryError, Session};
 use crate::store::{Store, StoreError};
 
@@ -22,6 +23,8 @@ pub(crate) struct Engine {
     pub(super) registries: ArcSwap<Registries>,
     /// None accepts everything.
     pub(super) policy: ArcSwapOption<Policy>,
+    pub(super) auth_files: ArcSwap<AuthFiles>,
+    pub(super) host_folders: ArcSwap<HostFolders>,
     pub(super) limits: Limits,
     pub(super) connections: Arc<Connections>,
     pub(super) layers: Layers,
@@ -45,6 +48,21 @@ impl Engine {
         self.registries.load().sources(reference)
     }
 
+    /// The sources with what this host's folders say of them.
+    pub(crate) async fn with_hosts(&self, sources: Vec<Source>) -> Result<Vec<Source>, HostsError> {
+        let folders = self.host_folders.load_full();
+        let applied = self.tracker.spawn_blocking(move || folders.apply(sources)).await;
+        applied.map_err(|_| HostsError::Lost)?
+    }
+
+    /// This host's credentials.
+    pub(crate) async fn host_credentials(&self) -> Result<HostCredentials, AuthError> {
+        let files = self.auth_files.load_full();
+        let read = self.tracker.spawn_blocking(move || files.read()).await;
+        // Reading files does not panic; if it did, there would be none.
+        read.unwrap_or_else(|_| Ok(HostCredentials::default()))
+    }
+
     /// See [`Limits::retry`].
     pub(crate) async fn retry<T, F>(&self, session: &Session, ask: impl Fn() -> F) -> Result<T, RegistryError>
     where
@@ -62,7 +80,7 @@ impl Engine {
     ) -> bool {
         let again = error.is_transient() && fruitless < self.limits.attempts_at(session.source());
         if again {
-            tokio::time::sleep(self.limits.backoff_before(fruitless)).await;
+            tokio::time::sleep(self.limits.wait_after(error, fruitless)).await;
         }
         again
     }

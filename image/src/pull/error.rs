@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::refusal::Refusals;
+use crate::auth::AuthError;
 use crate::policy::PolicyError;
 use crate::reference::Digest;
-use crate::registries::SourceError;
+use crate::registries::{HostsError, SourceError};
 use crate::store::StoreError;
 use crate::unpack::UnpackError;
 
@@ -52,6 +53,12 @@ pub enum PullCause {
     /// The configuration names no source for it, or what was written is no name.
     #[error("find a source")]
     Source(#[from] SourceError),
+    /// What this host says about a registry cannot be read.
+    #[error("find a source")]
+    Hosts(#[from] HostsError),
+    /// This host's credentials cannot be had.
+    #[error("find credentials")]
+    Auth(#[from] AuthError),
     /// No source gave a manifest for this host.
     #[error("manifest: {0}")]
     Manifest(Refusals),
@@ -137,7 +144,7 @@ impl PullError {
             | PullCause::Config { refusals, .. } => refusals.failure(),
             PullCause::Layer { source, .. } => source.failure(),
             PullCause::Store(error) => of_store(error),
-            PullCause::Lost => PullFailure::Local,
+            PullCause::Lost | PullCause::Hosts(_) | PullCause::Auth(_) => PullFailure::Local,
             PullCause::Cancelled => PullFailure::Cancelled,
         }
     }

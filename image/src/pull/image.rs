@@ -64,7 +64,7 @@ impl Pull {
     async fn steps(&self, progress: &Progress) -> Result<Arc<Image>, PullCause> {
         let policy = self.engine.policy.load_full();
         let demand = policy.as_deref().map(|policy| policy.demand(&self.reference)).transpose()?;
-        let sources = self.registries.sources(&self.reference)?;
+        let sources = self.engine.with_hosts(self.registries.sources(&self.reference)?).await?;
         let resolved = self.resolve(sources).await?;
         if let Some(demand) = demand.filter(Demand::needs_signatures) {
             self.check_signatures(&demand, &resolved).await?;
@@ -98,13 +98,11 @@ impl Pull {
 
     /// Ask the sources in turn for the manifest.
     async fn resolve(&self, sources: Vec<Source>) -> Result<Resolved, PullCause> {
-        let credentials =
-            |source: &Source| self.credentials.clone().filter(|_| self.may_have_credentials(source));
-        let connections = &self.engine.connections;
-        let sessions: Vec<_> = sources
-            .into_iter()
-            .map(|source| Session::new(Arc::clone(connections), source.clone(), credentials(&source)))
-            .collect();
+        let mut sessions = Vec::new();
+        for source in sources {
+            let credentials = self.credentials_for(&source).await?;
+            sessions.push(Session::new(Arc::clone(&self.engine.connections), source, credentials));
+        }
         let mut refusals = Refusals::default();
         for (at, session) in sessions.iter().enumerate() {
             match self.resolve_at(session).await {
@@ -119,6 +117,14 @@ impl Pull {
             }
         }
         Err(PullCause::Manifest(refusals))
+    }
+
+    /// The client's own, else those this host has for the source.
+    async fn credentials_for(&self, source: &Source) -> Result<Option<Credentials>, PullCause> {
+        match self.credentials.clone().filter(|_| self.may_have_credentials(source)) {
+            Some(given) => Ok(Some(given)),
+            None => Ok(self.engine.host_credentials().await?.find(&source.reference).await?),
+        }
     }
 
     /// The client's credentials are for the registry it named: a mirror on another host does not get them.

@@ -22,6 +22,7 @@ mod refusal;
 mod signatures;
 mod transfer;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -38,9 +39,10 @@ pub use limits::Limits;
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use refusal::{Fault, Refusal, Refusals};
 
+use crate::auth::AuthFiles;
 use crate::policy::Policy;
 use crate::reference::{Reference, shorten};
-use crate::registries::Registries;
+use crate::registries::{HostFolders, Registries};
 use crate::registry::{Connections, Credentials};
 use crate::store::{Image, Store};
 
@@ -73,6 +75,8 @@ impl Puller {
             store,
             registries: ArcSwap::from_pointee(registries),
             policy: ArcSwapOption::empty(),
+            auth_files: ArcSwap::default(),
+            host_folders: ArcSwap::default(),
             connections: Arc::new(connections),
             layers: Layers::new(tracker.clone()),
             places: Semaphore::new(limits.parallel_layers.clamp(1, Semaphore::MAX_PERMITS)),
@@ -91,6 +95,18 @@ impl Puller {
     /// Let pulls that start from now on bring in only what the policy accepts; without one, everything.
     pub fn set_policy(&self, policy: Option<Policy>) {
         self.engine.policy.store(policy.map(Arc::new));
+    }
+
+    /// Use the credentials in these files for pulls that come without their own; see [`crate::auth`]. A file may be absent,
+    /// and is read by each pull anew.
+    pub fn set_auth_files(&self, files: Vec<PathBuf>) {
+        self.engine.auth_files.store(Arc::new(AuthFiles(files)));
+    }
+
+    /// Look into these folders for what is particular about a registry's host; see [`crate::registries`]. A folder may be
+    /// absent, and is read by each pull anew.
+    pub fn set_host_folders(&self, folders: Vec<PathBuf>) {
+        self.engine.host_folders.store(Arc::new(HostFolders(folders)));
     }
 
     /// What a name as written may mean, in the order to try: see [`Registries::candidates`].

@@ -1,7 +1,8 @@
 //! Why a push failed.
 
+use crate::auth::AuthError;
 use crate::reference::Digest;
-use crate::registries::SourceError;
+use crate::registries::{HostsError, SourceError};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 
@@ -22,6 +23,12 @@ pub enum PushCause {
     /// The configuration names no place for it.
     #[error("find the registry")]
     Source(#[source] SourceError),
+    /// What this host says about the registry cannot be read.
+    #[error("find the registry")]
+    Hosts(#[source] HostsError),
+    /// This host's credentials cannot be had.
+    #[error("find credentials")]
+    Auth(#[source] AuthError),
     /// The configuration has nothing but mirrors for it.
     #[error("registries.conf has mirrors for it and no registry")]
     NoRegistry,

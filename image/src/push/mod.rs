@@ -23,8 +23,10 @@ use layer::LayerPush;
 pub use layer::PushStep;
 
 use crate::archive::{OciDescriptor, manifest_of};
+use crate::auth::AuthError;
 use crate::pull::{Engine, Puller};
 use crate::reference::{Digest, Reference};
+use crate::registries::Source;
 use crate::registry::{
     Begun, Credentials, Descriptor, Document, ImageManifest, RegistryError, Session, parse_manifest,
 };
@@ -72,6 +74,15 @@ impl Puller {
         let sources = engine.sources(reference).map_err(|error| failed(PushCause::Source(error)))?;
         let source = sources.into_iter().find(|source| !source.mirror);
         let source = source.ok_or_else(|| failed(PushCause::NoRegistry))?;
+        let found = engine.with_hosts(vec![source]).await.map_err(|error| failed(PushCause::Hosts(error)))?;
+        let source = found.into_iter().find(|source| !source.mirror);
+        let source = source.ok_or_else(|| failed(PushCause::NoRegistry))?;
+        let credentials = match credentials {
+            Some(given) => Some(given),
+            None => {
+                find_credentials(&engine, &source).await.map_err(|error| failed(PushCause::Auth(error)))?
+            }
+        };
         let elsewhere = elsewhere(image, reference);
         let session = Session::for_push(engine.connections(), source, credentials, &elsewhere);
         let (image, report_to) = (Arc::clone(image), report);
@@ -79,6 +90,10 @@ impl Puller {
             Push { engine, session, image, reference: reference.clone(), elsewhere, report: report_to };
         push.run().await.map_err(failed)
     }
+}
+
+async fn find_credentials(engine: &Engine, source: &Source) -> Result<Option<Credentials>, AuthError> {
+    engine.host_credentials().await?.find(&source.reference).await
 }
 
 /// The repositories of the same registry that the image is known to come from.

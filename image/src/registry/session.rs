@@ -4,10 +4,12 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::answer::{error_message, read_all, redirect_target, shown, unreachable_error};
+use super::answer::{error_message, read_all, redirect_target, retry_after, shown, unreachable_error};
 use super::blob::BlobStream;
 use super::challenge::{self, Challenge};
 use super::connections::Connections;
@@ -15,7 +17,7 @@ use super::error::RegistryError;
 use super::manifest::{self, Descriptor, MAX_MANIFEST_BYTES};
 use super::{Credentials, token};
 use crate::reference::{Algorithm, Digest};
-use crate::registries::{Source, api_host};
+use crate::registries::{Endpoint, Source, api_host};
 
 /// Most redirects followed for one request.
 const MAX_REDIRECTS: usize = 10;
@@ -205,6 +207,9 @@ impl Session {
     /// HTTPS; for an insecure source that cannot be reached by it, HTTP.
     async fn try_schemes(&self, path: &str, ask: &Ask) -> Result<(Response, bool), RegistryError> {
         let known = self.learnt().scheme;
+        if self.endpoint().is_some_and(|endpoint| endpoint.base.is_some()) {
+            return self.follow(self.url("", path)?, ask).await;
+        }
         let scheme = known.unwrap_or("https");
         let result = self.follow(self.url(scheme, path)?, ask).await;
         let unreachable =
@@ -244,6 +249,9 @@ impl Session {
         let mut url = start.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut headers = ask.headers.clone();
+            if at_home {
+                headers.extend(self.configured_headers());
+            }
             if let Some(value) = authorization.as_ref().filter(|_| at_home) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
@@ -293,7 +301,7 @@ impl Session {
                     scope: self.inner.scope.clone(),
                     credentials: credentials.as_ref(),
                 };
-                token::fetch(self.connections_to(&request.realm, registry).await?, request).await.map(Some)
+                token::fetch(&self.connections_to(&request.realm, registry).await?, request).await.map(Some)
             }
         }
     }
@@ -314,6 +322,7 @@ impl Session {
             return Ok(response);
         }
         let url = shown(response.url());
+        let retry_after = retry_after(&response);
         let message = error_message(response).await;
         Err(match status {
             StatusCode::NOT_FOUND => RegistryError::NotFound,
@@ -323,32 +332,56 @@ impl Session {
             }
             status => {
                 let message = if message.is_empty() { message } else { format!(": {message}") };
-                RegistryError::Status { url, status: status.as_u16(), message }
+                RegistryError::Status { url, status: status.as_u16(), message, retry_after }
             }
         })
     }
 
+    /// The address of `path`; where the host's own is configured, the scheme is that one's.
     fn url(&self, scheme: &str, path: &str) -> Result<Url, RegistryError> {
         let reference = &self.inner.source.reference;
-        let text =
-            format!("{scheme}://{}/v2/{}/{path}", api_host(reference.registry()), reference.repository());
-        Url::parse(&text).map_err(|_| RegistryError::Malformed {
-            url: format!("{scheme}://{}", self.host()),
-            what: "an address",
+        let base = self.endpoint().and_then(|endpoint| endpoint.base.clone());
+        let base = base.unwrap_or_else(|| format!("{scheme}://{}/v2", api_host(reference.registry())));
+        let mut url = Url::parse(&format!("{base}/{}/{path}", reference.repository()))
+            .map_err(|_| RegistryError::Malformed { url: self.host().to_owned(), what: "an address" })?;
+        if let Some(namespace) = self.endpoint().and_then(|endpoint| endpoint.namespace.as_deref()) {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        Ok(url)
+    }
+
+    fn endpoint(&self) -> Option<&Endpoint> {
+        self.inner.source.endpoint.as_deref()
+    }
+
+    /// The headers that are configured for the host; a name or value that can be none is left out.
+    fn configured_headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+        let headers = self.endpoint().map(|endpoint| endpoint.headers.as_slice()).unwrap_or_default();
+        headers.iter().filter_map(|(name, value)| {
+            let mut value = HeaderValue::try_from(value).ok()?;
+            value.set_sensitive(true);
+            Some((HeaderName::try_from(name).ok()?, value))
         })
     }
 
-    async fn connections(&self) -> Result<&reqwest::Client, RegistryError> {
+    async fn connections(&self) -> Result<reqwest::Client, RegistryError> {
         let connections = &self.inner.connections;
-        if self.inner.source.insecure { connections.unverified().await } else { connections.verified().await }
+        if let Some(endpoint) = self.endpoint().filter(|endpoint| !endpoint.trust.is_plain()) {
+            return connections.trusting(&endpoint.trust, self.inner.source.insecure).await;
+        }
+        if self.inner.source.insecure {
+            connections.unverified().await.cloned()
+        } else {
+            connections.verified().await.cloned()
+        }
     }
 
     /// An insecure registry does not make the token service of another host insecure.
-    async fn connections_to(&self, realm: &Url, registry: &Url) -> Result<&reqwest::Client, RegistryError> {
+    async fn connections_to(&self, realm: &Url, registry: &Url) -> Result<reqwest::Client, RegistryError> {
         if realm.host_str() == registry.host_str() {
             self.connections().await
         } else {
-            self.inner.connections.verified().await
+            self.inner.connections.verified().await.cloned()
         }
     }
 
