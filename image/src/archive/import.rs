@@ -10,7 +10,7 @@ use super::{ArchiveError, LayerFault};
 use crate::reference::{Algorithm, Digest, Reference};
 use crate::registry::Platform;
 use crate::store::{Image, LayerStats, NewImage, NewLayer, Store};
-use crate::unpack::{UnpackError, UnpackLimits, unpack_layer};
+use crate::unpack::{UnpackError, UnpackLimits, unpack_confined};
 
 /// What an imported root filesystem is to be.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ impl Store {
     /// Make an image of the root filesystem that is the archive `input`, compressed or not.
     pub fn import(
         &self,
-        input: impl Read,
+        input: impl Read + Send,
         import: &Import,
         limits: &UnpackLimits,
     ) -> Result<Arc<Image>, ArchiveError> {
@@ -37,7 +37,7 @@ impl Store {
         let staging = self.stage()?;
         // How much was compressed is not known in front: only the limit of all layers holds.
         let unpacked =
-            unpack_layer(input, limits.max_bytes, staging.destination(), Algorithm::Sha256, limits);
+            unpack_confined(input, limits.max_bytes, staging.destination(), Algorithm::Sha256, limits);
         let of_layer = |error: UnpackError| ArchiveError::Layer {
             path: "of the root filesystem".into(),
             source: LayerFault::Unpack(error),

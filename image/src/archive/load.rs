@@ -14,7 +14,7 @@ use super::{ArchiveError, LayerFault};
 use crate::reference::{Algorithm, Digest, Hasher};
 use crate::store::{Image, LayerLease, LayerStats, NewImage, NewLayer, StagedLayer, Store};
 use crate::unpack::tar::{Archive, Kind};
-use crate::unpack::{LayerStream, UnpackLimits, unpack_layer};
+use crate::unpack::{LayerStream, UnpackLimits, unpack_confined};
 
 /// Largest description in bytes: as manifests and configurations in a registry.
 const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
@@ -51,7 +51,11 @@ struct Contents {
 impl Store {
     /// Take in all images of a docker-archive or OCI layout, compressed or not, that are for this host, under the names it
     /// gives them. Nothing enters the store before everything is verified.
-    pub fn load(&self, input: impl Read, limits: &UnpackLimits) -> Result<Vec<Arc<Image>>, ArchiveError> {
+    pub fn load(
+        &self,
+        input: impl Read + Send,
+        limits: &UnpackLimits,
+    ) -> Result<Vec<Arc<Image>>, ArchiveError> {
         let input = BufReader::with_capacity(256 << 10, input);
         let stream =
             LayerStream::new(input, Algorithm::Sha256, MAX_ARCHIVE_BYTES).map_err(ArchiveError::Begin)?;
@@ -79,7 +83,7 @@ impl Store {
 
 impl Contents {
     /// A file of the archive: a description, a layer, or nothing that matters.
-    fn file<R: BufRead>(
+    fn file<R: BufRead + Send>(
         &mut self,
         store: &Store,
         path: String,
@@ -105,7 +109,11 @@ impl Contents {
         Ok(())
     }
 
-    fn document<R: BufRead>(&mut self, path: String, data: &mut Data<'_, R>) -> Result<(), ArchiveError> {
+    fn document<R: BufRead + Send>(
+        &mut self,
+        path: String,
+        data: &mut Data<'_, R>,
+    ) -> Result<(), ArchiveError> {
         let mut text = Vec::new();
         data.read_to_end(&mut text).map_err(of_io)?;
         self.documents_bytes += text.len();
@@ -208,7 +216,7 @@ impl Contents {
 }
 
 /// Unpack the layer at `path`, unless its name says that the store has it.
-fn layer<R: BufRead>(
+fn layer<R: BufRead + Send>(
     store: &Store,
     path: &str,
     data: &mut Data<'_, R>,
@@ -225,7 +233,7 @@ fn layer<R: BufRead>(
     let algorithm = promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
     let size = data.0.remaining();
     let mut digested = Digested { data, hasher: Hasher::new(algorithm) };
-    let unpacked = unpack_layer(&mut digested, size, staging.destination(), Algorithm::Sha256, limits);
+    let unpacked = unpack_confined(&mut digested, size, staging.destination(), Algorithm::Sha256, limits);
     let unpacked =
         unpacked.map_err(|error| ArchiveError::Layer { path: path.to_owned(), source: error.into() })?;
     io::copy(&mut digested, &mut io::sink()).map_err(of_io)?;

@@ -173,6 +173,7 @@ fn of_store(error: &StoreError) -> PullFailure {
 pub(super) fn of_unpack(error: &UnpackError) -> PullFailure {
     match error {
         UnpackError::NoSpace(_) => PullFailure::NoSpace,
+        UnpackError::Confine(_) | UnpackError::Lost => PullFailure::Local,
         UnpackError::Io { source, .. } => of_kernel(*source),
         _ => PullFailure::Invalid,
     }

@@ -35,6 +35,12 @@ pub enum UnpackError {
         /// Where it leads.
         target: PathBuf,
     },
+    /// The thread that unpacks could not be started or confined.
+    #[error("confine the thread that unpacks the layer")]
+    Confine(#[source] std::io::Error),
+    /// The thread that unpacks ended without a result; that is a defect of this program.
+    #[error("unpacking ended without a result: please report this with the daemon's log")]
+    Lost,
     /// More entries than are accepted.
     #[error("the layer has more than {0} entries")]
     TooManyEntries(u64),

@@ -15,6 +15,7 @@
 mod apply;
 mod error;
 mod file;
+mod jail;
 mod limits;
 mod node;
 mod path;
@@ -28,6 +29,7 @@ use std::io::BufRead;
 use std::os::fd::BorrowedFd;
 
 pub use error::{StreamError, UnpackError};
+pub use jail::{Confinement, confinement, unpack_confined};
 pub use limits::UnpackLimits;
 pub use recipe::{RecipeError, reproduce};
 pub use stream::LayerStream;
