@@ -5,8 +5,10 @@
 mod archive;
 mod crash;
 mod fixture;
+mod kill;
 mod pull;
 mod pull_faults;
+mod pull_hosts;
 mod pull_messages;
 mod push;
 mod recipe;
