@@ -15,6 +15,8 @@
 
 pub mod archive;
 pub mod auth;
+#[cfg(test)]
+mod fuzz;
 pub mod policy;
 pub mod pull;
 pub mod push;

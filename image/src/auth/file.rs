@@ -252,4 +252,19 @@ mod tests {
             assert!(!text.contains("s3cret"), "{text}");
         }
     }
+
+    #[test]
+    fn any_file_is_read_or_refused() {
+        let seeds: [&[u8]; 2] = [
+            br#"{"auths":{"a.example/b":{"auth":"dTpw"},"https://index.docker.io/v1/":{"identitytoken":"t"}}}"#,
+            br#"{"credHelpers":{"a.example":"one"},"credsStore":"store","auths":{"x":{"username":"u","password":"p"}}}"#,
+        ];
+        let reference = Reference::parse("a.example/b/c:1").unwrap();
+        crate::fuzz::run("auth.json", &seeds, |input| {
+            if let Ok(file) = AuthFile::parse(Path::new("auth.json"), input) {
+                drop(file.find(&reference));
+                file.helper(&reference);
+            }
+        });
+    }
 }

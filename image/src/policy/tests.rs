@@ -153,3 +153,16 @@ fn what_is_not_understood_spoils_the_file() {
         assert!(parse(&text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn any_policy_and_statement_is_read_or_refused() {
+    let key = Signer::new();
+    let text = format!(
+        r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{"a.b":[{{"type":"sigstoreSigned",
+            "keyData":"{}","signedIdentity":{{"type":"remapIdentity","prefix":"a","signedPrefix":"b"}}}}]}}}}}}"#,
+        key.data()
+    );
+    crate::fuzz::run("policy.json", &[text.as_bytes()], |input| {
+        drop(Policy::parse(Path::new("policy.json"), input));
+    });
+}

@@ -370,4 +370,13 @@ mod tests {
         assert!(matches!(apply("broken.example/x"), Err(HostsError::NoKey(_))));
         assert_eq!(HostFolders::default().apply(vec![source("x")]).unwrap(), [source("x")]);
     }
+
+    #[test]
+    fn any_hosts_file_is_read_or_refused() {
+        let seeds: [&[u8]; 1] = [b"server = 'https://s'\nskip_verify = true\n[host.'http://h:1/p']\nca = ['a', 'b']\n\
+            client = [['c', 'k']]\ncapabilities = ['pull', 'resolve']\n[host.'http://h:1/p'.header]\nx = ['1', '2']\n"];
+        crate::fuzz::run("hosts.toml", &seeds, |input| {
+            drop(decide(&String::from_utf8_lossy(input), "busybox"));
+        });
+    }
 }
