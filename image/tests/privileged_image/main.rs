@@ -6,6 +6,7 @@ mod archive;
 mod crash;
 mod fixture;
 mod kill;
+mod matrix;
 mod pull;
 mod pull_faults;
 mod pull_hosts;
