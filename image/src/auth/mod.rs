@@ -6,13 +6,13 @@
 //! its standard input and nothing of the image.
 
 mod file;
-mod helper;
+mod program;
 
 use std::path::PathBuf;
 
 use file::AuthFile;
 pub use file::AuthFileError;
-pub use helper::HelperError;
+pub use program::HelperError;
 
 use crate::reference::Reference;
 use crate::registry::Credentials;
@@ -58,7 +58,7 @@ impl HostCredentials {
         for file in &self.0 {
             if let Some((name, host)) = file.helper(reference) {
                 let failed = |source| AuthError::Helper { name: name.to_owned(), host: host.clone(), source };
-                if let Some(found) = helper::ask(name, &host).await.map_err(failed)? {
+                if let Some(found) = program::ask(name, &host).await.map_err(failed)? {
                     return Ok(Some(found));
                 }
             }

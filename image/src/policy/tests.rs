@@ -1,3 +1,5 @@
+//! Policies, the signatures they accept, and the files they refuse.
+
 use std::path::Path;
 
 use base64::Engine as _;

@@ -201,14 +201,10 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_unsupported() {
-        for (asked, part) in [(
-            v1::Mount { uid_mappings: vec![IdMapping::default()], ..mount("/data", "/srv") },
-            "uidMappings",
-        )] {
-            let error = mounts(vec![asked]).unwrap_err();
-            let named = format!("mounts[0].{part}");
-            assert!(matches!(&error, EngineError::Unsupported { what, .. } if *what == named), "{error}");
-        }
+        let asked = v1::Mount { uid_mappings: vec![IdMapping::default()], ..mount("/data", "/srv") };
+        let error = mounts(vec![asked]).unwrap_err();
+        let named = "mounts[0].uidMappings";
+        assert!(matches!(&error, EngineError::Unsupported { what, .. } if *what == named), "{error}");
     }
 
     #[test]
