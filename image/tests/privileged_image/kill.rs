@@ -15,7 +15,7 @@ use super::pull::noise;
 const KILLS: u32 = 100;
 
 /// `examples/pull`, which `cargo test` builds beside the tests.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.ancestors().nth(2).unwrap().join("examples/pull");
     assert!(program.exists(), "{} is missing: cargo build --examples", program.display());

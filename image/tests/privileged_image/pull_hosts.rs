@@ -12,7 +12,8 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::json;
 
 use super::fixture::image::descriptor;
-use super::fixture::registry::{Registry, Reply};
+use super::fixture::registry::{Registry, Reply, Request};
+use super::kill::program;
 use super::pull::{Target, sample};
 use super::pull_faults::text_of;
 
@@ -118,4 +119,24 @@ async fn privileged_this_hosts_files_lead_to_a_mirror_and_its_credentials() {
     assert!(requests.iter().any(|request| request.headers.contains_key("authorization")));
     assert_eq!(pulled.unwrap().id, image.id());
     target.assert_tidy().await;
+}
+
+/// The environment is the process's: a process of its own pulls. The registry's name leads nowhere, so that only the proxy
+/// can have answered.
+#[test]
+fn privileged_proxies_of_the_environment_are_used() {
+    let proxy = Registry::with(|request, content| {
+        let direct = request.path.strip_prefix("http://registry.invalid")?.to_owned();
+        Some(content.answer(&Request { path: direct, ..request.clone() }))
+    });
+    proxy.push("app:1", &sample());
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = folder.path().join("registries.conf");
+    fs::write(&configuration, "[[registry]]\nlocation = 'registry.invalid'\ninsecure = true").unwrap();
+    let mut pull = std::process::Command::new(program());
+    pull.arg(folder.path().join("store")).arg("registry.invalid/app:1").arg(&configuration);
+    pull.env_remove("no_proxy").env_remove("NO_PROXY").env("http_proxy", format!("http://{}", proxy.host()));
+    let output = pull.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!proxy.requests().is_empty());
 }
