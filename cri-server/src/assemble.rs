@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 
 use anyhow::{Context, Result};
-use cleat_image::{Limits, Registries};
+use cleat_image::{Limits, Policy, Registries};
 use cleat_network::bridge::{Bridge, BridgeConfig};
 
 use crate::config::{CgroupDriver, Config};
@@ -23,6 +23,10 @@ pub(crate) fn parts(config: &Config) -> Result<Parts> {
             stall_window: config.image.stall_timeout,
             ..Limits::default()
         },
+        policy: Policy::load(&config.image.policy).context("read the signature policy")?,
+        auth_files: config.image.auth_files.clone(),
+        host_folders: config.image.certs_dirs.clone(),
+        keep_blobs: config.image.keep_blobs,
         bridge: bridge(config)?,
         cni: CniFolders {
             configurations: config.network.cni_conf_dir.clone(),

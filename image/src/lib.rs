@@ -13,7 +13,13 @@
 //! verified before a byte is used, and no path from an image is ever resolved outside a descriptor of its own tree.
 #![forbid(unsafe_code)]
 
+pub mod archive;
+pub mod auth;
+#[cfg(test)]
+mod fuzz;
+pub mod policy;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod registries;
 pub mod registry;
@@ -22,9 +28,13 @@ pub mod store;
 mod tree;
 pub mod unpack;
 
+pub use archive::{ArchiveError, Import};
+pub use auth::AuthError;
+pub use policy::{Policy, PolicyError, PolicyFileError};
 pub use pull::{Limits, PullCause, PullError, PullFailure, PullHandle, PullProgress, PullWatch, Puller};
+pub use push::{PushCause, PushError, PushReport, PushStep, Pushed};
 pub use reference::{Digest, DigestError, Reference, ReferenceError};
 pub use registries::{Registries, Source};
 pub use registry::{Credentials, Secret};
 pub use snapshots::{Overlay, Snapshot, SnapshotError, Snapshotter, Usage};
-pub use store::{FsInfo, Image, Removed, Rootfs, Store, StoreError};
+pub use store::{FsInfo, HistoryStep, Image, Removed, Rootfs, Store, StoreError, Volume};

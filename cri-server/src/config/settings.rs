@@ -165,6 +165,32 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Drop-ins to `registries_conf`. It may be absent.",
     ),
     row(
+        "image.policy",
+        Kind::Path,
+        Fallback::Text("/etc/containers/policy.json"),
+        "Which images may be pulled, signed by whom, in the format of containers-policy.json(5). Without it, all may.",
+    ),
+    row(
+        "image.auth_files",
+        Kind::Paths,
+        Fallback::List(&["/etc/cleat/auth.json"]),
+        "Credentials for pulls that come without their own, in the format of containers-auth.json(5) or Docker's \
+         `config.json`. They may be absent, and are read by each pull anew.",
+    ),
+    row(
+        "image.certs_dirs",
+        Kind::Paths,
+        Fallback::List(&["/etc/cleat/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"]),
+        "Folders with a folder for each registry's host: `hosts.toml` as containerd has it, or `*.crt`, `*.cert` and \
+         `*.key`. They may be absent, and are read by each pull anew.",
+    ),
+    row(
+        "image.keep_blobs",
+        Kind::Switch,
+        Fallback::Switch(false),
+        "Keep layers as they were pulled, so that pushes upload the same bytes. Takes their space once more.",
+    ),
+    row(
         "image.max_parallel_layers",
         Kind::Integer { min: 1, max: 64 },
         Fallback::Integer(4),

@@ -109,6 +109,14 @@ pub(crate) struct Image {
     pub(crate) registries_conf: PathBuf,
     /// Its drop-ins; may be absent.
     pub(crate) registries_conf_dir: PathBuf,
+    /// containers-policy.json(5); may be absent.
+    pub(crate) policy: PathBuf,
+    /// containers-auth.json(5), or Docker's; may be absent.
+    pub(crate) auth_files: Vec<PathBuf>,
+    /// Folders of registries' hosts; may be absent.
+    pub(crate) certs_dirs: Vec<PathBuf>,
+    /// Whether layers are kept as they were pulled.
+    pub(crate) keep_blobs: bool,
     /// Most layers of one image fetched and unpacked at once.
     pub(crate) max_parallel_layers: usize,
     /// How long a download may receive nothing.
@@ -162,6 +170,10 @@ impl From<&Effective> for Config {
             image: Image {
                 registries_conf: read.path("image.registries_conf"),
                 registries_conf_dir: read.path("image.registries_conf_dir"),
+                policy: read.path("image.policy"),
+                auth_files: read.list("image.auth_files").iter().map(PathBuf::from).collect(),
+                certs_dirs: read.list("image.certs_dirs").iter().map(PathBuf::from).collect(),
+                keep_blobs: read.switch("image.keep_blobs"),
                 max_parallel_layers: read.number("image.max_parallel_layers"),
                 stall_timeout: Duration::from_secs(read.number("image.stall_timeout_s")),
             },

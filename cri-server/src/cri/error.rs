@@ -11,6 +11,12 @@ const MAX_MESSAGE_BYTES: usize = 8 << 10;
 /// The kubelet shows a pull as `RegistryUnavailable` when the message starts with this word.
 const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
 
+/// And as `SignatureValidationFailed` when it starts with this one.
+const SIGNATURE_VALIDATION_FAILED: &str = "SignatureValidationFailed";
+
+/// A container that was not created for want of an image volume, when its message starts with this one.
+const IMAGE_VOLUME_MOUNT_FAILED: &str = "ImageVolumeMountFailed";
+
 /// Who has to do something about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Blame {
@@ -23,11 +29,21 @@ pub(super) enum Blame {
 /// The gRPC status of an error: its code says what a client may do next, its message is for people.
 pub(super) fn status(error: &EngineError) -> Status {
     let mut message = chain(error);
-    if error.pull_failure() == Some(PullFailure::Unreachable) {
-        message = format!("{REGISTRY_UNAVAILABLE}: {message}");
+    if let Some(word) = first_word(error) {
+        message = format!("{word}: {message}");
     }
     message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
     Status::new(code(error), message)
+}
+
+/// The word the kubelet knows an error by (`k8s.io/cri-api/pkg/errors`).
+fn first_word(error: &EngineError) -> Option<&'static str> {
+    match (error, error.pull_failure()) {
+        (_, Some(PullFailure::Unreachable)) => Some(REGISTRY_UNAVAILABLE),
+        (_, Some(PullFailure::Signature)) => Some(SIGNATURE_VALIDATION_FAILED),
+        (EngineError::ImageVolume { .. }, _) => Some(IMAGE_VOLUME_MOUNT_FAILED),
+        _ => None,
+    }
 }
 
 /// The gRPC code of an error.
@@ -45,6 +61,8 @@ fn code(error: &EngineError) -> Code {
         EngineError::Unsupported { .. } => Code::Unimplemented,
         EngineError::DiskFull { .. } => Code::ResourceExhausted,
         EngineError::Step { .. } => Code::Internal,
+        // As peers do: the word in front of the message tells.
+        EngineError::ImageVolume { .. } => Code::Unknown,
         EngineError::Pull(_) => error.pull_failure().map_or(Code::Internal, pull_code),
     }
 }
@@ -57,7 +75,7 @@ fn pull_code(failure: PullFailure) -> Code {
         PullFailure::Blocked => Code::PermissionDenied,
         // Not UNAVAILABLE, which gRPC clients read as "this daemon's socket is gone". The kubelet looks for the word
         // in front of the message only when the code is UNKNOWN (pullImageV1 of k8s.io/cri-client strips that code).
-        PullFailure::Unreachable => Code::Unknown,
+        PullFailure::Unreachable | PullFailure::Signature => Code::Unknown,
         PullFailure::Invalid => Code::DataLoss,
         PullFailure::NoSpace => Code::ResourceExhausted,
         PullFailure::Cancelled => Code::Aborted,
@@ -75,12 +93,17 @@ pub(super) fn blame(error: &EngineError) -> Blame {
         | EngineError::Exists { .. }
         | EngineError::Cancelled { .. }
         | EngineError::Unsupported { .. }
+        | EngineError::ImageVolume { .. }
         // The limit was the caller's; a probe that runs into its own every few seconds must not fill the log.
         | EngineError::Timeout { .. } => Blame::Caller,
         EngineError::DiskFull { .. } | EngineError::Step { .. } => Blame::Node,
         EngineError::Pull(_) => match error.pull_failure() {
             Some(
-                PullFailure::NotFound | PullFailure::Unauthorized | PullFailure::Blocked | PullFailure::Cancelled,
+                PullFailure::NotFound
+                | PullFailure::Unauthorized
+                | PullFailure::Blocked
+                | PullFailure::Signature
+                | PullFailure::Cancelled,
             ) => Blame::Caller,
             _ => Blame::Node,
         },
@@ -136,6 +159,7 @@ mod tests {
                 Blame::Node,
             ),
             (step, Code::Internal, Blame::Node),
+            (EngineError::ImageVolume { image: text("x"), why: text("y") }, Code::Unknown, Blame::Caller),
         ];
         for (error, code, who) in table {
             assert_eq!((status(&error).code(), blame(&error)), (code, who), "{error:?}");

@@ -108,6 +108,14 @@ pub(crate) enum EngineError {
         /// The kernel's error number at the bottom, where there was one.
         errno: Option<i32>,
     },
+    /// An image cannot be a volume of a container.
+    #[error("mount image {image}: {why}")]
+    ImageVolume {
+        /// The image as the client named it.
+        image: String,
+        /// Why not.
+        why: String,
+    },
     /// An image could not be pulled: why not, for each name that a short one may stand for; never empty.
     #[error("{}", .0.iter().map(|refused| chain(refused.as_ref())).collect::<Vec<_>>().join("; "))]
     Pull(Vec<Arc<PullError>>),

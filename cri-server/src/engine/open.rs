@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cleat_image::{Limits, Overlay, Puller, Registries, Store};
+use cleat_image::{Limits, Overlay, Policy, Puller, Registries, Store};
 use cleat_network::bridge::Bridge;
 use cleat_sys::cgroup::{CgroupError, Layout};
 
@@ -32,6 +32,14 @@ pub(crate) struct Parts {
     pub registries: Registries,
     /// How images are pulled.
     pub limits: Limits,
+    /// Which images may be pulled; none lets all.
+    pub policy: Option<Policy>,
+    /// Credentials of this host.
+    pub auth_files: Vec<PathBuf>,
+    /// What is particular about registries' hosts.
+    pub host_folders: Vec<PathBuf>,
+    /// Whether layers are kept as they were pulled.
+    pub keep_blobs: bool,
     /// What pods are attached to unless there is a CNI configuration.
     pub(crate) bridge: Bridge,
     /// Where CNI configurations are looked for.
@@ -83,6 +91,10 @@ impl Engine {
         let shared =
             Arc::new(assemble(&parts.settings, parts.defaults, Networks::new(parts.bridge, parts.cni))?);
         let puller = Puller::new(shared.images.clone(), parts.registries, parts.limits);
+        puller.set_policy(parts.policy);
+        puller.set_auth_files(parts.auth_files);
+        puller.set_host_folders(parts.host_folders);
+        shared.images.set_keep_blobs(parts.keep_blobs);
         let registry = Arc::new(Registry::default());
         recover(&shared, &registry).await.map_err(OpenError::Recovery)?;
         Ok(Self { shared, registry, puller })

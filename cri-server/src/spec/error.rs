@@ -44,6 +44,17 @@ pub(crate) enum SpecError {
         /// The option.
         option: String,
     },
+    /// An image whose layers cannot all be mounted.
+    #[error(
+        "mount on {}: this kernel cannot merge the {layers} layers of the image (Linux 6.7 is needed)",
+        destination.display()
+    )]
+    VolumeLayers {
+        /// Where it is mounted.
+        destination: PathBuf,
+        /// How many layers it has.
+        layers: usize,
+    },
     /// A capability nobody knows.
     #[error("unknown capability {0:?}")]
     UnknownCapability(String),

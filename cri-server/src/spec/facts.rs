@@ -163,6 +163,9 @@ pub(crate) struct ContainerFacts<'a> {
     pub identity: &'a Identity,
     /// The devices of `config.devices`, folders expanded, numbers read.
     pub devices: &'a [DeviceGrant],
+    /// The folders of each image among the mounts, in the order of the mounts: one file or folder to bind, or several
+    /// folders to merge, the topmost first.
+    pub volumes: &'a [Vec<PathBuf>],
     /// Process 1 of the container that `PidMode::Target` names, in the host's pid namespace.
     pub target_pid: Option<i32>,
     /// The profile read from the file that `Seccomp::Localhost` names.

@@ -179,6 +179,7 @@ impl Scene {
             image: &self.image,
             identity: &self.identity,
             devices: &[],
+            volumes: &[],
             target_pid: self.target_pid,
             seccomp_profile: None,
             rootfs: Path::new("rootfs"),

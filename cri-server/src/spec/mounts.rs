@@ -14,11 +14,17 @@ use oci_spec::runtime::Mount;
 
 use super::namespaces::mapping_list;
 use super::path::{depth, normalised};
-use super::{ContainerFacts, Host, NetworkNamespace, PodFacts, SpecError};
+use super::{ContainerFacts, Host, KernelVersion, NetworkNamespace, PodFacts, SpecError};
 use crate::engine::model::{self, Mode, MountSource, Propagation};
 
 /// Options of every memory filesystem of a client that does not say otherwise, with what says otherwise.
 const TMPFS_DEFAULTS: [(&str, &str); 3] = [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
+
+/// The first kernel that takes an overlay's layers one by one.
+const LAYER_BY_LAYER: KernelVersion = KernelVersion { major: 6, minor: 7 };
+
+/// Longest option of a filesystem that fsconfig(2) takes.
+const MAX_OPTION_BYTES: usize = 255;
 
 /// Group of terminals in every distribution.
 const TTY_GID: u32 = 5;
@@ -38,8 +44,13 @@ pub(super) fn mounts(
     pod: &PodFacts<'_>,
     facts: &ContainerFacts<'_>,
 ) -> Result<Mounts, SpecError> {
-    let mut asked =
-        facts.config.mounts.iter().map(|mount| asked(host, mount)).collect::<Result<Vec<_>, _>>()?;
+    let mut volumes = facts.volumes.iter().map(Vec::as_slice);
+    let mut asked = facts
+        .config
+        .mounts
+        .iter()
+        .map(|mount| asked(host, mount, &mut volumes))
+        .collect::<Result<Vec<_>, _>>()?;
     asked.sort_by_key(|mount| depth(mount.destination()));
     let mut list = kernel_mounts(facts.config.security.privileged);
     if pod.user.is_some() && pod.network == NetworkNamespace::Host {
@@ -107,8 +118,12 @@ fn pod_files(pod: &PodFacts<'_>, read_only: bool) -> [Mount; 3] {
     ]
 }
 
-/// A mount of the client's.
-fn asked(host: &Host, asked: &model::Mount) -> Result<Mount, SpecError> {
+/// A mount of the client's. `volumes` has the folders of each image.
+fn asked<'a>(
+    host: &Host,
+    asked: &model::Mount,
+    volumes: &mut impl Iterator<Item = &'a [PathBuf]>,
+) -> Result<Mount, SpecError> {
     let destination = normalised(&asked.destination)
         .map_err(|source| SpecError::Path { what: "mount destination", source })?;
     if depth(&destination) == 0 {
@@ -131,7 +146,29 @@ fn asked(host: &Host, asked: &model::Mount) -> Result<Mount, SpecError> {
             let options = tmpfs_options(options, &destination, write)?;
             Ok(mount(destination, "tmpfs", "tmpfs", &options))
         }
+        MountSource::Image { .. } => volume(host, destination, volumes.next().unwrap_or_default()),
     }
+}
+
+/// An image, of which nothing is executed (KEP-4639) and nothing written.
+fn volume(host: &Host, destination: PathBuf, folders: &[PathBuf]) -> Result<Mount, SpecError> {
+    if let [only] = folders {
+        let options = ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"];
+        return Ok(bind(destination, only, &options));
+    }
+    let mut options: Vec<_> = ["ro", "nosuid", "nodev", "noexec"].map(str::to_owned).into();
+    let names = folders.iter().map(|folder| folder.display().to_string());
+    if host.kernel >= LAYER_BY_LAYER {
+        options.extend(names.map(|name| format!("lowerdir+={name}")));
+    } else {
+        let lower = names.collect::<Vec<_>>().join(":");
+        if lower.len() > MAX_OPTION_BYTES {
+            return Err(SpecError::VolumeLayers { destination, layers: folders.len() });
+        }
+        options.push(format!("lowerdir={lower}"));
+    }
+    let options: Vec<_> = options.iter().map(String::as_str).collect();
+    Ok(mount(destination, "overlay", "overlay", &options))
 }
 
 fn write_option(host: &Host, asked: &model::Mount, destination: &Path) -> Result<&'static str, SpecError> {
@@ -417,6 +454,39 @@ mod tests {
             let expected = SpecError::TmpfsOption { destination: "/t".into(), option: bad.into() };
             assert_eq!(with(vec![tmpfs(&[bad], false)]), Err(expected));
         }
+    }
+
+    #[test]
+    fn an_image_is_bound_or_merged_and_never_written_to() {
+        let asked = |destination: &str| model::Mount {
+            source: MountSource::Image { image: "i".into(), sub_path: String::new() },
+            read_only: true,
+            ..host_mount(destination, "/unused")
+        };
+        let volumes = [vec![PathBuf::from("/l/1")], vec!["/l/2".into(), "/l/3".into()]];
+        let mut scene = fixture::Scene::default();
+        scene.container.mounts = vec![asked("/z"), host_mount("/h", "/h"), asked("/a")];
+        let decide = |scene: &fixture::Scene| {
+            let facts = ContainerFacts { volumes: &volumes, ..scene.container_facts() };
+            mounts(&scene.host, &scene.pod_facts(), &facts)
+        };
+        for (kernel, merged) in [
+            (LAYER_BY_LAYER, &["lowerdir+=/l/2", "lowerdir+=/l/3"][..]),
+            (KernelVersion { major: 6, minor: 6 }, &["lowerdir=/l/2:/l/3"]),
+        ] {
+            scene.host.kernel = kernel;
+            let mounts = decide(&scene).unwrap();
+            assert_eq!(at(&mounts, "/z")[0].source().as_deref(), Some(Path::new("/l/1")));
+            assert_eq!(options(&mounts, "/z"), ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"]);
+            assert_eq!(at(&mounts, "/a")[0].typ().as_deref(), Some("overlay"));
+            assert_eq!(options(&mounts, "/a")[..4], ["ro", "nosuid", "nodev", "noexec"]);
+            assert_eq!(options(&mounts, "/a")[4..], *merged);
+        }
+        let deep =
+            [vec![PathBuf::new()], vec![format!("/{}", "d".repeat(200)).into(), "/d".repeat(40).into()]];
+        let facts = ContainerFacts { volumes: &deep, ..scene.container_facts() };
+        let result = mounts(&scene.host, &scene.pod_facts(), &facts);
+        assert_eq!(result, Err(SpecError::VolumeLayers { destination: "/a".into(), layers: 2 }));
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::refusal::Refusals;
+use crate::auth::AuthError;
+use crate::policy::PolicyError;
 use crate::reference::Digest;
-use crate::registries::SourceError;
+use crate::registries::{HostsError, SourceError};
 use crate::store::StoreError;
 use crate::unpack::UnpackError;
 
@@ -19,6 +21,8 @@ pub enum PullFailure {
     Unauthorized,
     /// The configuration forbids this registry, or the name is ambiguous by it.
     Blocked,
+    /// The signature policy does not accept the image.
+    Signature,
     /// The registry cannot be reached, broke off, or answered with its own failure; worth another try.
     Unreachable,
     /// What the registry sent is wrong: digest, size, form, or content that may not be unpacked.
@@ -49,9 +53,21 @@ pub enum PullCause {
     /// The configuration names no source for it, or what was written is no name.
     #[error("find a source")]
     Source(#[from] SourceError),
+    /// What this host says about a registry cannot be read.
+    #[error("find a source")]
+    Hosts(#[from] HostsError),
+    /// This host's credentials cannot be had.
+    #[error("find credentials")]
+    Auth(#[from] AuthError),
     /// No source gave a manifest for this host.
     #[error("manifest: {0}")]
     Manifest(Refusals),
+    /// The signature policy does not let it in.
+    #[error("check its signatures")]
+    Policy(#[from] PolicyError),
+    /// No source said which signatures it has.
+    #[error("look for its signatures: {0}")]
+    Signatures(Refusals),
     /// No source gave the configuration.
     #[error("configuration {blob}: {refusals}")]
     Config {
@@ -122,10 +138,13 @@ impl PullError {
             PullCause::Source(SourceError::Blocked { .. } | SourceError::Ambiguous) => PullFailure::Blocked,
             PullCause::Source(SourceError::Name(_) | SourceError::Reference(..))
             | PullCause::WrongConfig { .. } => PullFailure::Invalid,
-            PullCause::Manifest(refusals) | PullCause::Config { refusals, .. } => refusals.failure(),
+            PullCause::Policy(_) => PullFailure::Signature,
+            PullCause::Manifest(refusals)
+            | PullCause::Signatures(refusals)
+            | PullCause::Config { refusals, .. } => refusals.failure(),
             PullCause::Layer { source, .. } => source.failure(),
             PullCause::Store(error) => of_store(error),
-            PullCause::Lost => PullFailure::Local,
+            PullCause::Lost | PullCause::Hosts(_) | PullCause::Auth(_) => PullFailure::Local,
             PullCause::Cancelled => PullFailure::Cancelled,
         }
     }
@@ -154,6 +173,7 @@ fn of_store(error: &StoreError) -> PullFailure {
 pub(super) fn of_unpack(error: &UnpackError) -> PullFailure {
     match error {
         UnpackError::NoSpace(_) => PullFailure::NoSpace,
+        UnpackError::Confine(_) | UnpackError::Lost => PullFailure::Local,
         UnpackError::Io { source, .. } => of_kernel(*source),
         _ => PullFailure::Invalid,
     }

@@ -1,5 +1,6 @@
 //! One image: manifest, configuration, all layers at once, and into the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
@@ -11,13 +12,15 @@ use super::flight::Reporter;
 use super::layer::{LayerFlight, LayerOutcome, Unpublished};
 use super::progress::{LayerProgress, LayerState, PullProgress};
 use super::refusal::{Refusal, Refusals};
+use super::signatures::signatures;
+use crate::policy::Demand;
 use crate::reference::{Digest, Reference};
 use crate::registries::{Registries, Source};
 use crate::registry::{
     Credentials, Descriptor, Document, Fetched, ImageManifest, ManifestError, Platform, RegistryError,
     Session, choose, parse_manifest,
 };
-use crate::store::{Image, LayerLease, NewImage, NewLayer};
+use crate::store::{Image, LayerLease, NewImage, NewLayer, names_of};
 
 /// Largest configuration in bytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -59,8 +62,13 @@ impl Pull {
     }
 
     async fn steps(&self, progress: &Progress) -> Result<Arc<Image>, PullCause> {
-        let sources = self.registries.sources(&self.reference)?;
+        let policy = self.engine.policy.load_full();
+        let demand = policy.as_deref().map(|policy| policy.demand(&self.reference)).transpose()?;
+        let sources = self.engine.with_hosts(self.registries.sources(&self.reference)?).await?;
         let resolved = self.resolve(sources).await?;
+        if let Some(demand) = demand.filter(Demand::needs_signatures) {
+            self.check_signatures(&demand, &resolved).await?;
+        }
         let (config, diff_ids) = self.config(&resolved).await?;
         let lease = Arc::new(self.lease(diff_ids.clone()).await?);
         progress.report(|progress| {
@@ -80,15 +88,21 @@ impl Pull {
         outcome
     }
 
+    /// Before anything else of the image is looked at. What was asked for may be signed, or the manifest for this host.
+    async fn check_signatures(&self, demand: &Demand<'_>, resolved: &Resolved) -> Result<(), PullCause> {
+        let digests: BTreeSet<_> = [&resolved.target, &resolved.fetched.digest].into_iter().collect();
+        let digests: Vec<_> = digests.into_iter().collect();
+        let found = signatures(&self.engine, &resolved.sessions, &digests).await;
+        Ok(demand.judge(&found.map_err(PullCause::Signatures)?, &digests)?)
+    }
+
     /// Ask the sources in turn for the manifest.
     async fn resolve(&self, sources: Vec<Source>) -> Result<Resolved, PullCause> {
-        let credentials =
-            |source: &Source| self.credentials.clone().filter(|_| self.may_have_credentials(source));
-        let connections = &self.engine.connections;
-        let sessions: Vec<_> = sources
-            .into_iter()
-            .map(|source| Session::new(Arc::clone(connections), source.clone(), credentials(&source)))
-            .collect();
+        let mut sessions = Vec::new();
+        for source in sources {
+            let credentials = self.credentials_for(&source).await?;
+            sessions.push(Session::new(Arc::clone(&self.engine.connections), source, credentials));
+        }
         let mut refusals = Refusals::default();
         for (at, session) in sessions.iter().enumerate() {
             match self.resolve_at(session).await {
@@ -103,6 +117,14 @@ impl Pull {
             }
         }
         Err(PullCause::Manifest(refusals))
+    }
+
+    /// The client's own, else those this host has for the source.
+    async fn credentials_for(&self, source: &Source) -> Result<Option<Credentials>, PullCause> {
+        match self.credentials.clone().filter(|_| self.may_have_credentials(source)) {
+            Some(given) => Ok(Some(given)),
+            None => Ok(self.engine.host_credentials().await?.find(&source.reference).await?),
+        }
     }
 
     /// The client's credentials are for the registry it named: a mirror on another host does not get them.
@@ -251,8 +273,7 @@ impl Pull {
                 config,
                 manifest_digest: resolved.fetched.digest,
                 manifest: resolved.fetched.bytes,
-                reference,
-                target: resolved.target,
+                names: names_of(&reference, &resolved.target),
                 layers: layers.collect(),
             })
         });

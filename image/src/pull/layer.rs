@@ -19,7 +19,7 @@ use super::{Engine, PullFailure};
 use crate::reference::Digest;
 use crate::registry::{Descriptor, Session};
 use crate::store::{LayerStats, StagedLayer, Store};
-use crate::unpack::{UnpackLimits, unpack_layer};
+use crate::unpack::{UnpackLimits, unpack_confined};
 
 /// A layer is the same for two pulls if they expect the same from the same blob: a lying configuration spoils its own
 /// image only.
@@ -216,9 +216,10 @@ fn unpack(
     diff_id: Digest,
     limits: &UnpackLimits,
 ) -> Result<StagedLayer, UnpackFailure> {
-    use std::os::fd::AsFd;
     let staging = store.stage().map_err(|error| UnpackFailure::Host(error.into()))?;
-    let unpacked = unpack_layer(source, blob.size, staging.folder.as_fd(), diff_id.algorithm(), limits);
+    let copy = staging.blob_file(&blob.digest).map_err(|error| UnpackFailure::Host(error.into()))?;
+    let source = source.copied_to(copy);
+    let unpacked = unpack_confined(source, blob.size, staging.destination(), diff_id.algorithm(), limits);
     let unpacked = unpacked.map_err(|error| match of_unpack(&error) {
         PullFailure::Invalid => UnpackFailure::Source(Fault::Unpack(error)),
         _ => UnpackFailure::Host(LayerError::Unpack(error)),
@@ -227,8 +228,7 @@ fn unpack(
         let fault = Fault::DiffId { expected: diff_id, actual: unpacked.diff_id };
         return Err(UnpackFailure::Source(fault));
     }
-    let (bytes, inodes, opaque_root) = (unpacked.bytes, unpacked.inodes, unpacked.opaque_root);
-    Ok(staging.complete(diff_id, LayerStats { bytes, inodes, opaque_root }))
+    Ok(staging.complete(diff_id, LayerStats::of(&unpacked)))
 }
 
 /// `report`, called no more often than anybody can see.

@@ -60,12 +60,21 @@ impl Limits {
             match ask().await {
                 Err(error) if error.is_transient() && fruitless < self.attempts_at(source) => {
                     tracing::debug!(%error, "asking again");
-                    tokio::time::sleep(self.backoff_before(fruitless)).await;
+                    tokio::time::sleep(self.wait_after(&error, fruitless)).await;
                     fruitless += 1;
                 }
                 result => return result,
             }
         }
+    }
+
+    /// How long to wait after `error`, which came after so many fruitless attempts in a row: as long as the registry asks,
+    /// within reason.
+    pub(super) fn wait_after(&self, error: &RegistryError, fruitless: u32) -> Duration {
+        /// No registry is waited for longer: rate limits of minutes are the kubelet's to wait for.
+        const LONGEST_ASKED: Duration = Duration::from_secs(60);
+        let asked = error.retry_after().unwrap_or_default().min(LONGEST_ASKED);
+        self.backoff_before(fruitless).max(asked)
     }
 
     /// How long to wait after so many fruitless attempts in a row.

@@ -10,6 +10,7 @@
 //!
 //! Callers come and go; the work goes on, so a client that gave up and asks again finds it further along.
 
+mod engine;
 mod error;
 mod flight;
 mod image;
@@ -18,15 +19,18 @@ mod limits;
 mod pipe;
 mod progress;
 mod refusal;
+mod signatures;
 mod transfer;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use engine::Engine;
 pub use error::{LayerError, PullCause, PullError, PullFailure};
 use flight::{Flight, Flights, WhenAlone};
 use image::{Outcome, Pull};
@@ -35,8 +39,10 @@ pub use limits::Limits;
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use refusal::{Fault, Refusal, Refusals};
 
+use crate::auth::AuthFiles;
+use crate::policy::Policy;
 use crate::reference::{Reference, shorten};
-use crate::registries::Registries;
+use crate::registries::{HostFolders, Registries};
 use crate::registry::{Connections, Credentials};
 use crate::store::{Image, Store};
 
@@ -45,20 +51,6 @@ use crate::store::{Image, Store};
 pub struct Puller {
     engine: Arc<Engine>,
     images: Arc<Flights<(Reference, Option<Credentials>), PullProgress, Outcome>>,
-}
-
-/// What all tasks of a puller share.
-struct Engine {
-    store: Store,
-    registries: ArcSwap<Registries>,
-    limits: Limits,
-    connections: Arc<Connections>,
-    layers: Layers,
-    /// Places for layers being transferred and unpacked.
-    places: Semaphore,
-    /// Counts every task and blocking thread, so that shutting down can wait for them.
-    tracker: TaskTracker,
-    stop: CancellationToken,
 }
 
 /// One caller's part in a pull. Dropping it does not stop the pull.
@@ -82,6 +74,9 @@ impl Puller {
         let engine = Engine {
             store,
             registries: ArcSwap::from_pointee(registries),
+            policy: ArcSwapOption::empty(),
+            auth_files: ArcSwap::default(),
+            host_folders: ArcSwap::default(),
             connections: Arc::new(connections),
             layers: Layers::new(tracker.clone()),
             places: Semaphore::new(limits.parallel_layers.clamp(1, Semaphore::MAX_PERMITS)),
@@ -95,6 +90,23 @@ impl Puller {
     /// Use these registries for pulls that start from now on (configuration reloaded).
     pub fn set_registries(&self, registries: Registries) {
         self.engine.registries.store(Arc::new(registries));
+    }
+
+    /// Let pulls that start from now on bring in only what the policy accepts; without one, everything.
+    pub fn set_policy(&self, policy: Option<Policy>) {
+        self.engine.policy.store(policy.map(Arc::new));
+    }
+
+    /// Use the credentials in these files for pulls that come without their own; see [`crate::auth`]. A file may be absent,
+    /// and is read by each pull anew.
+    pub fn set_auth_files(&self, files: Vec<PathBuf>) {
+        self.engine.auth_files.store(Arc::new(AuthFiles(files)));
+    }
+
+    /// Look into these folders for what is particular about a registry's host; see [`crate::registries`]. A folder may be
+    /// absent, and is read by each pull anew.
+    pub fn set_host_folders(&self, folders: Vec<PathBuf>) {
+        self.engine.host_folders.store(Arc::new(HostFolders(folders)));
     }
 
     /// What a name as written may mean, in the order to try: see [`Registries::candidates`].
@@ -123,6 +135,11 @@ impl Puller {
         credentials: Option<Credentials>,
     ) -> Result<Arc<Image>, Arc<PullError>> {
         self.start(reference, credentials).wait().await
+    }
+
+    /// What pushes share with pulls.
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
     }
 
     /// Refuse new pulls, cancel the running ones and wait until all their tasks have ended and removed their files.

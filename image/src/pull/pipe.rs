@@ -1,6 +1,7 @@
 //! The bounded channel between a transfer, which is async, and the thread that unpacks.
 
-use std::io::{self, BufRead, Read};
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
 
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
@@ -24,6 +25,8 @@ pub(super) struct Output {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
+    /// Gets all that comes through.
+    copy: Option<File>,
 }
 
 /// The other side has gone.
@@ -32,7 +35,7 @@ pub(super) struct Abandoned;
 
 pub(super) fn pipe() -> (Input, Output) {
     let (sender, pieces) = mpsc::channel(PIECES);
-    (Input(sender), Output { pieces, current: Bytes::new(), ended: false })
+    (Input(sender), Output { pieces, current: Bytes::new(), ended: false, copy: None })
 }
 
 impl Input {
@@ -45,11 +48,22 @@ impl Input {
     }
 }
 
+impl Output {
+    /// Write a copy of everything to the file, if there is one.
+    pub(super) fn copied_to(mut self, copy: Option<File>) -> Self {
+        self.copy = copy;
+        self
+    }
+}
+
 impl BufRead for Output {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() && !self.ended {
             match self.pieces.blocking_recv() {
-                Some(Piece::Data(data)) => self.current = data,
+                Some(Piece::Data(data)) => {
+                    self.copy.as_mut().map_or(Ok(()), |copy| copy.write_all(&data))?;
+                    self.current = data;
+                }
                 Some(Piece::End) => self.ended = true,
                 None => {
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the transfer broke off"));

@@ -110,7 +110,9 @@ impl fmt::Display for Refusals {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let role = if self.source.mirror { "mirror " } else { "" };
-        write!(f, "{role}{}: ", self.source.reference.registry())?;
+        let base = self.source.endpoint.as_ref().and_then(|endpoint| endpoint.base.as_deref());
+        let host = base.unwrap_or_else(|| self.source.reference.registry());
+        write!(f, "{role}{host}: ")?;
         if let Some(digest) = &self.entry {
             write!(f, "{digest} of its index: ")?;
         }
@@ -130,7 +132,10 @@ fn of_registry(error: &RegistryError) -> PullFailure {
             PullFailure::NotFound
         }
         RegistryError::Unauthorized { .. } => PullFailure::Unauthorized,
-        RegistryError::Tls(_) | RegistryError::Client(_) | RegistryError::SetUp(_) => PullFailure::Local,
+        RegistryError::Tls(_)
+        | RegistryError::TrustFile { .. }
+        | RegistryError::Client(_)
+        | RegistryError::SetUp(_) => PullFailure::Local,
         RegistryError::Unreachable { .. }
         | RegistryError::Timeout { .. }
         | RegistryError::Stalled { .. }
@@ -153,7 +158,7 @@ mod tests {
 
     fn refusal(host: &str, mirror: bool, fault: impl Into<Fault>) -> Refusal {
         let reference = Reference::parse(&format!("{host}/app:1")).unwrap();
-        let source = Source { reference, insecure: false, mirror };
+        let source = Source { reference, insecure: false, mirror, endpoint: None };
         Refusal { source, entry: None, fault: fault.into() }
     }
 

@@ -86,7 +86,7 @@ impl<F: Fn(u64) + Send> Transfer<'_, F> {
                 return End::Failed(error);
             }
             tracing::debug!(blob = %self.blob.digest, %error, done = self.done, "resuming a transfer");
-            tokio::time::sleep(self.limits.backoff_before(fruitless)).await;
+            tokio::time::sleep(self.limits.wait_after(&error, fruitless)).await;
         }
     }
 

@@ -4,7 +4,7 @@
 use super::{DigestError, shorten};
 
 /// Longest name (registry and repository together) in characters.
-const MAX_NAME_CHARS: usize = 255;
+pub(super) const MAX_NAME_CHARS: usize = 255;
 /// Longest tag in characters.
 const MAX_TAG_CHARS: usize = 128;
 

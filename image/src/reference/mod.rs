@@ -39,6 +39,10 @@ impl Reference {
         let in_library = registry == DEFAULT_REGISTRY && !parts.repository.contains('/');
         let repository =
             if in_library { format!("library/{}", parts.repository) } else { parts.repository.to_owned() };
+        // What was short enough as written may not be once it is complete; a name that is kept has to read back.
+        if registry.len() + 1 + repository.len() > grammar::MAX_NAME_CHARS {
+            return Err(ReferenceError::TooLong(shorten(&repository)));
+        }
         let digest = parts.digest.map(Digest::parse).transpose()?;
         let tag = match parts.tag {
             None if digest.is_none() => Some(DEFAULT_TAG),
@@ -203,6 +207,7 @@ mod tests {
             format!("a@{}", &DIGEST[..70]),
             DIGEST[7..].into(),
             "a/".repeat(128) + "b",
+            "b".repeat(250),
         ];
         for case in refused {
             assert!(Reference::parse(&case).is_err(), "{case:?} was accepted");

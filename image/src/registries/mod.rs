@@ -1,15 +1,23 @@
-//! Which hosts to ask for an image: `registries.conf` (version 2) and its drop-ins, as Podman and CRI-O read them.
+//! Which hosts to ask for an image: `registries.conf` (version 2) and its drop-ins, as Podman and CRI-O read them; and what is
+//! particular about their hosts: `certs.d` with containerd's `hosts.toml`, or with certificates.
 //!
-//! Reading files happens in [`Registries::load`]; everything else is pure.
+//! Reading files happens in [`Registries::load`] and `hosts`; everything else is pure.
 
 mod config;
+mod endpoint;
+mod hosts;
 mod load;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::reference::{DEFAULT_REGISTRY, Reference, ReferenceError, shorten};
 pub use config::ConfigError;
 use config::{PullFrom, Registry};
+pub use endpoint::Endpoint;
+pub(crate) use endpoint::Trust;
+pub(crate) use hosts::HostFolders;
+pub use hosts::HostsError;
 pub use load::{DEFAULT_DROP_INS, DEFAULT_FILE, LoadError};
 
 /// One place to try for an image.
@@ -21,6 +29,8 @@ pub struct Source {
     pub insecure: bool,
     /// Whether this is a mirror and not the registry itself.
     pub mirror: bool,
+    /// What is particular about its host, if anything is.
+    pub endpoint: Option<Arc<Endpoint>>,
 }
 
 /// The registries as configured. The default is what an absent configuration means: every registry as it is named.
@@ -79,7 +89,12 @@ impl Registries {
     pub fn sources(&self, reference: &Reference) -> Result<Vec<Source>, SourceError> {
         let text = reference.to_string();
         let Some((registry, matched)) = self.longest_match(&text) else {
-            return Ok(vec![Source { reference: reference.clone(), insecure: false, mirror: false }]);
+            return Ok(vec![Source {
+                reference: reference.clone(),
+                insecure: false,
+                mirror: false,
+                endpoint: None,
+            }]);
         };
         if registry.blocked {
             return Err(SourceError::Blocked { prefix: registry.prefix.clone() });
@@ -89,7 +104,7 @@ impl Registries {
                 if location.is_empty() { text.clone() } else { format!("{location}{}", &text[matched..]) };
             let reference =
                 Reference::parse(&moved).map_err(|error| SourceError::Reference(shorten(&moved), error))?;
-            Ok(Source { reference, insecure, mirror })
+            Ok(Source { reference, insecure, mirror, endpoint: None })
         };
         let has_digest = reference.digest().is_some();
         let serves = |pull_from| match pull_from {

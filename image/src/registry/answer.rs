@@ -1,6 +1,8 @@
 //! Reading answers: bodies with a limit, redirects, and a registry's own words.
 
-use reqwest::header::LOCATION;
+use std::time::Duration;
+
+use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{Response, Url};
 
 use super::error::RegistryError;
@@ -8,6 +10,13 @@ use crate::reference::shorten;
 
 /// Most bytes read of an answer that reports an error.
 const MAX_ERROR_BYTES: u64 = 16 << 10;
+
+/// How long the answer asks to be left alone (RFC 9110 section 10.2.3). Only the form in seconds is read: the other one
+/// depends on two clocks that agree.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
 
 /// Where the answer sends us, if it does.
 pub(super) fn redirect_target(response: &Response) -> Result<Option<Url>, RegistryError> {

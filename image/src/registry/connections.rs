@@ -1,6 +1,8 @@
 //! HTTP clients, each made when the first request needs it: a daemon that pulls nothing, or from insecure registries
 //! only, never holds the system's certificates.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -9,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::RegistryError;
 use super::tls;
+use crate::registries::Trust;
 
 const USER_AGENT: &str = concat!("cleat/", env!("CARGO_PKG_VERSION"));
 
@@ -16,6 +19,8 @@ const USER_AGENT: &str = concat!("cleat/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct Connections {
     verified: Lazy,
     unverified: Lazy,
+    /// For hosts with certificates of their own, and whether they are insecure. As many as are configured.
+    particular: Mutex<HashMap<(Trust, bool), reqwest::Client>>,
     connect_timeout: Duration,
     response_timeout: Duration,
     tracker: TaskTracker,
@@ -37,7 +42,14 @@ impl Connections {
     /// Reads nothing and makes nothing yet. Blocking threads are counted by `tracker`.
     pub(crate) fn new(connect_timeout: Duration, response_timeout: Duration, tracker: TaskTracker) -> Self {
         let (verified, unverified) = (Lazy::new(tls::verified), Lazy::new(tls::unverified));
-        Self { verified, unverified, connect_timeout, response_timeout, tracker }
+        Self {
+            verified,
+            unverified,
+            particular: Mutex::default(),
+            connect_timeout,
+            response_timeout,
+            tracker,
+        }
     }
 
     /// Longest wait for the head of an answer.
@@ -53,6 +65,24 @@ impl Connections {
     /// To registries that the administrator has called insecure.
     pub(super) async fn unverified(&self) -> Result<&reqwest::Client, RegistryError> {
         self.client(&self.unverified).await
+    }
+
+    /// To a host with certificates of its own.
+    pub(super) async fn trusting(
+        &self,
+        trust: &Trust,
+        insecure: bool,
+    ) -> Result<reqwest::Client, RegistryError> {
+        let key = (trust.clone(), insecure);
+        let known = |key| self.particular.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        if let Some(client) = known(&key) {
+            return Ok(client);
+        }
+        let (trust, connect_timeout) = (trust.clone(), self.connect_timeout);
+        let make = move || build(tls::particular(&trust, insecure)?, connect_timeout);
+        let client = self.tracker.spawn_blocking(make).await.map_err(RegistryError::SetUp)??;
+        self.particular.lock().unwrap_or_else(PoisonError::into_inner).insert(key, client.clone());
+        Ok(client)
     }
 
     /// Callers that come while a client is being made wait for it; if making it fails or its caller goes away, the next
@@ -72,7 +102,10 @@ fn client(
     tls: fn() -> Result<ClientConfig, rustls::Error>,
     connect_timeout: Duration,
 ) -> Result<reqwest::Client, RegistryError> {
-    let tls = tls().map_err(RegistryError::Tls)?;
+    build(tls().map_err(RegistryError::Tls)?, connect_timeout)
+}
+
+fn build(tls: ClientConfig, connect_timeout: Duration) -> Result<reqwest::Client, RegistryError> {
     let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).user_agent(USER_AGENT);
     let builder = builder.redirect(reqwest::redirect::Policy::none()).connect_timeout(connect_timeout);
     builder.build().map_err(RegistryError::Client)

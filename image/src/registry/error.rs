@@ -1,5 +1,8 @@
 //! Why a registry did not give what was asked of it.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::manifest::ManifestError;
 use crate::reference::Digest;
 
@@ -11,6 +14,15 @@ pub enum RegistryError {
     /// The host's certificates could not be set up for connections.
     #[error("set up TLS with the system's certificates")]
     Tls(#[source] rustls::Error),
+    /// A certificate or key for the registry's host could not be read.
+    #[error("read the certificate or key {path}")]
+    TrustFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
     /// The HTTP client could not be set up.
     #[error("set up the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -60,6 +72,8 @@ pub enum RegistryError {
         status: u16,
         /// The registry's own words, shortened, with a separator in front; may be empty.
         message: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
     },
     /// A redirect that must not be followed.
     #[error("{url} redirects to {target}: {reason}")]
@@ -123,6 +137,15 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// How long the registry asked to be left alone, if it did.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether the same request may succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -130,7 +153,7 @@ impl RegistryError {
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Stalled { .. } | Self::Range { .. } => {
                 true
             }
-            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500..),
             _ => false,
         }
     }

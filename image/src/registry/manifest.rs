@@ -21,12 +21,18 @@ const SCHEMA_1: [&str; 2] = [
 ];
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
-const LAYERS: [&str; 5] = [
+/// Those that may not be distributed freely are asked of the registry like others, never of the addresses a manifest gives:
+/// no image sends this host anywhere.
+const LAYERS: [&str; 9] = [
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd",
     "application/vnd.docker.image.rootfs.diff.tar",
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 ];
 /// What is asked for.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -51,7 +57,7 @@ pub enum ManifestError {
     /// A manifest of something else, such as a Helm chart.
     #[error("it is not of a container image but of {0:?}")]
     NotAnImage(String),
-    /// A layer of an unknown or foreign type.
+    /// A layer of an unknown type.
     #[error("layer {digest} has the type {media_type:?}, which is not supported")]
     LayerType {
         /// The layer's digest.
@@ -241,6 +247,11 @@ impl Platform {
         Self { os: "linux".into(), architecture: architecture.into(), variant: variant.map(str::to_owned) }
     }
 
+    /// Whether what is for `self` runs on a host of platform `host`.
+    pub(crate) fn runs_on(&self, host: &Self) -> bool {
+        self.rank_on(host).is_some()
+    }
+
     /// How well an entry for `self` serves a host of platform `host`, the more the better; none if it does not run there.
     fn rank_on(&self, host: &Self) -> Option<u32> {
         if self.os != host.os || self.architecture != host.architecture {
@@ -300,6 +311,7 @@ mod tests {
             (manifest(""), Some("application/json; charset=utf-8"), false),
             (manifest(&typed(DOCKER_MANIFEST)), Some(DOCKER_MANIFEST), false),
             (manifest(&typed(OCI_MANIFEST)), None, false),
+            (manifest("").replace(LAYERS[1], LAYERS[8]), None, false),
             (index(""), Some(OCI_INDEX), true),
             (index(&typed(DOCKER_LIST)), Some("text/plain"), true),
         ] {
@@ -324,10 +336,7 @@ mod tests {
             (manifest(r#","fsLayers":[]"#), None),
             (manifest(&typed(SCHEMA_1[0])), None),
             (manifest("").replace(CONFIGS[0], "application/vnd.cncf.helm.config.v1+json"), None),
-            (
-                manifest("").replace(LAYERS[1], "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
-                None,
-            ),
+            (manifest("").replace(LAYERS[1], "application/vnd.docker.plugin.v1+json"), None),
             (manifest("").replace("sha256:", "sha256:../"), None),
             (manifest("").replace("sha256:", "md5:"), None),
             (size, None),

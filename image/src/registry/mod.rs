@@ -1,4 +1,4 @@
-//! The client side of the OCI distribution specification (pull only): manifests and blobs over HTTPS.
+//! The client side of the OCI distribution specification: manifests and blobs over HTTPS, both ways.
 //!
 //! A session is one repository at one source with one set of credentials. It learns what the registry speaks (HTTPS,
 //! or HTTP where the source is insecure) and which token it wants, and keeps both for the blobs that follow.
@@ -16,6 +16,7 @@ mod manifest;
 mod session;
 mod tls;
 mod token;
+mod upload;
 
 pub(crate) use blob::BlobStream;
 pub(crate) use connections::Connections;
@@ -26,3 +27,4 @@ pub use manifest::{
     parse_manifest,
 };
 pub(crate) use session::{Fetched, Session};
+pub(crate) use upload::{Begun, Upload};

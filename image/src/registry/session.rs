@@ -3,10 +3,13 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode, Url};
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE, WWW_AUTHENTICATE,
+};
+use reqwest::{Method, Response, StatusCode, Url};
 
-use super::answer::{error_message, read_all, redirect_target, shown, unreachable_error};
+use super::answer::{error_message, read_all, redirect_target, retry_after, shown, unreachable_error};
 use super::blob::BlobStream;
 use super::challenge::{self, Challenge};
 use super::connections::Connections;
@@ -14,7 +17,7 @@ use super::error::RegistryError;
 use super::manifest::{self, Descriptor, MAX_MANIFEST_BYTES};
 use super::{Credentials, token};
 use crate::reference::{Algorithm, Digest};
-use crate::registries::{Source, api_host};
+use crate::registries::{Endpoint, Source, api_host};
 
 /// Most redirects followed for one request.
 const MAX_REDIRECTS: usize = 10;
@@ -29,6 +32,8 @@ struct Inner {
     connections: Arc<Connections>,
     source: Source,
     credentials: Option<Credentials>,
+    /// What a token has to allow.
+    scope: String,
     learnt: Mutex<Learnt>,
 }
 
@@ -40,10 +45,25 @@ struct Learnt {
 }
 
 /// What a request asks for.
-#[derive(Clone, Copy, Default)]
-struct Ask {
-    accept: Option<&'static str>,
-    from: u64,
+#[derive(Clone, Default)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Ask {
+    fn accepting(accept: &'static str) -> Self {
+        Self {
+            headers: [(ACCEPT, HeaderValue::from_static(accept))].into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    fn from(offset: u64) -> Self {
+        let range = HeaderValue::try_from(format!("bytes={offset}-")).ok().filter(|_| offset > 0);
+        Self { headers: range.map(|range| (RANGE, range)).into_iter().collect(), ..Self::default() }
+    }
 }
 
 /// A manifest or index as it was sent, its digest verified.
@@ -54,17 +74,41 @@ pub(crate) struct Fetched {
 }
 
 impl Session {
+    /// For pulling.
     pub(crate) fn new(
         connections: Arc<Connections>,
         source: Source,
         credentials: Option<Credentials>,
+    ) -> Self {
+        let scope = format!("repository:{}:pull", source.reference.repository());
+        Self::with_scope(connections, source, credentials, scope)
+    }
+
+    /// For pushing, with leave to look into the repositories `from`.
+    pub(crate) fn for_push(
+        connections: Arc<Connections>,
+        source: Source,
+        credentials: Option<Credentials>,
+        from: &[String],
+    ) -> Self {
+        let others = from.iter().map(|repository| format!(" repository:{repository}:pull"));
+        let scope = format!("repository:{}:pull,push", source.reference.repository());
+        let scope = others.fold(scope, |all, other| all + &other);
+        Self::with_scope(connections, source, credentials, scope)
+    }
+
+    fn with_scope(
+        connections: Arc<Connections>,
+        source: Source,
+        credentials: Option<Credentials>,
+        scope: String,
     ) -> Self {
         let authorization = match &credentials {
             Some(Credentials::RegistryToken(token)) => token::bearer(token.expose()),
             _ => None,
         };
         let learnt = Mutex::new(Learnt { scheme: None, authorization });
-        Self { inner: Arc::new(Inner { connections, source, credentials, learnt }) }
+        Self { inner: Arc::new(Inner { connections, source, credentials, scope, learnt }) }
     }
 
     /// The source's host as configured.
@@ -83,9 +127,8 @@ impl Session {
         expected: Option<&Digest>,
     ) -> Result<Fetched, RegistryError> {
         let path = format!("manifests/{wanted}");
-        let ask = Ask { accept: Some(manifest::ACCEPT), from: 0 };
         let work = async {
-            let response = self.get(&path, ask).await?;
+            let response = self.send(&path, &Ask::accepting(manifest::ACCEPT)).await?;
             let headers = response.headers().clone();
             Ok((read_all(response, MAX_MANIFEST_BYTES).await?, headers))
         };
@@ -113,7 +156,7 @@ impl Session {
             return Err(RegistryError::TooLarge { url: self.host().to_owned(), limit });
         }
         let work = async {
-            let response = self.get(&path, Ask::default()).await?;
+            let response = self.send(&path, &Ask::default()).await?;
             read_all(response, limit).await
         };
         let bytes = self.in_time(work).await?;
@@ -131,12 +174,12 @@ impl Session {
     /// A blob as a stream from `offset` on.
     pub(crate) async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream, RegistryError> {
         let path = format!("blobs/{}", blob.digest);
-        let work = self.get(&path, Ask { accept: None, from: offset });
-        let response = self.in_time(work).await?;
+        let ask = Ask::from(offset);
+        let response = self.in_time(self.send(&path, &ask)).await?;
         BlobStream::new(response, blob, offset)
     }
 
-    async fn in_time<T>(
+    pub(super) async fn in_time<T>(
         &self,
         work: impl Future<Output = Result<T, RegistryError>>,
     ) -> Result<T, RegistryError> {
@@ -145,8 +188,8 @@ impl Session {
         tokio::time::timeout(limit, work).await.unwrap_or_else(late)
     }
 
-    /// GET, proving who we are if the registry asks for it; only a success is returned.
-    async fn get(&self, path: &str, ask: Ask) -> Result<Response, RegistryError> {
+    /// Ask for `path` of the repository, proving who we are if the registry asks for it; only a success is returned.
+    pub(super) async fn send(&self, path: &str, ask: &Ask) -> Result<Response, RegistryError> {
         let (response, at_home) = self.try_schemes(path, ask).await?;
         if response.status() != StatusCode::UNAUTHORIZED || !at_home {
             return self.succeed(response).await;
@@ -162,8 +205,11 @@ impl Session {
     }
 
     /// HTTPS; for an insecure source that cannot be reached by it, HTTP.
-    async fn try_schemes(&self, path: &str, ask: Ask) -> Result<(Response, bool), RegistryError> {
+    async fn try_schemes(&self, path: &str, ask: &Ask) -> Result<(Response, bool), RegistryError> {
         let known = self.learnt().scheme;
+        if self.endpoint().is_some_and(|endpoint| endpoint.base.is_some()) {
+            return self.follow(self.url("", path)?, ask).await;
+        }
         let scheme = known.unwrap_or("https");
         let result = self.follow(self.url(scheme, path)?, ask).await;
         let unreachable =
@@ -179,25 +225,39 @@ impl Session {
         result
     }
 
+    /// Ask at `url`, where the registry has sent us for this upload.
+    pub(super) async fn send_to(&self, url: Url, ask: &Ask) -> Result<Response, RegistryError> {
+        let home = self.url(self.learnt().scheme.unwrap_or("https"), "")?;
+        self.check_redirect(&home, &url)?;
+        let at_home = url.origin() == home.origin();
+        let (response, _) = self.follow_from(url, at_home, ask).await?;
+        self.succeed(response).await
+    }
+
     /// Follow redirects. The answer says whether it is from the registry itself, which alone gets the authorization.
-    async fn follow(&self, start: Url, ask: Ask) -> Result<(Response, bool), RegistryError> {
+    async fn follow(&self, start: Url, ask: &Ask) -> Result<(Response, bool), RegistryError> {
+        self.follow_from(start, true, ask).await
+    }
+
+    async fn follow_from(
+        &self,
+        start: Url,
+        mut at_home: bool,
+        ask: &Ask,
+    ) -> Result<(Response, bool), RegistryError> {
         let authorization = self.learnt().authorization;
         let mut url = start.clone();
-        let mut at_home = true;
         for _ in 0..=MAX_REDIRECTS {
-            let mut headers = HeaderMap::new();
+            let mut headers = ask.headers.clone();
+            if at_home {
+                headers.extend(self.configured_headers());
+            }
             if let Some(value) = authorization.as_ref().filter(|_| at_home) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
-            if let Some(accept) = ask.accept {
-                headers.insert(ACCEPT, HeaderValue::from_static(accept));
-            }
-            if let Some(range) =
-                HeaderValue::try_from(format!("bytes={}-", ask.from)).ok().filter(|_| ask.from > 0)
-            {
-                headers.insert(RANGE, range);
-            }
-            let request = self.connections().await?.get(url.clone()).headers(headers);
+            let request = self.connections().await?.request(ask.method.clone(), url.clone()).headers(headers);
+            let has_body = !matches!(ask.method, Method::GET | Method::HEAD);
+            let request = if has_body { request.body(ask.body.clone()) } else { request };
             let response = request.send().await.map_err(|error| unreachable_error(&url, error))?;
             let Some(target) = redirect_target(&response)? else { return Ok((response, at_home)) };
             self.check_redirect(&url, &target)?;
@@ -238,10 +298,10 @@ impl Session {
                     realm: realm.ok_or_else(malformed)?,
                     service,
                     // Not the scope the registry asks for: a token is to allow what this session does and no more.
-                    scope: format!("repository:{}:pull", self.inner.source.reference.repository()),
+                    scope: self.inner.scope.clone(),
                     credentials: credentials.as_ref(),
                 };
-                token::fetch(self.connections_to(&request.realm, registry).await?, request).await.map(Some)
+                token::fetch(&self.connections_to(&request.realm, registry).await?, request).await.map(Some)
             }
         }
     }
@@ -262,6 +322,7 @@ impl Session {
             return Ok(response);
         }
         let url = shown(response.url());
+        let retry_after = retry_after(&response);
         let message = error_message(response).await;
         Err(match status {
             StatusCode::NOT_FOUND => RegistryError::NotFound,
@@ -271,32 +332,56 @@ impl Session {
             }
             status => {
                 let message = if message.is_empty() { message } else { format!(": {message}") };
-                RegistryError::Status { url, status: status.as_u16(), message }
+                RegistryError::Status { url, status: status.as_u16(), message, retry_after }
             }
         })
     }
 
+    /// The address of `path`; where the host's own is configured, the scheme is that one's.
     fn url(&self, scheme: &str, path: &str) -> Result<Url, RegistryError> {
         let reference = &self.inner.source.reference;
-        let text =
-            format!("{scheme}://{}/v2/{}/{path}", api_host(reference.registry()), reference.repository());
-        Url::parse(&text).map_err(|_| RegistryError::Malformed {
-            url: format!("{scheme}://{}", self.host()),
-            what: "an address",
+        let base = self.endpoint().and_then(|endpoint| endpoint.base.clone());
+        let base = base.unwrap_or_else(|| format!("{scheme}://{}/v2", api_host(reference.registry())));
+        let mut url = Url::parse(&format!("{base}/{}/{path}", reference.repository()))
+            .map_err(|_| RegistryError::Malformed { url: self.host().to_owned(), what: "an address" })?;
+        if let Some(namespace) = self.endpoint().and_then(|endpoint| endpoint.namespace.as_deref()) {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        Ok(url)
+    }
+
+    fn endpoint(&self) -> Option<&Endpoint> {
+        self.inner.source.endpoint.as_deref()
+    }
+
+    /// The headers that are configured for the host; a name or value that can be none is left out.
+    fn configured_headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+        let headers = self.endpoint().map(|endpoint| endpoint.headers.as_slice()).unwrap_or_default();
+        headers.iter().filter_map(|(name, value)| {
+            let mut value = HeaderValue::try_from(value).ok()?;
+            value.set_sensitive(true);
+            Some((HeaderName::try_from(name).ok()?, value))
         })
     }
 
-    async fn connections(&self) -> Result<&reqwest::Client, RegistryError> {
+    async fn connections(&self) -> Result<reqwest::Client, RegistryError> {
         let connections = &self.inner.connections;
-        if self.inner.source.insecure { connections.unverified().await } else { connections.verified().await }
+        if let Some(endpoint) = self.endpoint().filter(|endpoint| !endpoint.trust.is_plain()) {
+            return connections.trusting(&endpoint.trust, self.inner.source.insecure).await;
+        }
+        if self.inner.source.insecure {
+            connections.unverified().await.cloned()
+        } else {
+            connections.verified().await.cloned()
+        }
     }
 
     /// An insecure registry does not make the token service of another host insecure.
-    async fn connections_to(&self, realm: &Url, registry: &Url) -> Result<&reqwest::Client, RegistryError> {
+    async fn connections_to(&self, realm: &Url, registry: &Url) -> Result<reqwest::Client, RegistryError> {
         if realm.host_str() == registry.host_str() {
             self.connections().await
         } else {
-            self.inner.connections.verified().await
+            self.inner.connections.verified().await.cloned()
         }
     }
 

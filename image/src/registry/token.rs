@@ -5,7 +5,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 
-use super::answer::{error_message, read_all, shown, unreachable_error};
+use super::answer::{error_message, read_all, retry_after, shown, unreachable_error};
 use super::error::RegistryError;
 use super::{Credentials, Secret};
 
@@ -50,6 +50,7 @@ pub(super) async fn fetch(client: &Client, request: Request<'_>) -> Result<Heade
     let response = builder.send().await.map_err(|error| unreachable_error(&realm, error))?;
     let status = response.status();
     if !status.is_success() {
+        let retry_after = retry_after(&response);
         let message = error_message(response).await;
         return Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
@@ -57,7 +58,9 @@ pub(super) async fn fetch(client: &Client, request: Request<'_>) -> Result<Heade
                 let reason = format!("the token service {host} answered {status} {message}");
                 RegistryError::Unauthorized { reason: reason.trim_end().to_owned() }
             }
-            status => RegistryError::Status { url: shown(&realm), status: status.as_u16(), message },
+            status => {
+                RegistryError::Status { url: shown(&realm), status: status.as_u16(), message, retry_after }
+            }
         });
     }
     let bytes = read_all(response, MAX_ANSWER_BYTES).await?;
@@ -74,7 +77,10 @@ fn with_query(request: &Request<'_>) -> Url {
     if let Some(service) = &request.service {
         query.append_pair("service", service);
     }
-    query.append_pair("scope", &request.scope);
+    // Scopes are parts between blanks here, and parameters of their own in the older form of the request.
+    for scope in request.scope.split(' ') {
+        query.append_pair("scope", scope);
+    }
     drop(query);
     url
 }

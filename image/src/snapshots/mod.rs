@@ -92,6 +92,9 @@ pub trait Snapshotter: Send + Sync {
     /// Make the snapshot `key` of `image`; the one that is there already if it is of the same image.
     fn prepare(&self, key: &str, image: &Image) -> Result<Snapshot, SnapshotError>;
 
+    /// Keep the layers of one more image, which is a volume of the container's, for as long as the snapshot `key` is there.
+    fn hold(&self, key: &str, image: &Image) -> Result<(), SnapshotError>;
+
     /// The snapshot with this key.
     fn get(&self, key: &str) -> Result<Option<Snapshot>, SnapshotError>;
 

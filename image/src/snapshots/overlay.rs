@@ -107,6 +107,14 @@ impl Snapshotter for Overlay {
         Ok(snapshot)
     }
 
+    fn hold(&self, key: &str, image: &Image) -> Result<(), SnapshotError> {
+        check_key(key)?;
+        match self.store.hold(key, &image.id, &image.layers).map_err(|source| of_store(key, source))? {
+            true => Ok(()),
+            false => Err(SnapshotError::NotFound(key.to_owned())),
+        }
+    }
+
     fn get(&self, key: &str) -> Result<Option<Snapshot>, SnapshotError> {
         check_key(key)?;
         self.assemble(key).map_err(|source| of_store(key, source))

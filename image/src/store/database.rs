@@ -12,7 +12,8 @@ use super::{NewImage, StoreError};
 use crate::reference::{Digest, Reference};
 
 /// Each entry takes the schema one version further; entries that were released are never changed.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 3] = [
+    "
     CREATE TABLE layers (
         diff_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, inodes INTEGER NOT NULL, opaque_root INTEGER NOT NULL
     ) WITHOUT ROWID;
@@ -35,7 +36,13 @@ const MIGRATIONS: [&str; 1] = ["
         diff_id TEXT NOT NULL, PRIMARY KEY (key, position)
     ) WITHOUT ROWID;
     CREATE INDEX snapshot_layers_by_layer ON snapshot_layers (diff_id);
-"];
+",
+    "ALTER TABLE layers ADD COLUMN tar_bytes INTEGER;",
+    "CREATE TABLE snapshot_holds (
+        key TEXT NOT NULL REFERENCES snapshots ON DELETE CASCADE, diff_id TEXT NOT NULL, PRIMARY KEY (key, diff_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX snapshot_holds_by_layer ON snapshot_holds (diff_id);",
+];
 
 /// Open the database in the store's folder and bring its schema up to date.
 pub(super) fn open(root: &Path) -> Result<Connection, StoreError> {
@@ -66,10 +73,11 @@ pub(super) fn insert_image(
     names: &[String],
 ) -> rusqlite::Result<()> {
     let id = image.id.to_string();
-    let mut layer = database.prepare_cached("INSERT OR IGNORE INTO layers VALUES (?1, ?2, ?3, ?4)")?;
+    let mut layer = database.prepare_cached("INSERT OR IGNORE INTO layers VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for staged in image.layers.iter().filter_map(|layer| layer.staged) {
-        let LayerStats { bytes, inodes, opaque_root } = staged.stats;
-        layer.execute(params![staged.diff_id.to_string(), signed(bytes), signed(inodes), opaque_root])?;
+        let LayerStats { bytes, inodes, opaque_root, tar_bytes } = staged.stats;
+        let (id, tar_bytes) = (staged.diff_id.to_string(), tar_bytes.map(signed));
+        layer.execute(params![id, signed(bytes), signed(inodes), opaque_root, tar_bytes])?;
     }
     database.execute(
         "INSERT INTO images (id, config, manifest_digest, manifest) VALUES (?1, ?2, ?3, ?4)
@@ -91,12 +99,13 @@ pub(super) fn insert_name(database: &Connection, reference: &str, image: &str) -
 
 /// What the database knows of a layer.
 pub(super) fn layer(database: &Connection, diff_id: &Digest) -> rusqlite::Result<Option<LayerStats>> {
-    let mut query =
-        database.prepare_cached("SELECT bytes, inodes, opaque_root FROM layers WHERE diff_id = ?1")?;
+    let mut query = database
+        .prepare_cached("SELECT bytes, inodes, opaque_root, tar_bytes FROM layers WHERE diff_id = ?1")?;
     query
         .query_row([diff_id.to_string()], |row| {
             let (bytes, inodes) = (unsigned(row.get(0)?), unsigned(row.get(1)?));
-            Ok(LayerStats { bytes, inodes, opaque_root: row.get(2)? })
+            let tar_bytes = row.get::<_, Option<i64>>(3)?.map(unsigned);
+            Ok(LayerStats { bytes, inodes, opaque_root: row.get(2)?, tar_bytes })
         })
         .optional()
 }
@@ -111,7 +120,8 @@ pub(super) fn unused_layers(database: &Connection) -> rusqlite::Result<Vec<Strin
     strings(
         database,
         "SELECT diff_id FROM layers WHERE NOT EXISTS (SELECT 1 FROM image_layers u WHERE u.diff_id = layers.diff_id)
-         AND NOT EXISTS (SELECT 1 FROM snapshot_layers u WHERE u.diff_id = layers.diff_id)",
+         AND NOT EXISTS (SELECT 1 FROM snapshot_layers u WHERE u.diff_id = layers.diff_id)
+         AND NOT EXISTS (SELECT 1 FROM snapshot_holds u WHERE u.diff_id = layers.diff_id)",
     )
 }
 

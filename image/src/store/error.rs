@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::reference::{Digest, DigestError};
+use crate::unpack::RecipeError;
 
 /// Why an operation on the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,39 @@ pub enum StoreError {
         image: Digest,
         /// The layer's diff id.
         layer: Digest,
+    },
+    /// A layer of before archives could be reproduced.
+    #[error(
+        "layer {0} was unpacked by an earlier version, which kept too little of its archive: pull the image again"
+    )]
+    NoArchive(Digest),
+    /// A layer's archive could not be reproduced.
+    #[error("reproduce the archive of layer {layer}")]
+    Archive {
+        /// The layer's diff id.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: RecipeError,
+    },
+    /// A layer's archive could not be passed on.
+    #[error("pass on the archive of layer {layer}")]
+    Send {
+        /// The layer's diff id.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A layer's archive came out other than it went in.
+    #[error(
+        "layer {layer} is damaged: its archive has the digest {actual}: remove the image and pull it again"
+    )]
+    DamagedLayer {
+        /// The layer's diff id.
+        layer: Digest,
+        /// The digest of what was reproduced.
+        actual: Digest,
     },
     /// A name without a tag, or a digest reference without a digest, was to be recorded.
     #[error("{0} has no tag to give an image")]

@@ -20,6 +20,7 @@ pub(crate) struct Folder {
     root: PathBuf,
     root_fd: OwnedFd,
     layers: [OwnedFd; 2],
+    tars: [OwnedFd; 2],
     snapshots: OwnedFd,
     tmp: OwnedFd,
     next_tmp: AtomicU64,
@@ -46,8 +47,10 @@ impl Folder {
         part("empty", EMPTY_MODE)?;
         part("layers", PRIVATE)?;
         let layers = [part("layers/sha256", PRIVATE)?, part("layers/sha512", PRIVATE)?];
+        part("tars", PRIVATE)?;
+        let tars = [part("tars/sha256", PRIVATE)?, part("tars/sha512", PRIVATE)?];
         let (snapshots, tmp) = (part("snapshots", PRIVATE)?, part("tmp", PRIVATE)?);
-        Ok(Self { layers, snapshots, tmp, next_tmp: AtomicU64::new(0), _lock: lock, root_fd, root })
+        Ok(Self { layers, tars, snapshots, tmp, next_tmp: AtomicU64::new(0), _lock: lock, root_fd, root })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -69,6 +72,14 @@ impl Folder {
         match algorithm {
             Algorithm::Sha256 => self.layers[0].as_fd(),
             Algorithm::Sha512 => self.layers[1].as_fd(),
+        }
+    }
+
+    /// The folder of what layers' trees do not hold of their archives, for all layers of an algorithm.
+    pub(super) fn tars(&self, algorithm: Algorithm) -> BorrowedFd<'_> {
+        match algorithm {
+            Algorithm::Sha256 => self.tars[0].as_fd(),
+            Algorithm::Sha512 => self.tars[1].as_fd(),
         }
     }
 
@@ -153,8 +164,9 @@ impl Folder {
 
     /// Write to disk which layers there are.
     pub(super) fn sync_layers(&self) -> Result<(), StoreError> {
-        self.layers
+        self.tars
             .iter()
+            .chain(&self.layers)
             .try_for_each(fsync)
             .map_err(|error| StoreError::io("write to disk the folder", self.root.join("layers"), error))
     }

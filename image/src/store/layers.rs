@@ -1,10 +1,16 @@
 //! Layers on their way into the store, and what keeps layers in it that no image names yet.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+
+use rustix::fs::{Mode, OFlags, openat};
 
 use super::{Inner, Store, StoreError, database};
 use crate::reference::Digest;
+use crate::unpack::{Destination, Unpacked};
 
 /// What is recorded of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +18,15 @@ pub(crate) struct LayerStats {
     pub(crate) bytes: u64,
     pub(crate) inodes: u64,
     pub(crate) opaque_root: bool,
+    /// Size of the layer's archive; none for a layer of before archives could be reproduced.
+    pub(crate) tar_bytes: Option<u64>,
+}
+
+impl LayerStats {
+    pub(crate) fn of(unpacked: &Unpacked) -> Self {
+        let Unpacked { bytes, inodes, opaque_root, tar_bytes, .. } = *unpacked;
+        Self { bytes, inodes, opaque_root, tar_bytes: Some(tar_bytes) }
+    }
 }
 
 /// How often each layer is leased by running operations.
@@ -46,10 +61,13 @@ impl Drop for LayerLease {
     }
 }
 
-/// An unpacked layer in `tmp/`. Removed when dropped unless it was published; so drop it on a blocking thread.
+/// An unpacked layer in `tmp/`, with what its tree does not hold of its archive. Removed when dropped unless it was published; so drop it on a blocking thread.
 pub(crate) struct StagedLayer {
     inner: Arc<Inner>,
+    /// Of its tree.
     pub(super) name: String,
+    /// Of what was kept beside it.
+    pub(super) kept: String,
     pub(crate) diff_id: Digest,
     pub(crate) stats: LayerStats,
 }
@@ -57,33 +75,52 @@ pub(crate) struct StagedLayer {
 impl Drop for StagedLayer {
     fn drop(&mut self) {
         // A published layer has left `tmp/`, and removing what is not there is no error.
-        if let Err(error) = self.inner.folder.discard(&self.name) {
-            tracing::warn!(layer = %self.diff_id, %error, "an unpacked layer was not removed; the next start will");
+        for name in [&self.name, &self.kept] {
+            if let Err(error) = self.inner.folder.discard(name) {
+                tracing::warn!(layer = %self.diff_id, %error, "an unpacked layer was not removed; the next start will");
+            }
         }
     }
 }
 
-/// A folder in `tmp/` that a layer is being unpacked into. Removed when dropped before [`Staging::complete`].
+/// Folders in `tmp/` that a layer is being unpacked into. Removed when dropped before [`Staging::complete`].
 pub(crate) struct Staging {
     inner: Arc<Inner>,
-    name: Option<String>,
-    pub(crate) folder: std::os::fd::OwnedFd,
+    names: Option<[String; 2]>,
+    tree: OwnedFd,
+    kept: OwnedFd,
 }
 
 impl Staging {
+    /// Where the layer is to be unpacked.
+    pub(crate) fn destination(&self) -> Destination<'_> {
+        Destination { tree: self.tree.as_fd(), kept: Some(self.kept.as_fd()) }
+    }
+
+    /// A new file for the layer's compressed blob, if the store keeps those.
+    pub(crate) fn blob_file(&self, blob: &Digest) -> Result<Option<File>, StoreError> {
+        if !self.inner.keep_blobs.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.kept, blob.to_string(), flags, Mode::RUSR | Mode::WUSR)
+            .map(|file| Some(file.into()))
+            .map_err(|error| StoreError::io("create the file of a blob,", blob.to_string(), error))
+    }
+
     /// The layer is all there and verified.
     pub(crate) fn complete(mut self, diff_id: Digest, stats: LayerStats) -> StagedLayer {
-        let name = self.name.take().unwrap_or_default();
-        StagedLayer { inner: Arc::clone(&self.inner), name, diff_id, stats }
+        let [name, kept] = self.names.take().unwrap_or_default();
+        StagedLayer { inner: Arc::clone(&self.inner), name, kept, diff_id, stats }
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Some(name) = &self.name
-            && let Err(error) = self.inner.folder.discard(name)
-        {
-            tracing::warn!(%error, "a part of a layer was not removed; the next start will");
+        for name in self.names.iter().flatten() {
+            if let Err(error) = self.inner.folder.discard(name) {
+                tracing::warn!(%error, "a part of a layer was not removed; the next start will");
+            }
         }
     }
 }
@@ -95,16 +132,26 @@ impl Store {
         let mut present = Vec::new();
         for diff_id in diff_ids {
             let found = database::layer(&database, diff_id).map_err(self.inner.failed("look up a layer"))?;
-            present.extend(found.map(|_| diff_id.clone()));
+            present.extend(found.filter(|_| !self.inner.is_damaged(diff_id)).map(|_| diff_id.clone()));
         }
         let mut leases = self.inner.leases.lock().unwrap_or_else(PoisonError::into_inner);
         diff_ids.iter().for_each(|diff_id| *leases.entry(diff_id.clone()).or_default() += 1);
         Ok(LayerLease { inner: Arc::clone(&self.inner), leased: diff_ids.to_vec(), present })
     }
 
-    /// A new folder to unpack a layer into.
+    /// New folders to unpack a layer into.
     pub(crate) fn stage(&self) -> Result<Staging, StoreError> {
-        let (name, folder) = self.inner.folder.make_tmp()?;
-        Ok(Staging { inner: Arc::clone(&self.inner), name: Some(name), folder })
+        let (name, tree) = self.inner.folder.make_tmp()?;
+        match self.inner.folder.make_tmp() {
+            Ok((kept_name, kept)) => {
+                Ok(Staging { inner: Arc::clone(&self.inner), names: Some([name, kept_name]), tree, kept })
+            }
+            Err(error) => {
+                if let Err(error) = self.inner.folder.discard(&name) {
+                    tracing::warn!(%error, "an empty folder was not removed; the next start will");
+                }
+                Err(error)
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 //!   lock                      held (flock) by the one process that has the store open
 //!   store.db                  what exists: images, names, layers, snapshots (SQLite, WAL)
 //!   layers/sha256/<hex>/      one unpacked layer, named by its diff id, in overlay form
+//!   tars/sha256/<hex>/        what its tree does not hold of its archive, and its compressed blob if those are kept
 //!   snapshots/<key>/          upper and work folder of one container
 //!   empty/                    the lower folder of an image without layers
 //!   tmp/                      what is being written or removed; emptied when the store is opened
@@ -22,6 +23,7 @@ mod catalog;
 mod database;
 mod error;
 mod folder;
+mod history;
 mod image;
 mod layers;
 mod publish;
@@ -29,9 +31,12 @@ mod removal;
 mod rootfs;
 mod snapshots;
 mod sweep;
+mod tars;
+mod volume;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -41,11 +46,14 @@ use crate::reference::{Digest, Reference};
 use catalog::Catalog;
 pub use error::{RecordError, StoreError};
 use folder::Folder;
+pub use history::HistoryStep;
 pub use image::{FsInfo, Image};
 pub(crate) use layers::{LayerLease, LayerStats, StagedLayer};
-pub(crate) use publish::{NewImage, NewLayer};
+pub(crate) use publish::{NewImage, NewLayer, names_of};
 pub use removal::Removed;
 pub use rootfs::{DEFAULT_READ_LIMIT_BYTES, Rootfs};
+pub(crate) use tars::LayerTar;
+pub use volume::Volume;
 
 /// A handle on the store; clones share it. The folder is unlocked when the last one is dropped.
 #[derive(Clone)]
@@ -58,7 +66,11 @@ struct Inner {
     /// Locked for every change, and while the catalog is replaced. Taken before `leases` where both are needed.
     database: Mutex<Connection>,
     leases: Mutex<layers::Leases>,
+    /// Layers that were found damaged: they count as absent for a pull, which then replaces them.
+    damaged: Mutex<BTreeSet<Digest>>,
     catalog: ArcSwap<Catalog>,
+    /// Whether compressed blobs of layers are kept.
+    keep_blobs: AtomicBool,
 }
 
 impl Store {
@@ -75,7 +87,9 @@ impl Store {
             folder,
             database: Mutex::new(database),
             leases: Mutex::default(),
+            damaged: Mutex::default(),
             catalog: ArcSwap::default(),
+            keep_blobs: AtomicBool::new(false),
         });
         inner.refresh(&inner.database(), &ids)?;
         let store = Self { inner };
@@ -87,6 +101,12 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         self.inner.folder.root()
+    }
+
+    /// Keep the compressed blobs of layers that come from now on, or keep none any more: a push then uploads what was
+    /// pulled, byte for byte, at the price of their space. Off at first.
+    pub fn set_keep_blobs(&self, keep: bool) {
+        self.inner.keep_blobs.store(keep, Ordering::Relaxed);
     }
 
     /// All images, in the order of their ids. From memory.
@@ -135,6 +155,15 @@ impl Store {
         if name.tag().is_none() || name.digest().is_some() {
             return Err(StoreError::NoTag(name.clone()));
         }
+        self.insert_name(id, name)
+    }
+
+    /// The image is known by this digest reference to a registry.
+    pub(crate) fn record_digest(&self, id: &Digest, name: &Reference) -> Result<(), StoreError> {
+        self.insert_name(id, name)
+    }
+
+    fn insert_name(&self, id: &Digest, name: &Reference) -> Result<(), StoreError> {
         let database = self.inner.database();
         if self.get(id).is_none() {
             return Err(StoreError::NoImage(id.clone()));

@@ -13,10 +13,8 @@ pub(crate) struct NewImage<'a> {
     pub(crate) config: Vec<u8>,
     pub(crate) manifest_digest: Digest,
     pub(crate) manifest: Vec<u8>,
-    /// What it was pulled as.
-    pub(crate) reference: Reference,
-    /// Digest of what the reference stood for: the index, or the manifest.
-    pub(crate) target: Digest,
+    /// The names and digest references it is to have, besides those it has.
+    pub(crate) names: Vec<Reference>,
     /// Lowest first.
     pub(crate) layers: Vec<NewLayer<'a>>,
 }
@@ -39,7 +37,7 @@ impl Store {
         let mut database = self.inner.database();
         let leftovers = self.place(&database, &staged)?;
         let id = image.id.to_string();
-        let names = names_of(image);
+        let names: Vec<_> = image.names.iter().map(ToString::to_string).collect();
         let mut changed = vec![id];
         let transaction = database.transaction().map_err(failed("begin to record an image"))?;
         for name in &names {
@@ -47,6 +45,7 @@ impl Store {
         }
         database::insert_image(&transaction, image, &names).map_err(failed("record an image"))?;
         transaction.commit().map_err(failed("record an image"))?;
+        self.inner.set_damaged(staged.iter().map(|layer| &layer.diff_id), false);
         self.inner.refresh(&database, &changed)?;
         drop(database);
         leftovers.iter().try_for_each(|name| self.inner.folder.discard(name))?;
@@ -67,9 +66,10 @@ impl Store {
             let known =
                 database::layer(database, &layer.diff_id).map_err(self.inner.failed("look up a layer"))?;
             // An image may have a layer twice.
-            if known.is_none() && placed.insert(&layer.diff_id) {
-                let layers = folder.layers(layer.diff_id.algorithm());
-                leftovers.extend(folder.publish(&layer.name, layers, layer.diff_id.hex())?);
+            if (known.is_none() || self.inner.is_damaged(&layer.diff_id)) && placed.insert(&layer.diff_id) {
+                let (algorithm, hex) = (layer.diff_id.algorithm(), layer.diff_id.hex());
+                leftovers.extend(folder.publish(&layer.kept, folder.tars(algorithm), hex)?);
+                leftovers.extend(folder.publish(&layer.name, folder.layers(algorithm), hex)?);
             }
         }
         if !placed.is_empty() {
@@ -79,11 +79,12 @@ impl Store {
     }
 }
 
-/// An image pulled by tag gets the tag; however it was pulled, it gets the digest.
-fn names_of(image: &NewImage<'_>) -> Vec<String> {
-    let by_digest = image.reference.at(image.target.clone()).to_string();
-    match image.reference.digest() {
-        None => vec![image.reference.to_string(), by_digest],
+/// What an image pulled as `reference` is called, `target` being the digest of the index or manifest that stood for: one
+/// pulled by tag has the tag, and however it was pulled, it has the digest.
+pub(crate) fn names_of(reference: &Reference, target: &Digest) -> Vec<Reference> {
+    let by_digest = reference.at(target.clone());
+    match reference.digest() {
+        None => vec![reference.clone(), by_digest],
         Some(_) => vec![by_digest],
     }
 }

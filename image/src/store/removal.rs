@@ -107,7 +107,9 @@ impl Inner {
             database
                 .execute("DELETE FROM layers WHERE diff_id = ?1", [&text])
                 .map_err(failed("remove a layer"))?;
-            doomed.extend(self.folder.retract(self.folder.layers(diff_id.algorithm()), diff_id.hex())?);
+            let (algorithm, hex) = (diff_id.algorithm(), diff_id.hex());
+            doomed.extend(self.folder.retract(self.folder.layers(algorithm), hex)?);
+            doomed.extend(self.folder.retract(self.folder.tars(algorithm), hex)?);
         }
         Ok(doomed)
     }

@@ -67,7 +67,7 @@ impl Rootfs {
         bytes.map(Some).ok_or_else(too_large)
     }
 
-    fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(super) fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         let mut last = Errno::AGAIN;
         for _ in 0..MAX_RESOLUTIONS {

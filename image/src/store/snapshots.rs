@@ -69,6 +69,25 @@ impl Store {
         result.map(|()| true).map_err(self.inner.failed("record a snapshot"))
     }
 
+    /// Keep `layers` in the store as long as the snapshot; false if there is no such snapshot.
+    pub(crate) fn hold(&self, key: &str, image: &Digest, layers: &[Digest]) -> Result<bool, StoreError> {
+        let mut database = self.inner.database();
+        let failed = |error| self.inner.failed("hold the layers of a volume")(error);
+        let known = database::strings_of(&database, "SELECT key FROM snapshots WHERE key = ?1", key);
+        if known.map_err(failed)?.is_empty() {
+            return Ok(false);
+        }
+        let transaction = database.transaction().map_err(failed)?;
+        for layer in layers {
+            let missing = || StoreError::LayerMissing { image: image.clone(), layer: layer.clone() };
+            database::layer(&transaction, layer).map_err(failed)?.ok_or_else(missing)?;
+            let insert = "INSERT OR IGNORE INTO snapshot_holds VALUES (?1, ?2)";
+            transaction.execute(insert, params![key, layer.to_string()]).map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)?;
+        Ok(true)
+    }
+
     pub(crate) fn snapshot(&self, key: &str) -> Result<Option<SnapshotRecord>, StoreError> {
         let database = self.inner.database();
         let failed = |error| self.inner.failed("look up a snapshot")(error);

@@ -22,6 +22,7 @@ pub(super) fn sweep(folder: &Folder, database: &Connection) -> Result<(), StoreE
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         let prefix = format!("{}:", algorithm.name());
         let names = known.iter().filter_map(|id| id.strip_prefix(&prefix)).map(str::to_owned).collect();
+        sweep_folder(folder, folder.tars(algorithm), &format!("tars/{}", algorithm.name()), &names)?;
         sweep_folder(folder, folder.layers(algorithm), &format!("layers/{}", algorithm.name()), &names)?;
     }
     let keys = database::strings(database, "SELECT key FROM snapshots").map_err(failed("list snapshots"))?;
@@ -47,13 +48,18 @@ fn sweep_folder(
     Ok(())
 }
 
-/// A layer's row without its folder means that a power cut undid the row's removal, or that somebody else was here. The
+/// A layer's row without one of its folders means that a power cut undid the row's removal, or that somebody else was here. The
 /// images that need the layer are dropped, to be pulled again; their other layers are still good.
 fn forget_lost_layers(folder: &Folder, database: &Connection) -> Result<(), StoreError> {
     let failed = |operation| move |error| StoreError::database(operation, folder.root(), error);
     for text in database::layers(database).map_err(failed("list layers"))? {
         let exists = match Digest::parse(&text) {
-            Ok(diff_id) => is_there(folder, folder.layers(diff_id.algorithm()), diff_id.hex())?,
+            Ok(diff_id) => {
+                let stats = database::layer(database, &diff_id).map_err(failed("look up a layer"))?;
+                let has_archive = stats.is_some_and(|stats| stats.tar_bytes.is_some());
+                is_there(folder, folder.layers(diff_id.algorithm()), diff_id.hex())?
+                    && (!has_archive || is_there(folder, folder.tars(diff_id.algorithm()), diff_id.hex())?)
+            }
             Err(_) => false,
         };
         if exists {

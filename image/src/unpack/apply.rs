@@ -1,7 +1,7 @@
 //! Entries become files. Which file, and what else has to go for it, is decided here; [`super::file`] and
 //! [`super::node`] make them.
 
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::error::{UnpackError, lossless};
 use super::path::{self, PathFault, Place, Role};
+use super::recipe::Lost;
 use super::tar::{Archive, Entry, Kind};
 use super::tree::{Folder, Tree, examine, is_whiteout, open_folder, set_opaque};
 use super::{file, node, xattr};
@@ -31,23 +32,36 @@ pub(super) struct Figures {
     pub(super) opaque_root: bool,
 }
 
+impl Figures {
+    /// Add what is in `folder`, and the folder.
+    pub(super) fn add(&mut self, folder: BorrowedFd<'_>) -> Result<(), UnpackError> {
+        let measured = crate::tree::measure(folder, b".")
+            .map_err(|error| UnpackError::io(error.operation, b"", error.source))?;
+        self.bytes += measured.bytes;
+        self.inodes += measured.inodes;
+        Ok(())
+    }
+}
+
 impl<'a> Layer<'a> {
-    /// Begin in the empty folder `root`.
-    pub(super) fn new(root: BorrowedFd<'a>) -> Result<Self, UnpackError> {
+    /// Begin in the empty folder `root`; what is taken away again goes to `lost`.
+    pub(super) fn new(root: BorrowedFd<'a>, lost: Option<Lost>) -> Result<Self, UnpackError> {
         fchmod(root, Mode::from_raw_mode(0o755))
             .map_err(|error| UnpackError::io("set the mode of", b"", error))?;
-        let mut tree = Tree::new(root);
+        let mut tree = Tree::new(root, lost);
         tree.folders.push(Folder { path: Vec::new(), mtime: None, is_new: true });
         Ok(Self { root, tree, figures: Figures::default() })
     }
 
-    /// Carry out one entry, whose data `archive` stands at.
-    pub(super) fn apply<R: BufRead>(
+    /// Carry out entry number `number`, whose data `archive` stands at.
+    pub(super) fn apply<R: BufRead, S: Write>(
         &mut self,
         entry: &Entry,
-        archive: &mut Archive<R>,
+        number: u64,
+        archive: &mut Archive<R, S>,
     ) -> Result<(), UnpackError> {
         let role = path::classify(&entry.path).map_err(|fault| fault_of(&entry.path, &fault))?;
+        self.tree.entry = number;
         match role {
             Role::Root => self.describe_root(entry),
             Role::Plain(place) => self.place(&place, entry, archive),
@@ -69,11 +83,11 @@ impl<'a> Layer<'a> {
         Ok(())
     }
 
-    fn place<R: BufRead>(
+    fn place<R: BufRead, S: Write>(
         &mut self,
         place: &Place,
         entry: &Entry,
-        archive: &mut Archive<R>,
+        archive: &mut Archive<R, S>,
     ) -> Result<(), UnpackError> {
         let parent = self.tree.enter(&place.parent)?;
         let (name, path) = (&place.name[..], place.path());
@@ -223,9 +237,8 @@ impl<'a> Layer<'a> {
             }
         }
         if self.tree.replaced {
-            let measured = crate::tree::measure(self.root.as_fd(), b".")
-                .map_err(|error| UnpackError::io(error.operation, b"", error.source))?;
-            (self.figures.bytes, self.figures.inodes) = (measured.bytes, measured.inodes);
+            (self.figures.bytes, self.figures.inodes) = (0, 0);
+            self.figures.add(self.root.as_fd())?;
         }
         Ok(self.figures)
     }

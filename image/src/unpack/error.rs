@@ -35,6 +35,12 @@ pub enum UnpackError {
         /// Where it leads.
         target: PathBuf,
     },
+    /// The thread that unpacks could not be started or confined.
+    #[error("confine the thread that unpacks the layer")]
+    Confine(#[source] std::io::Error),
+    /// The thread that unpacks ended without a result; that is a defect of this program.
+    #[error("unpacking ended without a result: please report this with the daemon's log")]
+    Lost,
     /// More entries than are accepted.
     #[error("the layer has more than {0} entries")]
     TooManyEntries(u64),
@@ -55,6 +61,21 @@ pub enum UnpackError {
 }
 
 impl UnpackError {
+    /// A failed archive, a full disk told apart.
+    pub(super) fn tar(error: TarError) -> Self {
+        match error {
+            TarError::Record(error) => Self::kept(&error),
+            // The stream's own copy of what comes through could not be written.
+            TarError::Read(error) if error.kind() == std::io::ErrorKind::StorageFull => Self::kept(&error),
+            error => Self::Tar(error),
+        }
+    }
+
+    /// What the tree does not hold could not be written.
+    pub(super) fn kept(error: &std::io::Error) -> Self {
+        Self::io("record the archive of", b".", rustix::io::Errno::from_io_error(error).unwrap_or(Errno::IO))
+    }
+
     /// A failed file operation, a full disk told apart.
     pub(super) fn io(operation: &'static str, path: &[u8], source: Errno) -> Self {
         let path = lossless(path);

@@ -1,6 +1,6 @@
 //! Regular files.
 
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, ftruncate, openat};
@@ -16,10 +16,10 @@ pub(super) fn create(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 /// Write the entry's data to `created`, straight from the stream's buffer.
-pub(super) fn fill<R: BufRead>(
+pub(super) fn fill<R: BufRead, S: Write>(
     created: &OwnedFd,
     entry: &Entry,
-    archive: &mut Archive<R>,
+    archive: &mut Archive<R, S>,
     path: &[u8],
 ) -> Result<(), UnpackError> {
     let whole = [Segment { offset: 0, length: entry.size }];
@@ -27,7 +27,7 @@ pub(super) fn fill<R: BufRead>(
         let mut at = segment.offset;
         let end = segment.offset + segment.length;
         while at < end {
-            let data = archive.data().map_err(UnpackError::Tar)?;
+            let data = archive.data().map_err(UnpackError::tar)?;
             let length = usize::try_from(end - at).map_or(data.len(), |left| left.min(data.len()));
             let written = retry_on_intr(|| pwrite(created, &data[..length], at))
                 .map_err(|error| UnpackError::io("write to", path, error))?;

@@ -151,4 +151,24 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn any_path_is_classified_and_none_climbs() {
+        let seeds: [&[u8]; 4] = [b"a/../.wh.b", b"./a//b/.wh..wh..opq", b"../..", b".wh..wh.plnk/x"];
+        crate::fuzz::run("whiteouts", &seeds, |input| {
+            let parts =
+                |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+            let plain = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/');
+            match classify(input) {
+                Ok(Role::Plain(place) | Role::Whiteout(place)) => {
+                    assert!(plain(&place.name));
+                    assert!(place.parent.is_empty() || parts(&place.parent).iter().all(|part| plain(part)));
+                }
+                Ok(Role::Opaque(path)) => {
+                    assert!(path.is_empty() || parts(&path).iter().all(|part| plain(part)));
+                }
+                Ok(Role::Root | Role::Ignored) | Err(_) => {}
+            }
+        });
+    }
 }

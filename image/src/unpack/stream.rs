@@ -57,6 +57,12 @@ impl<R: BufRead> LayerStream<R> {
         Ok(Self { decoder, hasher: Hasher::new(algorithm), buffer, start: 0, end: 0, left: limit, limit })
     }
 
+    /// How many bytes it has decompressed to so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.limit - self.left
+    }
+
     /// The digest of all that was read.
     pub fn finish(self) -> Digest {
         self.hasher.finish()

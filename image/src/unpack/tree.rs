@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::error::{UnpackError, lossless};
 use super::path;
+use super::recipe::Lost;
 use super::xattr::OVERLAY_OPAQUE;
 
 /// Mode of a folder that entries lie in but no entry describes.
@@ -32,6 +33,10 @@ pub(super) struct Tree<'a> {
     pub(super) folders: Vec<Folder>,
     /// Whether something was taken away again, so that counting along is not exact.
     pub(super) replaced: bool,
+    /// The number of the entry being carried out.
+    pub(super) entry: u64,
+    /// Where what is taken away goes, if the archive is to be reproduced.
+    lost: Option<Lost>,
 }
 
 /// A folder that was made or described.
@@ -42,8 +47,8 @@ pub(super) struct Folder {
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>) -> Self {
-        Self { root, current: None, folders: Vec::new(), replaced: false }
+    pub(super) fn new(root: BorrowedFd<'a>, lost: Option<Lost>) -> Self {
+        Self { root, current: None, folders: Vec::new(), replaced: false, entry: 0, lost }
     }
 
     /// The folder at `path`, made with all above it where it is missing.
@@ -170,6 +175,11 @@ impl<'a> Tree<'a> {
         self.replaced = true;
         // What is removed may be, or lead to, the folder of the last entry.
         self.current = None;
+        if let Some(lost) = &mut self.lost
+            && lost.take(self.entry, parent, name, path)?
+        {
+            return Ok(());
+        }
         match unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR) => crate::tree::remove(parent.as_fd(), name)

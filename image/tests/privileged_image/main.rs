@@ -2,10 +2,17 @@
 //! root. Everything happens in temporary folders and on loopback, and goes with its test.
 #![allow(clippy::unwrap_used, reason = "a test that fails by a panic says so where it happens")]
 
+mod archive;
 mod crash;
 mod fixture;
+mod kill;
+mod matrix;
 mod pull;
 mod pull_faults;
+mod pull_hosts;
 mod pull_messages;
+mod push;
+mod recipe;
 mod store;
 mod unpack;
+mod volume;

@@ -80,6 +80,23 @@ async fn privileged_lies_about_a_layer_are_found_out() {
             PullFailure::Unreachable,
             about_a_layer(&image, |blob| Reply::new(200, blob).then(Then::Stall(10))),
         ),
+        (
+            "trickling",
+            PullFailure::Unreachable,
+            about_a_layer(&image, |blob| Reply::new(200, blob).then(Then::Trickle)),
+        ),
+        (
+            "always too many requests",
+            PullFailure::Unreachable,
+            about_a_layer(&image, |_| Reply::new(429, "").header("retry-after", "0")),
+        ),
+        (
+            "a token that never does",
+            PullFailure::Unauthorized,
+            about_a_layer(&image, |_| {
+                Reply::new(401, "").header("www-authenticate", "Basic realm=\"again\"")
+            }),
+        ),
         ("not there", PullFailure::NotFound, about_a_layer(&image, |_| Reply::new(404, ""))),
         ("forbidden", PullFailure::Unauthorized, about_a_layer(&image, |_| Reply::new(403, ""))),
         ("broken", PullFailure::Unreachable, about_a_layer(&image, |_| Reply::new(500, ""))),

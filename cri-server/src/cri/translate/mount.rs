@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cleat_cri_api::v1::{self, MountPropagation};
 
-use super::field::{absolute_path, climbs, known, refused, unsupported};
+use super::field::{absolute_path, climbs, known, refused};
 use super::user;
 use crate::engine::Result;
 use crate::engine::model::{Device, Mount, MountSource, Propagation};
@@ -16,10 +16,19 @@ pub(super) fn mounts(mounts: Vec<v1::Mount>) -> Result<Vec<Mount>> {
 
 /// A mount as a status shows it. Memory filesystems are the other front door's; the CRI has no word for them.
 pub(super) fn report(mount: &Mount) -> Option<v1::Mount> {
-    let MountSource::Host(source) = &mount.source else { return None };
+    let (host_path, image, image_sub_path) = match &mount.source {
+        MountSource::Host(source) => (text(source), None, String::new()),
+        MountSource::Image { image, sub_path } => {
+            let image = v1::ImageSpec { image: image.clone(), ..v1::ImageSpec::default() };
+            (String::new(), Some(image), sub_path.clone())
+        }
+        MountSource::Tmpfs(_) => return None,
+    };
     Some(v1::Mount {
         container_path: text(&mount.destination),
-        host_path: text(source),
+        host_path,
+        image,
+        image_sub_path,
         readonly: mount.read_only,
         selinux_relabel: mount.selinux_relabel,
         propagation: propagation_name(mount.propagation) as i32,
@@ -46,9 +55,6 @@ pub(super) fn text(path: &Path) -> String {
 
 fn one(field: &str, mount: v1::Mount) -> Result<Mount> {
     let name = |part: &str| format!("{field}.{part}");
-    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) || !mount.image_sub_path.is_empty() {
-        return Err(unsupported(&name("image"), "mounting an image is not built yet"));
-    }
     if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
         let why = "mappings of users and of groups are expected, or neither";
         return Err(refused(&name("uidMappings"), mount.uid_mappings.len(), why));
@@ -72,7 +78,7 @@ fn one(field: &str, mount: v1::Mount) -> Result<Mount> {
     }
     Ok(Mount {
         destination,
-        source: MountSource::Host(absolute_path(&name("host_path"), &mount.host_path)?),
+        source: source(field, &mount)?,
         read_only: mount.readonly,
         recursive_read_only: mount.recursive_read_only,
         selinux_relabel: mount.selinux_relabel,
@@ -80,6 +86,35 @@ fn one(field: &str, mount: v1::Mount) -> Result<Mount> {
         users: user::ranges(&name("uidMappings"), mount.uid_mappings)?,
         groups: user::ranges(&name("gidMappings"), mount.gid_mappings)?,
     })
+}
+
+/// What is mounted: a path of the host, or an image.
+fn source(field: &str, mount: &v1::Mount) -> Result<MountSource> {
+    let name = |part: &str| format!("{field}.{part}");
+    let image = mount.image.as_ref().map_or("", |image| image.image.as_str());
+    if image.is_empty() {
+        if !mount.image_sub_path.is_empty() {
+            let why = "it is a path in an image, and there is none";
+            return Err(refused(&name("image_sub_path"), &mount.image_sub_path, why));
+        }
+        return Ok(MountSource::Host(absolute_path(&name("host_path"), &mount.host_path)?));
+    }
+    if !mount.host_path.is_empty() {
+        return Err(refused(
+            &name("host_path"),
+            &mount.host_path,
+            "it must be empty where an image is mounted",
+        ));
+    }
+    if !mount.readonly {
+        return Err(refused(&name("readonly"), false, "an image can only be mounted with readonly set"));
+    }
+    let sub_path = Path::new(&mount.image_sub_path);
+    if sub_path.is_absolute() || climbs(sub_path) {
+        let why = "a relative path without `..` is expected";
+        return Err(refused(&name("image_sub_path"), &mount.image_sub_path, why));
+    }
+    Ok(MountSource::Image { image: image.to_owned(), sub_path: mount.image_sub_path.clone() })
 }
 
 fn propagation_name(propagation: Propagation) -> MountPropagation {
@@ -120,7 +155,6 @@ mod tests {
     use cleat_cri_api::v1::{IdMapping, ImageSpec};
 
     use super::*;
-    use crate::engine::EngineError;
 
     fn mount(container_path: &str, host_path: &str) -> v1::Mount {
         v1::Mount {
@@ -185,15 +219,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_unsupported() {
-        let image = Some(ImageSpec { image: "busybox".into(), ..ImageSpec::default() });
-        for (asked, part) in [
-            (v1::Mount { image, ..mount("/data", "") }, "image"),
-            (v1::Mount { image_sub_path: "a".into(), ..mount("/data", "") }, "image"),
+    fn an_image_is_mounted_read_only_and_nothing_else_with_it() {
+        let image = || Some(ImageSpec { image: "busybox".into(), ..ImageSpec::default() });
+        let good = || v1::Mount {
+            image: image(),
+            image_sub_path: "a/b".into(),
+            readonly: true,
+            ..mount("/data", "")
+        };
+        let kept = mounts(vec![good()]).unwrap();
+        assert_eq!(report(&kept[0]), Some(good()));
+        for (bad, part) in [
+            (v1::Mount { readonly: false, ..good() }, "readonly"),
+            (v1::Mount { host_path: "/srv".into(), ..good() }, "host_path"),
+            (v1::Mount { image_sub_path: "/a".into(), ..good() }, "image_sub_path"),
+            (v1::Mount { image_sub_path: "a/../..".into(), ..good() }, "image_sub_path"),
+            (v1::Mount { image: None, host_path: "/srv".into(), ..good() }, "image_sub_path"),
         ] {
-            let error = mounts(vec![asked]).unwrap_err();
-            let named = format!("mounts[0].{part}");
-            assert!(matches!(&error, EngineError::Unsupported { what, .. } if *what == named), "{error}");
+            let error = mounts(vec![bad]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("mounts[0].{part} ")), "{error}");
         }
     }
 

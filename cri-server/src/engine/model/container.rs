@@ -93,6 +93,13 @@ pub(crate) enum MountSource {
     Host(PathBuf),
     /// An empty memory filesystem with these options.
     Tmpfs(Vec<String>),
+    /// An image of this node, or a part of it; always read-only.
+    Image {
+        /// Its name or id, as the client has it.
+        image: String,
+        /// A relative path in it; empty for all of it.
+        sub_path: String,
+    },
 }
 
 /// Mount propagation between host and container (`mount_namespaces(7)`).

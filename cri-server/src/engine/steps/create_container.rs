@@ -1,13 +1,14 @@
 //! Preparing a container: who it runs as, its specification, its writable layer. Nothing runs yet.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cleat_image::{Image, Snapshotter};
 use oci_spec::image::Config;
 
-use super::devices;
 use super::run_pod::{pod_facts, write_spec};
+use super::{devices, image_volumes};
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{Id, Identity, Seccomp, cgroup};
@@ -48,13 +49,14 @@ fn prepare(shared: &Shared, pod: &Pod, container: &Container, target_pid: Option
     let empty = Config::default();
     let settings = image.config.config().as_ref().unwrap_or(&empty);
     let identity = identity(shared, &image, container, settings)?;
-    let spec =
-        specification(shared, pod, container, &Findings { identity: &identity, settings, target_pid })?;
-    write_bundle(shared, container, &spec)?;
     shared
         .snapshots
         .prepare(container.id.as_str(), &image)
         .map_err(|error| EngineError::step("make the writable layer", object(&container.id), &error))?;
+    let volumes = image_volumes::folders(shared, container)?;
+    let findings = Findings { identity: &identity, settings, target_pid, volumes: &volumes };
+    let spec = specification(shared, pod, container, &findings)?;
+    write_bundle(shared, container, &spec)?;
     Ok(Prepared { identity })
 }
 
@@ -90,6 +92,7 @@ struct Findings<'a> {
     identity: &'a Identity,
     settings: &'a Config,
     target_pid: Option<i32>,
+    volumes: &'a [Vec<PathBuf>],
 }
 
 fn specification(
@@ -107,6 +110,7 @@ fn specification(
         image: findings.settings,
         identity: findings.identity,
         devices: &devices,
+        volumes: findings.volumes,
         target_pid: findings.target_pid,
         seccomp_profile: profile.as_ref(),
         rootfs: &shared.paths.container(&container.id).rootfs(),

@@ -8,6 +8,7 @@ mod cni_capabilities;
 mod create_container;
 mod devices;
 mod exit;
+mod image_volumes;
 mod launch;
 mod pod_files;
 mod remove_container;

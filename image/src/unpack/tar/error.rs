@@ -6,6 +6,9 @@ pub enum TarError {
     /// The stream below failed: network, decompression, or a size limit.
     #[error("read the layer's stream")]
     Read(#[source] std::io::Error),
+    /// What is not data could not be kept.
+    #[error("record the archive's headers")]
+    Record(#[source] std::io::Error),
     /// It ends in the middle.
     #[error("the archive ends in the middle of an entry")]
     Truncated,

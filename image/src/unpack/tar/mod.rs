@@ -12,7 +12,7 @@ mod header;
 mod pax;
 mod sparse;
 
-use std::io::BufRead;
+use std::io::{self, BufRead, Write};
 
 pub use entry::{Entry, Kind, Segment, Xattr};
 pub use error::TarError;
@@ -28,9 +28,11 @@ pub const MAX_PAX_BYTES: u64 = 1 << 20;
 /// Largest extended attribute in bytes, as the kernel's XATTR_SIZE_MAX.
 pub const MAX_XATTR_BYTES: usize = 64 << 10;
 
-/// An archive being read.
-pub struct Archive<R> {
+/// An archive being read. What it reads besides the data taken by [`Archive::data`] (headers, padding, data nobody took,
+/// what follows the end) is written to `record`: together with the data, that is the archive again.
+pub struct Archive<R, S = io::Sink> {
     input: R,
+    record: S,
     /// Bytes of the current entry's stored data not yet consumed.
     remaining: u64,
     /// Padding after them.
@@ -48,7 +50,14 @@ struct Extension {
 impl<R: BufRead> Archive<R> {
     /// Read from `input`, which stands at the first header.
     pub fn new(input: R) -> Self {
-        Self { input, remaining: 0, padding: 0 }
+        Self::recording(input, io::sink())
+    }
+}
+
+impl<R: BufRead, S: Write> Archive<R, S> {
+    /// Read from `input` and write what is not data to `record`.
+    pub fn recording(input: R, record: S) -> Self {
+        Self { input, record, remaining: 0, padding: 0 }
     }
 
     /// The next entry, after skipping what is left of the current one. `None` at the end of the archive.
@@ -95,13 +104,32 @@ impl<R: BufRead> Archive<R> {
             if length == 0 {
                 return Ok(());
             }
-            self.input.consume(length);
+            self.pass_by(length)?;
         }
     }
 
-    /// The source, wherever it stands.
-    pub fn into_inner(self) -> R {
-        self.input
+    /// The source, wherever it stands, and the record.
+    pub fn into_inner(self) -> (R, S) {
+        (self.input, self.record)
+    }
+
+    /// Bytes of the current entry's stored data not yet consumed.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// The current entry's data is not in the input: write all of it to the record, given here, instead.
+    pub fn supply<E>(&mut self, data: impl FnOnce(&mut S) -> Result<(), E>) -> Result<(), E> {
+        self.remaining = 0;
+        data(&mut self.record)
+    }
+
+    /// Record and consume the next `length` bytes, which are in the buffer.
+    fn pass_by(&mut self, length: usize) -> Result<(), TarError> {
+        let buffer = self.input.fill_buf().map_err(TarError::Read)?;
+        self.record.write_all(&buffer[..length]).map_err(TarError::Record)?;
+        self.input.consume(length);
+        Ok(())
     }
 
     fn begin_entry(
@@ -160,7 +188,8 @@ impl<R: BufRead> Archive<R> {
     fn skip_entry(&mut self) -> Result<(), TarError> {
         while self.remaining > 0 {
             let length = self.data()?.len();
-            self.consume(length);
+            self.remaining -= length as u64;
+            self.pass_by(length)?;
         }
         let mut padding = [0; BLOCK];
         let length = usize::try_from(self.padding).map_err(|_| TarError::Truncated)?;
@@ -202,9 +231,10 @@ impl<R: BufRead> Archive<R> {
 
     fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), TarError> {
         self.input.read_exact(bytes).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => TarError::Truncated,
+            io::ErrorKind::UnexpectedEof => TarError::Truncated,
             _ => TarError::Read(error),
-        })
+        })?;
+        self.record.write_all(bytes).map_err(TarError::Record)
     }
 }
 

@@ -11,6 +11,7 @@ mod crictl_pods;
 mod exec;
 mod image_contents;
 mod image_pulls;
+mod image_volumes;
 mod lifecycle;
 mod logs;
 mod neighbours;
