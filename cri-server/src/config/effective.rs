@@ -50,7 +50,11 @@ impl Effective {
     }
 
     /// Settings that are right one by one and wrong together.
-    fn contradictions(&self) -> Option<Fault> {
+    fn contradictions(&self) -> impl Iterator<Item = Fault> {
+        [self.nested_folders(), self.half_an_identity()].into_iter().flatten()
+    }
+
+    fn nested_folders(&self) -> Option<Fault> {
         let (Some(Value::Text(root)), Some(Value::Text(state))) = (self.value("root"), self.value("state"))
         else {
             return None;
@@ -64,6 +68,17 @@ impl Effective {
         let wrong = format!("root {} and state {} lie in one another", root.display(), state.display());
         let right = "choose folders apart: a reboot may empty state and never root";
         Some(Fault::new(self.origin(key), Complaint::new(wrong, right)))
+    }
+
+    /// A certificate without its key, or a key without its certificate: streams would be served without TLS.
+    fn half_an_identity(&self) -> Option<Fault> {
+        let (set, unset) = match (self.value("streaming.tls_cert"), self.value("streaming.tls_key")) {
+            (Some(_), None) => ("streaming.tls_cert", "streaming.tls_key"),
+            (None, Some(_)) => ("streaming.tls_key", "streaming.tls_cert"),
+            _ => return None,
+        };
+        let wrong = format!("{set} is set and {unset} is not");
+        Some(Fault::new(self.origin(set), Complaint::new(wrong, "set both, or none to serve without TLS")))
     }
 }
 
@@ -144,6 +159,17 @@ pub(crate) mod tests {
             let (_, faults) = merged(&[("root", text(root), 1), ("state", text(state), 2)]);
             assert_eq!(!faults.is_empty(), faulty, "{root} {state} {faults:?}");
             assert!(faults.iter().all(|fault| fault.starts_with("f:2:")), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_comes_with_its_key() {
+        let (cert, key) = (("streaming.tls_cert", text("/c"), 1), ("streaming.tls_key", text("/k"), 2));
+        for (found, faulty) in
+            [(vec![], false), (vec![cert.clone()], true), (vec![key.clone()], true), (vec![cert, key], false)]
+        {
+            let (_, faults) = merged(&found);
+            assert_eq!(!faults.is_empty(), faulty, "{found:?} {faults:?}");
         }
     }
 }

@@ -215,8 +215,28 @@ pub(crate) static SETTINGS: &[Setting] = &[
     row(
         "api.exec_sync_output_bytes",
         Kind::Integer { min: 4_096, max: 1 << 30 },
-        Fallback::Integer(16_777_216),
-        "Most output of one ExecSync that is kept, in bytes, both streams together.",
+        Fallback::Integer(16_773_120),
+        "Most output of one ExecSync that is kept, in bytes, both streams together: the last bytes. The kubelet and \
+         crictl accept no answer above 16 MiB.",
+    ),
+    row(
+        "streaming.address",
+        Kind::SocketAddress,
+        Fallback::Text("127.0.0.1:0"),
+        "Where exec, attach and port-forward are served to the kubelet and crictl of this node; port 0 takes a free one.",
+    ),
+    row(
+        "streaming.tls_cert",
+        Kind::Path,
+        Fallback::Unset,
+        "Certificate chain (PEM) to serve them with; with `tls_key`. Unset serves without TLS.",
+    ),
+    row("streaming.tls_key", Kind::Path, Fallback::Unset, "Private key (PEM) of `tls_cert`."),
+    row(
+        "streaming.idle_timeout_s",
+        Kind::Integer { min: 1, max: 604_800 },
+        Fallback::Integer(14_400),
+        "A stream without a byte in either direction for so many seconds is closed.",
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! [`Config`]: the settings with types of their own, as the rest of the daemon reads them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) network: Network,
     /// Limits of the served interfaces.
     pub(crate) api: Api,
+    /// Exec, attach and port-forward.
+    pub(crate) streaming: Streaming,
 }
 
 /// The daemon's own log.
@@ -135,6 +138,26 @@ pub(crate) struct Api {
     pub(crate) exec_sync_output_bytes: usize,
 }
 
+/// Exec, attach and port-forward.
+#[derive(Clone, Debug)]
+pub(crate) struct Streaming {
+    /// Where they are served.
+    pub(crate) address: SocketAddr,
+    /// With what identity; none serves without TLS.
+    pub(crate) tls: Option<TlsFiles>,
+    /// How long a stream may be silent.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// A server's identity, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// The certificate chain.
+    pub(crate) certificate: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+}
+
 impl From<&Effective> for Config {
     fn from(settings: &Effective) -> Self {
         let read = Reader(settings);
@@ -160,6 +183,7 @@ impl From<&Effective> for Config {
             },
             network: read.network(),
             api: Api { exec_sync_output_bytes: read.number("api.exec_sync_output_bytes") },
+            streaming: read.streaming(),
         }
     }
 }
@@ -218,6 +242,16 @@ impl Reader<'_> {
         self.0.value(key) == Some(&Value::Switch(true))
     }
 
+    fn streaming(&self) -> Streaming {
+        let certificate = self.optional_path("streaming.tls_cert");
+        let key = self.optional_path("streaming.tls_key");
+        Streaming {
+            address: net::parse_socket_address(self.text("streaming.address")).expect(CHECKED),
+            tls: certificate.zip(key).map(|(certificate, key)| TlsFiles { certificate, key }),
+            idle_timeout: Duration::from_secs(self.number("streaming.idle_timeout_s")),
+        }
+    }
+
     fn network(&self) -> Network {
         Network {
             bridge: self.text("network.bridge").to_owned(),
@@ -246,6 +280,8 @@ mod tests {
         assert_eq!(config.runtime.pids_limit, None);
         assert_eq!(config.runtime.seccomp_profile, None);
         assert_eq!(config.network.mtu, None);
+        assert!(config.streaming.address.ip().is_loopback());
+        assert_eq!(config.streaming.tls, None);
         assert!(config.network.masquerade);
         assert_eq!(config.network.subnets.len(), 2);
     }
