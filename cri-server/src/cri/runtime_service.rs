@@ -6,7 +6,7 @@ use tonic::{Request, Status};
 
 use super::door::{Answer, answer, missing};
 use super::reads;
-use super::translate::{container, container_status, field, filter, node, pod, pod_status, stats};
+use super::translate::{container, container_status, field, filter, node, pod, pod_status, stats, stream};
 use crate::engine::Engine;
 
 /// The stream of an RPC that is not built.
@@ -216,11 +216,10 @@ impl RuntimeService for RuntimeDoor {
         answer("ExecSync", id.clone(), async {
             let limit = Some(field::seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
             let command = container::command(request.cmd)?;
-            let output = self.engine.exec_sync(field::filled("container_id", &id)?, command, limit).await?;
-            if output.truncated {
-                tracing::info!(container = id, "the output of an exec was cut at its limit");
-            }
-            Ok(ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.code })
+            let id = field::filled("container_id", &id)?;
+            let mut output = self.engine.exec_sync(id, command, limit).await?;
+            let stderr = stream::stderr_of(&mut output);
+            Ok(ExecSyncResponse { stdout: output.stdout, stderr, exit_code: output.code })
         })
         .await
     }
