@@ -109,10 +109,10 @@ fn privileged_the_end_of_a_long_output_is_kept_and_the_rest_is_told_of() {
         let output =
             crictl.output(&["exec", "-s", &id, "sh", "-c", "head -c 67108864 /dev/zero; echo last"])?;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        // It shows standard error behind standard output, both on its own standard output.
+        // It shows standard error behind standard output, both on its own standard output, a line break after each.
         let end = output.stdout.rsplit(|&byte| byte == 0).next().context("an end")?;
         let end = String::from_utf8_lossy(end);
-        assert!(end.starts_with("last\ncleatd: the first "), "{end:?}");
+        assert!(end.starts_with("last\n") && end.contains("\ncleatd: the first "), "{end:?}");
         Ok(())
     });
 }
