@@ -104,6 +104,7 @@ impl Monitor {
             Request::Watch => Ok(self.watch(number)),
             Request::Exec(exec) => self.exec(number, exec, descriptors),
             Request::KillExec => self.execs.kill_of(&self.container.target, number).map(|()| Answer::Silent),
+            Request::Attach(_) => Err(refused("attach", "this monitor passes no streams on yet")),
             Request::ReopenLog => {
                 self.stdio.reopen_log().map_err(|error| caused("reopen log", &error)).map(|()| Answer::Done)
             }

@@ -82,6 +82,12 @@ pub enum Request {
     /// Kill the process that this connection's `Exec` started and everything it started in turn. Answer: `ExecExited`
     /// of the process; `Failed` where none of this connection's runs.
     KillExec,
+    /// Join the container's standard streams from now on: before `Start` that is from the first byte. The frame carries a
+    /// descriptor for each field that is set, in this order: a reading end for the container's standard input, writing
+    /// ends for its output and its error output (a terminal's output is `stdout` alone). Answer: `Done` or `Failed`. The
+    /// monitor closes its ends when this connection ends; the output ends also when the container has ended and all its
+    /// output was passed on.
+    Attach(Attach),
     /// Close the log file and open it anew by its name (after a rotation). Answer: `Done` or `Failed`.
     ReopenLog,
     /// Set the size of the container's terminal. Answer: `Done` or `Failed`.
@@ -111,6 +117,20 @@ pub struct Exec {
     /// Whether the process, and everything it started, is killed when this connection ends before it does (a probe);
     /// otherwise it goes on without an owner.
     pub kill_on_disconnect: bool,
+}
+
+/// Which of the container's standard streams a client joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Whether what can be read from a passed descriptor goes to the container's standard input.
+    pub stdin: bool,
+    /// Whether the container's output is written to a passed descriptor.
+    pub stdout: bool,
+    /// The same for its error output; a terminal has none.
+    pub stderr: bool,
+    /// After how long, in milliseconds, a client that takes none of the output that waits for it is detached: it holds
+    /// up the container meanwhile. None waits for as long as the connection stays.
+    pub stall_limit_ms: Option<u32>,
 }
 
 /// An exec'd process's standard streams.
