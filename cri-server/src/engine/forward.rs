@@ -27,14 +27,7 @@ const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6
 
 /// Connects to `port` of the loopback interface of `pod`.
 pub(super) async fn connect(shared: &Arc<Shared>, pod: &Arc<Pod>, port: u16) -> Result<TcpStream> {
-    if !matches!(pod.state, PodState::Ready { .. }) {
-        return Err(EngineError::WrongState {
-            action: "connect to a port of",
-            object: format!("pod {}", pod.id),
-            state: pod.state.name(),
-            remedy: "only ready pods have a network",
-        });
-    }
+    check_ready(pod, "connect to a port of")?;
     let mut refusal = None;
     for address in LOOPBACKS {
         let socket = match make_socket(shared, pod, address).await {
@@ -51,6 +44,19 @@ pub(super) async fn connect(shared: &Arc<Shared>, pod: &Arc<Pod>, port: u16) -> 
     }
     let refusal = refusal.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
     Err(EngineError::step("connect to a port", format!("pod {}, port {port}", pod.id), &refusal))
+}
+
+/// Refuses a pod that is not ready, for `action`.
+pub(super) fn check_ready(pod: &Pod, action: &'static str) -> Result<()> {
+    match pod.state {
+        PodState::Ready { .. } => Ok(()),
+        _ => Err(EngineError::WrongState {
+            action,
+            object: format!("pod {}", pod.id),
+            state: pod.state.name(),
+            remedy: "only ready pods have a network",
+        }),
+    }
 }
 
 /// A TCP socket of the pod's network namespace.

@@ -14,6 +14,7 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+mod attach;
 pub(crate) mod container;
 mod driver;
 mod error;
@@ -144,9 +145,27 @@ impl Engine {
         exec::exec_session(&self.shared, &container, &process, command).await
     }
 
+    /// Attaches a client to the streams of a running container's own program. A client that reads nothing for longer
+    /// than `stall_limit` is cut off; without one it holds the container's output up.
+    pub(crate) async fn attach(
+        &self,
+        id: &str,
+        streams: Streams,
+        stall_limit: Option<Duration>,
+    ) -> Result<Session> {
+        let (container, process) = self.running(id, "attach to")?;
+        attach::attach_session(&self.shared, &container, &process, streams, stall_limit).await
+    }
+
     /// Refuses a container that does not run, for `action`: so that a client is told before it comes for its streams.
     pub(crate) fn check_running(&self, id: &str, action: &'static str) -> Result<Arc<Container>> {
         self.running(id, action).map(|(container, _)| container)
+    }
+
+    /// Refuses a pod that is not ready, for `action`, as [`Engine::check_running`] does for containers.
+    pub(crate) fn check_ready(&self, id: &str, action: &'static str) -> Result<Arc<Pod>> {
+        let pod = self.view().pod(id)?;
+        forward::check_ready(&pod, action).map(|()| pod)
     }
 
     /// Connects to a port of a ready pod, by its loopback interface.

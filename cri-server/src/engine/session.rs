@@ -16,6 +16,7 @@ use std::sync::Arc;
 use cleat_conmon_proto::Request;
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::attach::ContainerEnd;
 use super::error::{EngineError, Result};
 use super::exec::ExecEnd;
 use super::monitor::{self, MonitorError, Process};
@@ -93,6 +94,8 @@ impl Resizer {
 pub(crate) enum Ending {
     /// An exec'd process.
     Exec(ExecEnd),
+    /// A container's program.
+    Container(ContainerEnd),
 }
 
 impl Ending {
@@ -103,6 +106,7 @@ impl Ending {
     pub(crate) async fn wait(&mut self) -> Result<i32> {
         match self {
             Self::Exec(end) => end.wait().await,
+            Self::Container(end) => end.wait().await,
         }
     }
 }

@@ -176,16 +176,15 @@ mod tests {
     #[test]
     fn the_last_bytes_are_kept_and_the_longer_stream_gives_way() {
         use Name::{Stderr, Stdout};
-        let cases: [(&[(Name, &str)], &str, &str, u64); 7] = [
-            (&[(Stdout, "123456")], "123456", "", 0),
+        for (parts, out, err, dropped) in [
+            (&[(Stdout, "123456")][..], "123456", "", 0),
             (&[(Stdout, "1234567")], "234567", "", 1),
             (&[(Stdout, "123"), (Stdout, "456789")], "456789", "", 3),
             (&[(Stdout, "12345"), (Stderr, "abc")], "345", "abc", 2),
             (&[(Stderr, "abc"), (Stdout, "12345")], "345", "abc", 2),
             (&[(Stderr, "a"), (Stdout, "123456789")], "56789", "a", 4),
             (&[(Stdout, "1234"), (Stderr, "abcdefgh"), (Stdout, "5")], "345", "fgh", 7),
-        ];
-        for (parts, out, err, dropped) in cases {
+        ] {
             let mut kept = Kept { limit_bytes: 6, ..Kept::default() };
             for (name, text) in parts {
                 kept.add(*name, text.as_bytes());
