@@ -8,6 +8,7 @@ mod cri;
 mod engine;
 mod serve;
 mod spec;
+mod streams;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -5,15 +5,20 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use cleat_streaming::Server;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::streams::Sessions;
 use crate::{assemble, cri};
 
 /// How long operations may take to end after SIGTERM; the next start finishes or undoes what is still under way then.
@@ -52,15 +57,46 @@ async fn serve(config: &Config) -> Result<()> {
     };
     tracing::info!(socket = %config.listen.display(), "serving the CRI");
     notify_ready();
-    let server = tonic::transport::Server::builder().add_routes(cri::router(engine.clone()));
+    let (streams, sessions) = serve_streams(config, &engine).await?;
+    let server = tonic::transport::Server::builder().add_routes(cri::router(engine.clone(), streams));
     let incoming = UnixListenerStream::new(listener);
     // Connections are not waited for: a client may keep one open for ever. What they asked for is finished below.
     tokio::select! {
         served = server.serve_with_incoming(incoming) => served.context("serve the CRI")?,
         () = end => {}
     }
+    sessions.end().await;
     engine.close(CLOSE_LIMIT).await;
     remove_socket(&config.listen)
+}
+
+/// The task that serves streams.
+struct StreamTask {
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl StreamTask {
+    /// Ends the sessions: their clients are cut off, as by any end of the daemon.
+    async fn end(self) {
+        self.shutdown.cancel();
+        if let Err(error) = self.task.await {
+            tracing::warn!(%error, "the task that serves streams broke");
+        }
+    }
+}
+
+/// Serves the clients of exec, attach and port forward.
+async fn serve_streams(config: &Config, engine: &Engine) -> Result<(Arc<Server>, StreamTask)> {
+    let settings = cleat_streaming::Settings { address: config.streaming.address };
+    let server = Server::bind(settings, Arc::new(Sessions(engine.clone()))).await;
+    let server = Arc::new(server.context("serve streams (setting streaming.address)")?);
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn({
+        let (server, shutdown) = (server.clone(), shutdown.clone());
+        async move { server.serve(shutdown).await }
+    });
+    Ok((server, StreamTask { shutdown, task }))
 }
 
 /// Listens on `path`, for root alone. A socket that nobody serves any more is replaced.

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Paths,
     /// `unix://` and an absolute path.
     Socket,
+    /// An IP address and a TCP port.
+    SocketAddress,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A number within bounds, both included.
@@ -93,6 +95,7 @@ impl Kind {
             (Self::Path, Value::Text(text)) => check_path(text),
             (Self::Paths, Value::List(items)) => items.iter().try_for_each(|item| check_path(item)),
             (Self::Socket, Value::Text(text)) => parse_socket(text).map(drop),
+            (Self::SocketAddress, Value::Text(text)) => net::parse_socket_address(text).map(drop),
             (Self::Choice(words), Value::Text(text)) => check_choice(words, text),
             (Self::Integer { min, max }, Value::Integer(number)) => check_range(*number, min, max),
             (Self::Switch, Value::Switch(_)) => Ok(()),
@@ -117,6 +120,7 @@ impl std::fmt::Display for Kind {
             Self::Path => f.write_str("an absolute path"),
             Self::Paths => f.write_str("a list of absolute paths"),
             Self::Socket => f.write_str("`unix://` and an absolute path"),
+            Self::SocketAddress => f.write_str("an address and a port such as \"127.0.0.1:0\""),
             Self::Choice(words) => f.write_str(&one_of(words)),
             Self::Integer { min, max } => write!(f, "a number from {min} to {max}"),
             Self::Switch => f.write_str("`true` or `false`"),
@@ -239,6 +243,10 @@ mod tests {
             (Kind::Socket, text("unix://a"), "begins with `/`"),
             (Kind::Socket, text("unix:///a/"), "of a file"),
             (Kind::Socket, text(&long), "107 bytes"),
+            (Kind::SocketAddress, text("127.0.0.1:0"), ""),
+            (Kind::SocketAddress, text("[::1]:10010"), ""),
+            (Kind::SocketAddress, text("localhost:0"), "127.0.0.1:0"),
+            (Kind::SocketAddress, text("127.0.0.1"), "127.0.0.1:0"),
             (words, text("b"), ""),
             (words, text("c"), "one of \"a\", \"b\""),
             (range, Value::Integer(9), ""),

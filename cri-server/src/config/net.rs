@@ -1,4 +1,6 @@
-//! Checks of what the built-in network is given: interface names and address ranges.
+//! Checks of what networks are given: interface names, address ranges, addresses to listen on.
+
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
@@ -21,6 +23,16 @@ pub(crate) fn check_interface_name(name: &str) -> Result<(), Complaint> {
         return Err(Complaint::new(format!("{name:?} is no name of an interface"), right));
     }
     Ok(())
+}
+
+/// The address and port in `text`.
+pub(crate) fn parse_socket_address(text: &str) -> Result<SocketAddr, Complaint> {
+    text.parse().map_err(|_| {
+        Complaint::new(
+            format!("{text:?} is no IP address with a port"),
+            "write it as \"127.0.0.1:0\" or \"[::1]:0\"; port 0 takes one that is free",
+        )
+    })
 }
 
 /// The ranges in `items`: well formed, large enough, at most one of each family.

@@ -241,8 +241,15 @@ pub(crate) static SETTINGS: &[Setting] = &[
     row(
         "api.exec_sync_output_bytes",
         Kind::Integer { min: 4_096, max: 1 << 30 },
-        Fallback::Integer(16_777_216),
-        "Most output of one ExecSync that is kept, in bytes, both streams together.",
+        Fallback::Integer(16_773_120),
+        "Most output of one ExecSync that is kept, in bytes, both streams together: the last bytes. The kubelet and \
+         crictl accept no answer above 16 MiB.",
+    ),
+    row(
+        "streaming.address",
+        Kind::SocketAddress,
+        Fallback::Text("127.0.0.1:0"),
+        "Where exec, attach and port-forward are served to the kubelet and crictl of this node; port 0 takes a free one.",
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! [`Config`]: the settings with types of their own, as the rest of the daemon reads them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) network: Network,
     /// Limits of the served interfaces.
     pub(crate) api: Api,
+    /// Exec, attach and port-forward.
+    pub(crate) streaming: Streaming,
 }
 
 /// The daemon's own log.
@@ -147,6 +150,13 @@ pub(crate) struct Api {
     pub(crate) exec_sync_output_bytes: usize,
 }
 
+/// Exec, attach and port-forward.
+#[derive(Clone, Debug)]
+pub(crate) struct Streaming {
+    /// Where they are served.
+    pub(crate) address: SocketAddr,
+}
+
 impl From<&Effective> for Config {
     fn from(settings: &Effective) -> Self {
         let read = Reader(settings);
@@ -179,6 +189,7 @@ impl From<&Effective> for Config {
             },
             network: read.network(),
             api: Api { exec_sync_output_bytes: read.number("api.exec_sync_output_bytes") },
+            streaming: read.streaming(),
         }
     }
 }
@@ -245,6 +256,10 @@ impl Reader<'_> {
         self.0.value(key) == Some(&Value::Switch(true))
     }
 
+    fn streaming(&self) -> Streaming {
+        Streaming { address: net::parse_socket_address(self.text("streaming.address")).expect(CHECKED) }
+    }
+
     fn network(&self) -> Network {
         Network {
             bridge: self.text("network.bridge").to_owned(),
@@ -273,6 +288,7 @@ mod tests {
         assert_eq!(config.runtime.pids_limit, None);
         assert_eq!(config.runtime.seccomp_profile, None);
         assert_eq!(config.network.mtu, None);
+        assert!(config.streaming.address.ip().is_loopback());
         assert!(config.network.masquerade);
         assert_eq!(config.network.subnets.len(), 2);
     }

@@ -23,8 +23,11 @@ mod reads;
 mod runtime_service;
 mod translate;
 
+use std::sync::Arc;
+
 use cleat_cri_api::v1::image_service_server::ImageServiceServer;
 use cleat_cri_api::v1::runtime_service_server::RuntimeServiceServer;
+use cleat_streaming::Server;
 use tonic::service::Routes;
 
 use crate::engine::Engine;
@@ -39,10 +42,10 @@ const MAX_REQUEST_BYTES: usize = 16 << 20;
 /// Largest answer sent: lists of a full node with every annotation stay far below it.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// Both services over `engine`, for `tonic::transport::Server::add_routes`.
+/// Both services over `engine`, with `streams` for the clients that stay, for `tonic::transport::Server::add_routes`.
 #[must_use]
-pub(crate) fn router(engine: Engine) -> Routes {
-    let runtime = RuntimeServiceServer::new(RuntimeDoor::new(engine.clone()))
+pub(crate) fn router(engine: Engine, streams: Arc<Server>) -> Routes {
+    let runtime = RuntimeServiceServer::new(RuntimeDoor::new(engine.clone(), streams))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     let image = ImageServiceServer::new(ImageDoor::new(engine))

@@ -1,13 +1,16 @@
 //! The CRI's RuntimeService: each RPC parses, calls the engine, and answers. In the order of the `.proto` file.
 
+use std::sync::Arc;
+
 use cleat_cri_api::v1::runtime_service_server::RuntimeService;
 use cleat_cri_api::v1::*;
+use cleat_streaming::{self as streaming, Server};
 use tonic::{Request, Status};
 
 use super::door::{Answer, answer, missing};
 use super::reads;
-use super::translate::{container, container_status, field, filter, node, pod, pod_status, stats};
-use crate::engine::Engine;
+use super::translate::{container, container_status, field, filter, node, pod, pod_status, stats, stream};
+use crate::engine::{Engine, Streams};
 
 /// The stream of an RPC that is not built.
 type Unbuilt<T> = tokio_stream::Empty<Result<T, Status>>;
@@ -15,12 +18,13 @@ type Unbuilt<T> = tokio_stream::Empty<Result<T, Status>>;
 /// The runtime service over an engine.
 pub(super) struct RuntimeDoor {
     engine: Engine,
+    streams: Arc<Server>,
 }
 
 impl RuntimeDoor {
-    /// The service over `engine`.
-    pub(super) fn new(engine: Engine) -> Self {
-        Self { engine }
+    /// The service over `engine`; `streams` serves the clients of exec, attach and port forward.
+    pub(super) fn new(engine: Engine, streams: Arc<Server>) -> Self {
+        Self { engine, streams }
     }
 }
 
@@ -216,25 +220,52 @@ impl RuntimeService for RuntimeDoor {
         answer("ExecSync", id.clone(), async {
             let limit = Some(field::seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
             let command = container::command(request.cmd)?;
-            let output = self.engine.exec_sync(field::filled("container_id", &id)?, command, limit).await?;
-            if output.truncated {
-                tracing::info!(container = id, "the output of an exec was cut at its limit");
-            }
-            Ok(ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.code })
+            let id = field::filled("container_id", &id)?;
+            let mut output = self.engine.exec_sync(id, command, limit).await?;
+            let stderr = stream::stderr_of(&mut output);
+            Ok(ExecSyncResponse { stdout: output.stdout, stderr, exit_code: output.code })
         })
         .await
     }
 
-    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
-        missing("Exec", "ExecSync (`crictl exec -s`) runs a command without streams")
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
+        let ExecRequest { container_id: id, cmd, tty, stdin, stdout, stderr } = request.into_inner();
+        answer("Exec", id.clone(), async {
+            let Streams { stdin, stdout, stderr } = stream::streams(Streams { stdin, stdout, stderr }, tty)?;
+            let command = container::command(cmd)?;
+            let id = field::filled("container_id", &id)?;
+            let container_id = self.engine.check_running(id, "execute a command in")?.id.to_string();
+            let asked = streaming::ExecRequest { container_id, command, tty, stdin, stdout, stderr };
+            let url = self.streams.exec_url(asked).map_err(|error| stream::no_url(id, &error))?;
+            Ok(ExecResponse { url })
+        })
+        .await
     }
 
-    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
-        missing("Attach", "a container's output is in its log")
+    async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
+        let AttachRequest { container_id: id, stdin, tty, stdout, stderr } = request.into_inner();
+        answer("Attach", id.clone(), async {
+            let Streams { stdin, stdout, stderr } = stream::streams(Streams { stdin, stdout, stderr }, tty)?;
+            let id = field::filled("container_id", &id)?;
+            let container_id = self.engine.check_running(id, "attach to")?.id.to_string();
+            let asked = streaming::AttachRequest { container_id, tty, stdin, stdout, stderr };
+            let url = self.streams.attach_url(asked).map_err(|error| stream::no_url(id, &error))?;
+            Ok(AttachResponse { url })
+        })
+        .await
     }
 
-    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        missing("PortForward", "a pod's address can be reached from its node")
+    async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        let PortForwardRequest { pod_sandbox_id: id, port } = request.into_inner();
+        answer("PortForward", id.clone(), async {
+            let ports = stream::ports(&port)?;
+            let id = field::filled("pod_sandbox_id", &id)?;
+            let pod_id = self.engine.check_ready(id, "connect to a port of")?.id.to_string();
+            let asked = streaming::PortForwardRequest { pod_id, ports };
+            let url = self.streams.port_forward_url(asked).map_err(|error| stream::no_url(id, &error))?;
+            Ok(PortForwardResponse { url })
+        })
+        .await
     }
 
     async fn container_stats(

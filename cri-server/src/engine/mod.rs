@@ -14,10 +14,12 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+mod attach;
 pub(crate) mod container;
 mod driver;
 mod error;
 mod exec;
+mod forward;
 mod host;
 mod images;
 pub(crate) mod model;
@@ -25,10 +27,12 @@ mod monitor;
 mod networks;
 mod open;
 mod paths;
+mod pipe;
 pub(crate) mod pod;
 mod records;
 mod recovery;
 mod registry;
+mod session;
 mod shared;
 pub(crate) mod stats;
 mod steps;
@@ -38,11 +42,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use error::{EngineError, Result, chain};
-pub(crate) use exec::ExecOutput;
+pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
 pub(crate) use model::cgroup::Driver as CgroupDriver;
 pub(crate) use networks::CniFolders;
 pub(crate) use open::Parts;
+pub(crate) use session::{Ending, Resizer, Session, Streams, TerminalSize};
 pub(crate) use shared::Settings;
 pub(crate) use view::View;
 
@@ -133,6 +138,41 @@ impl Engine {
     ) -> Result<ExecOutput> {
         let (container, process) = self.running(id, "execute a command in")?;
         exec::exec_sync(&self.shared, &container, &process, command, limit).await
+    }
+
+    /// Starts a command in a running container for a client that stays at its streams.
+    pub(crate) async fn exec(&self, id: &str, command: ExecCommand) -> Result<Session> {
+        let (container, process) = self.running(id, "execute a command in")?;
+        exec::exec_session(&self.shared, &container, &process, command).await
+    }
+
+    /// Attaches a client to the streams of a running container's own program. A client that reads nothing for longer
+    /// than `stall_limit` is cut off; without one it holds the container's output up.
+    pub(crate) async fn attach(
+        &self,
+        id: &str,
+        streams: Streams,
+        stall_limit: Option<Duration>,
+    ) -> Result<Session> {
+        let (container, process) = self.running(id, "attach to")?;
+        attach::attach_session(&self.shared, &container, &process, streams, stall_limit).await
+    }
+
+    /// Refuses a container that does not run, for `action`: so that a client is told before it comes for its streams.
+    pub(crate) fn check_running(&self, id: &str, action: &'static str) -> Result<Arc<Container>> {
+        self.running(id, action).map(|(container, _)| container)
+    }
+
+    /// Refuses a pod that is not ready, for `action`, as [`Engine::check_running`] does for containers.
+    pub(crate) fn check_ready(&self, id: &str, action: &'static str) -> Result<Arc<Pod>> {
+        let pod = self.view().pod(id)?;
+        forward::check_ready(&pod, action).map(|()| pod)
+    }
+
+    /// Connects to a port of a ready pod, by its loopback interface.
+    pub(crate) async fn connect(&self, pod: &str, port: u16) -> Result<tokio::net::TcpStream> {
+        let pod = self.view().pod(pod)?;
+        forward::connect(&self.shared, &pod, port).await
     }
 
     /// Has a container's log closed and opened anew by its name.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::binaries::tool;
+use crate::client::{Client, Terminal};
 use crate::world::World;
 
 /// How long one call may take, unless told otherwise.
@@ -46,6 +47,27 @@ impl<'w> Crictl<'w> {
         let config: [&OsStr; 2] = ["--config".as_ref(), self.config.as_ref()];
         let all: Vec<&OsStr> = config.into_iter().chain(arguments.iter().map(OsStr::new)).collect();
         self.world.run(&self.program, &all, CALL_LIMIT)
+    }
+
+    /// Starts `crictl ARGUMENTS...` with a pipe at each of its streams.
+    ///
+    /// # Errors
+    /// Fails when it cannot be started.
+    pub fn spawn(&self, arguments: &[&str]) -> Result<Client> {
+        let mut command = self.world.command(&self.program);
+        command.arg("--config").arg(&self.config).args(arguments);
+        Client::spawn(command)
+    }
+
+    /// Starts `crictl ARGUMENTS...` at a terminal of its own, of so many rows and columns.
+    ///
+    /// # Errors
+    /// Fails when it cannot be started.
+    pub fn spawn_at_terminal(&self, arguments: &[&str], rows: u16, columns: u16) -> Result<Terminal> {
+        let mut command = self.world.command("setsid");
+        command.args(["--wait", "--ctty"]).arg(&self.program);
+        command.arg("--config").arg(&self.config).args(arguments);
+        Terminal::spawn(command, rows, columns)
     }
 
     /// Runs `crictl ARGUMENTS...` and returns its standard output without the last line break.

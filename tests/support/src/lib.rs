@@ -4,7 +4,7 @@
 //! World      a network and a mount namespace of its own; everything else is started inside one
 //!  ├─ Registry   Debian's docker-registry with the images of hack/test-images
 //!  ├─ Cleat      a cleatd with root, state, socket, cgroup and configuration of its own
-//!  └─ Crictl     the real crictl, pointed at that daemon
+//!  └─ Crictl     the real crictl, pointed at that daemon; a Client or a Terminal is one that goes on beside the test
 //! Snapshot   what exists in a scope (mounts, namespaces, cgroups, processes, ...); the difference of two is a leak
 //! ```
 //!
@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod binaries;
+mod client;
 mod crictl;
 mod daemon;
 mod leaks;
@@ -22,6 +23,7 @@ mod registry;
 mod world;
 
 pub use binaries::{binary, repository, tool};
+pub use client::{Client, Terminal};
 pub use crictl::Crictl;
 pub use daemon::{Cleat, CleatBuilder};
 pub use leaks::{Finding, Leaks, Scope, Snapshot};

@@ -1,7 +1,7 @@
 //! Pure translations between the CRI's messages and the engine's types. No file is read and no clock asked here.
 //!
 //! In: [`pod`], [`container`] and what they are made of ([`security`], [`profile`], [`namespace`], [`resources`],
-//! [`mount`], [`signal`]), [`filter`], [`auth`]; all stand on [`field`], which words the refusals.
+//! [`mount`], [`signal`]), [`filter`], [`auth`], [`stream`]; all stand on [`field`], which words the refusals.
 //! Out: [`pod_status`], [`container_status`], [`stats`], [`image`], [`node`]; [`info`] and [`config_json`] make the JSON
 //! of verbose answers.
 
@@ -25,4 +25,5 @@ mod samples;
 mod security;
 mod signal;
 pub(super) mod stats;
+pub(super) mod stream;
 mod user;

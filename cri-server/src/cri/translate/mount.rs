@@ -35,7 +35,6 @@ pub(super) fn report(mount: &Mount) -> Option<v1::Mount> {
         recursive_read_only: mount.recursive_read_only,
         uid_mappings: mount.users.iter().map(user::told).collect(),
         gid_mappings: mount.groups.iter().map(user::told).collect(),
-        ..v1::Mount::default()
     })
 }
 

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cleat_conmon_proto::{Message, Request, SOCKET_NAME, encode_header, frame_length};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use super::MonitorError;
@@ -16,19 +16,24 @@ use super::MonitorError;
 /// Length of a frame's header in bytes.
 const HEADER: usize = 4;
 
+/// Bytes read at a time: more than any message but a long failure has.
+const READ_BYTES: usize = 4096;
+
 /// One connection to one monitor.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: UnixStream,
     /// What was read and not yet returned, so that dropping a `receive` in the middle of a frame loses nothing.
     unread: Vec<u8>,
+    /// What came with messages and was not taken yet.
+    descriptors: Vec<OwnedFd>,
 }
 
 impl Connection {
     /// The daemon's end of the socket pair a monitor was launched with.
     pub(crate) fn from_pair(end: std::os::unix::net::UnixStream) -> io::Result<Self> {
         end.set_nonblocking(true)?;
-        Ok(Self { stream: UnixStream::from_std(end)?, unread: Vec::new() })
+        Ok(Self { stream: UnixStream::from_std(end)?, unread: Vec::new(), descriptors: Vec::new() })
     }
 
     /// Connects to the monitor whose state folder is `state_dir`.
@@ -38,7 +43,7 @@ impl Connection {
     pub(crate) async fn open(state_dir: &Path) -> io::Result<Self> {
         let folder = std::fs::File::open(state_dir)?;
         let name: PathBuf = format!("/proc/self/fd/{}/{SOCKET_NAME}", folder.as_raw_fd()).into();
-        Ok(Self { stream: UnixStream::connect(name).await?, unread: Vec::new() })
+        Ok(Self { stream: UnixStream::connect(name).await?, unread: Vec::new(), descriptors: Vec::new() })
     }
 
     /// Process id of the monitor that made the socket.
@@ -78,10 +83,28 @@ impl Connection {
             if let Some(message) = self.take_frame()? {
                 return Ok(Some(message));
             }
-            if self.stream.read_buf(&mut self.unread).await.map_err(MonitorError::Receive)? == 0 {
+            if self.read().await.map_err(MonitorError::Receive)? == 0 {
                 return Ok(None);
             }
         }
+    }
+
+    /// The descriptor that came with the last message, if one did.
+    pub(crate) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop()
+    }
+
+    /// Reads what is there; nothing at the end. No descriptor is kept but those of the last message: a monitor sends one
+    /// at most, and it is taken at once or not wanted.
+    async fn read(&mut self) -> io::Result<usize> {
+        let mut bytes = [0; READ_BYTES];
+        let receive = || cleat_sys::passing::receive(&self.stream, &mut bytes);
+        let (length, descriptors) = self.stream.async_io(Interest::READABLE, receive).await?;
+        self.unread.extend_from_slice(&bytes[..length]);
+        if !descriptors.is_empty() {
+            self.descriptors = descriptors;
+        }
+        Ok(length)
     }
 
     /// Sends a request and returns the next message.

@@ -88,10 +88,16 @@ impl Process {
         }
     }
 
+    /// Waits until the end is committed.
+    pub(crate) async fn ended(&self) {
+        if self.ended.subscribe().wait_for(|ended| *ended).await.is_err() {
+            unreachable!("this process holds the sender");
+        }
+    }
+
     /// Waits at most `limit` until the end is committed; whether it is.
     pub(crate) async fn ended_within(&self, limit: Duration) -> bool {
-        let mut ended = self.ended.subscribe();
-        tokio::time::timeout(limit, ended.wait_for(|ended| *ended)).await.is_ok()
+        tokio::time::timeout(limit, self.ended()).await.is_ok()
     }
 
     /// Whether the end is committed.

@@ -8,6 +8,9 @@ use cleat_cri_api::v1::*;
 use cleat_tests_cri::{Node, check, configs};
 use tonic::Code;
 
+/// What is kept of an output by default: what leaves room for the rest of an answer of 16 MiB.
+const KEPT_BYTES: usize = (16 << 20) - 4096;
+
 #[test]
 fn privileged_an_exec_tells_code_and_both_streams() {
     check(Node::builder(), |node| {
@@ -84,19 +87,32 @@ fn privileged_a_process_left_behind_does_not_hold_the_answer() {
 }
 
 #[test]
-fn privileged_the_output_of_an_exec_is_cut_at_sixteen_mebibytes() {
+fn privileged_the_end_of_a_long_output_is_kept_and_the_rest_is_told_of() {
     check(Node::builder(), |node| {
         let pod = node.run_pod(configs::pod("exec"))?;
         let id = node.start(&pod, &configs::sleeper("target"))?;
         let exact = node.cri().exec_in(&id, &["head", "-c", "1048577", "/dev/zero"], 20)?;
-        assert_eq!((exact.stdout.len(), exact.exit_code), (1_048_577, 0));
+        assert_eq!((exact.stdout.len(), exact.stderr.len(), exact.exit_code), (1_048_577, 0, 0));
         let before = peak_rss_kb(node)?;
-        let much = node.cri().exec_in(&id, &["head", "-c", "67108864", "/dev/zero"], 30)?;
-        assert_eq!(much.exit_code, 0);
-        let length = much.stdout.len() + much.stderr.len();
-        assert!((16 << 20..(16 << 20) + 4096).contains(&length), "{length} bytes");
+        let flood = "echo first >&2; head -c 67108864 /dev/zero; echo last; exit 3";
+        let much = node.cri().exec_in(&id, &["sh", "-c", flood], 30)?;
+        assert_eq!(much.exit_code, 3);
+        assert!(much.stdout.ends_with(b"\0last\n"));
+        let dropped = 67_108_864 + "first\nlast\n".len() - KEPT_BYTES;
+        let told = format!("first\ncleatd: the first {dropped} bytes of output were dropped\n");
+        assert_eq!(String::from_utf8_lossy(&much.stderr), told);
+        assert_eq!(much.stdout.len() + "first\n".len(), KEPT_BYTES);
         let grown = peak_rss_kb(node)?.saturating_sub(before);
         assert!(grown < 80 << 10, "the daemon's peak grew by {grown} KB");
+        // crictl accepts answers up to 16 MiB, as the kubelet does.
+        let crictl = node.cleat().crictl()?;
+        let output =
+            crictl.output(&["exec", "-s", &id, "sh", "-c", "head -c 67108864 /dev/zero; echo last"])?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // It shows standard error behind standard output, both on its own standard output, a line break after each.
+        let end = output.stdout.rsplit(|&byte| byte == 0).next().context("an end")?;
+        let end = String::from_utf8_lossy(end);
+        assert!(end.starts_with("last\n") && end.contains("\ncleatd: the first "), "{end:?}");
         Ok(())
     });
 }

@@ -14,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tonic::Code;
 
 /// The page of the HTTP server's image.
-const PAGE: &str = "served by a container of cleat";
+pub(crate) const PAGE: &str = "served by a container of cleat";
 
 /// The addresses of a pod: its first one is what the kubelet shows.
 fn addresses(node: &Node, pod: &Pod) -> Result<Vec<IpAddr>> {
@@ -24,7 +24,7 @@ fn addresses(node: &Node, pod: &Pod) -> Result<Vec<IpAddr>> {
 }
 
 /// Starts the HTTP server in a pod and waits until it is about to serve.
-fn serve(node: &Node, pod: &Pod) -> Result<String> {
+pub(crate) fn serve(node: &Node, pod: &Pod) -> Result<String> {
     let id = node.start(pod, &configs::container("httpd", HTTPD))?;
     node.await_log(&id, "httpd starts")?;
     node.until("the server listens", || {

@@ -12,9 +12,6 @@ fn privileged_what_is_not_built_says_so_with_its_name() {
         let mut runtime = cri.runtime_client();
         let mut image = cri.image_client();
         let table: Vec<(&str, Option<Status>)> = vec![
-            ("Exec", cri.exec(ExecRequest::default()).err()),
-            ("Attach", cri.attach(AttachRequest::default()).err()),
-            ("PortForward", cri.port_forward(PortForwardRequest::default()).err()),
             ("UpdateRuntimeConfig", cri.update_runtime_config(UpdateRuntimeConfigRequest::default()).err()),
             ("CheckpointContainer", cri.checkpoint_container(CheckpointContainerRequest::default()).err()),
             (

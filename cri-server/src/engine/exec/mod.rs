@@ -1,0 +1,81 @@
+//! One more process in a running container.
+//!
+//! ```text
+//!  sync.rs      a probe: runs to its end or its limit; collect.rs keeps what it printed
+//!  session.rs   a person: streams to a client, or a terminal (see `engine::session`)
+//! ```
+//!
+//! Both make the pipes here and hand their far ends to the monitor, which hands them to the process: no byte passes
+//! through the monitor. They differ in what a lost daemon or client means, see each.
+mod collect;
+mod session;
+mod sync;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cleat_conmon_proto::{Exec, ExecStdio};
+use oci_spec::runtime::Spec;
+
+pub(crate) use collect::ExecOutput;
+pub(super) use session::exec_session;
+pub(crate) use session::{Command, ExecEnd};
+pub(super) use sync::exec_sync;
+
+use super::container::Container;
+use super::error::{EngineError, Result};
+use super::monitor::Process;
+use super::shared::Shared;
+use crate::spec;
+
+/// What tells one exec of a container from another.
+struct Kind {
+    stdio: ExecStdio,
+    /// See [`Exec::kill_on_disconnect`].
+    kill_on_disconnect: bool,
+}
+
+/// The container an exec happens in.
+struct Place<'a> {
+    shared: &'a Arc<Shared>,
+    container: &'a Arc<Container>,
+    process: &'a Arc<Process>,
+}
+
+impl<'a> Place<'a> {
+    fn new(shared: &'a Arc<Shared>, container: &'a Arc<Container>, process: &'a Arc<Process>) -> Self {
+        Self { shared, container, process }
+    }
+
+    /// Names the container in errors.
+    fn object(&self) -> String {
+        format!("container {}", self.container.id)
+    }
+
+    /// What the monitor is asked for.
+    async fn request(&self, command: &[String], kind: Kind) -> Result<Exec> {
+        /// Names the execs of this daemon's life; the process id keeps them apart from those of an earlier one's.
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let specification = self.process.exec_template().get_or_try_init(|| self.template()).await?;
+        let terminal = matches!(kind.stdio, ExecStdio::Terminal { .. });
+        let described = spec::exec_process(specification, command, terminal)
+            .map_err(|error| EngineError::invalid("the command", &error))?;
+        let process = serde_json::to_string(&described)
+            .map_err(|error| EngineError::step("describe a command", self.object(), &error))?;
+        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Ok(Exec { id, process, stdio: kind.stdio, kill_on_disconnect: kind.kill_on_disconnect })
+    }
+
+    /// The part of a container's specification that its execs take over, read once a container and daemon.
+    async fn template(&self) -> Result<Spec> {
+        let path = self.shared.paths.container(&self.container.id).config();
+        let text = tokio::fs::read(&path)
+            .await
+            .map_err(|error| EngineError::step("read the specification", path.display(), &error))?;
+        let mut whole: Spec = serde_json::from_slice(&text)
+            .map_err(|error| EngineError::step("understand the specification", path.display(), &error))?;
+        let mut template = Spec::default();
+        template.set_process(whole.process_mut().take());
+        Ok(template)
+    }
+}
