@@ -271,6 +271,18 @@ impl Cri {
         Ok(out.trim_end_matches('\n').to_owned())
     }
 
+    /// The processes of the container, by the pid it knows them by, whose whole command line is `command`.
+    ///
+    /// # Errors
+    /// Fails when the container cannot be asked.
+    pub fn processes(&self, id: &str, command: &str) -> Result<Vec<String>> {
+        let script =
+            "for each in /proc/[0-9]*; do echo ${each#/proc/} $(tr '\\0' ' ' <$each/cmdline); done 2>/dev/null";
+        let list = self.shell(id, script)?;
+        let split = list.lines().filter_map(|line| line.split_once(' '));
+        Ok(split.filter(|(_, line)| line.trim_end() == command).map(|(pid, _)| pid.to_owned()).collect())
+    }
+
     /// Pulls an image and returns the reference the daemon answers with.
     ///
     /// # Errors

@@ -124,16 +124,14 @@ impl Driver {
 
 /// Runs the pod; a failure is undone.
 async fn run_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<steps::PodUp> {
-    match steps::run_pod(shared, pod).await {
-        Ok(up) => Ok(up),
-        Err(error) => match steps::remove_pod(shared, pod, None).await {
-            Ok(()) => Err(error),
-            Err(left) => {
-                tracing::warn!(pod = %pod.id, %left, "a failed pod left something behind; the next start tries again");
-                Err(error)
-            }
-        },
+    let failure = match steps::run_pod(shared, pod).await {
+        Ok(up) => return Ok(up),
+        Err(failure) => *failure,
+    };
+    if let Err(left) = steps::remove_pod(shared, pod, failure.pause).await {
+        tracing::warn!(pod = %pod.id, %left, "a failed pod left something behind; the next start tries again");
     }
+    Err(failure.error)
 }
 
 /// Kills the pod's containers at a time, then stops the pod.

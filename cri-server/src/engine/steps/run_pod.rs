@@ -18,6 +18,7 @@ use super::launch::{LaunchFailure, Running, launch, make_private_dir, make_state
 use super::{pod_files, user_namespace};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{Mode, UserMapping, cgroup};
+use crate::engine::monitor::Process;
 use crate::engine::paths::PodPaths;
 use crate::engine::pod::Pod;
 use crate::engine::shared::{Shared, subnets};
@@ -34,14 +35,35 @@ pub(crate) struct PodUp {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Makes the pod. After a failure something may be left: [`super::remove_pod`] undoes it.
-pub(crate) async fn run_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<PodUp> {
+/// A pod that could not be made. Something of it may be left: [`super::remove_pod`] undoes it.
+pub(crate) struct PodFailure {
+    /// What the caller is told.
+    pub error: EngineError,
+    /// The pause process that runs although the other half failed: the undo waits for its monitor's end.
+    pub pause: Option<Arc<Process>>,
+}
+
+impl From<EngineError> for PodFailure {
+    fn from(error: EngineError) -> Self {
+        Self { error, pause: None }
+    }
+}
+
+/// Makes the pod.
+pub(crate) async fn run_pod(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+) -> std::result::Result<PodUp, Box<PodFailure>> {
     let prepared = pod.clone();
-    shared.blocking(move |shared| prepare(shared, &prepared)).await?;
+    shared.blocking(move |shared| prepare(shared, &prepared)).await.map_err(PodFailure::from)?;
     let connected = pod.clone();
     let connect = shared.blocking(move |shared| connect(shared, &connected));
     let (addresses, running) = tokio::join!(connect, start_pause(shared, pod));
-    Ok(PodUp { running: running?, addresses: addresses? })
+    let running = running.map_err(PodFailure::from)?;
+    match addresses {
+        Ok(addresses) => Ok(PodUp { running, addresses }),
+        Err(error) => Err(Box::new(PodFailure { error, pause: Some(Arc::new(running.process)) })),
+    }
 }
 
 /// How the network crate names this pod.

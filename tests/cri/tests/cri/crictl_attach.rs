@@ -117,7 +117,9 @@ fn attached(node: &Node, id: &str, count: usize) -> Result<()> {
     let socket = node.cleat().state().join("containers").join(id).join("monitor.sock");
     let socket = socket.display().to_string();
     node.until("the clients are attached", || {
-        let sockets = std::fs::read_to_string("/proc/net/unix").context("read the sockets")?;
+        // Sockets are listed in the network namespace they were made in: the daemon's.
+        let list = format!("/proc/{}/net/unix", node.cleat().world().pid());
+        let sockets = std::fs::read_to_string(list).context("read the sockets")?;
         // Connected ones have state 03; those the monitor accepted bear its name.
         let connected = sockets.lines().filter(|line| line.ends_with(&socket) && line.contains(" 0001 03 "));
         Ok((connected.count() == count).then_some(()))

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cleat_cri_api::v1::*;
 use cleat_test_support::Crictl;
 use cleat_tests_cri::{Node, check, configs};
@@ -23,15 +23,22 @@ fn target(node: &Node) -> Result<String> {
     Ok(id)
 }
 
-/// Waits until no process of the container has `words` in its command line.
-fn await_none(node: &Node, id: &str, words: &str) -> Result<()> {
-    let pattern = format!("pgrep -f '{words}' || true");
-    node.until("the process has ended", || none(node, id, &pattern))
+/// Waits until a process of the container runs `command`.
+fn await_some(node: &Node, id: &str, command: &str) -> Result<()> {
+    node.until(command, || Ok((!node.cri().processes(id, command)?.is_empty()).then_some(())))
 }
 
-/// Something where `look` finds nothing in the container.
-fn none(node: &Node, id: &str, look: &str) -> Result<Option<()>> {
-    Ok(node.cri().shell(id, look)?.is_empty().then_some(()))
+/// Waits until no process of the container runs `command`.
+fn await_none(node: &Node, id: &str, command: &str) -> Result<()> {
+    node.until("the process has ended", || Ok(node.cri().processes(id, command)?.is_empty().then_some(())))
+}
+
+/// Kills the one process of the container that runs `command`.
+fn kill(node: &Node, id: &str, command: &str) -> Result<()> {
+    let found = node.cri().processes(id, command)?;
+    let [pid] = found.as_slice() else { bail!("{command}: {found:?} in place of one process") };
+    node.cri().shell(id, &format!("kill {pid}"))?;
+    Ok(())
 }
 
 #[test]
@@ -104,9 +111,7 @@ fn privileged_crictl_exec_at_a_terminal_has_its_size_and_signals() {
             terminal.enter("until stty size | grep '40 120'; do sleep 0.1; done; echo seen-$?\r")?;
             terminal.await_text("seen-0", LIMIT)?;
             terminal.enter("sleep 4321; echo interrupted-$?\r")?;
-            node.until("the command runs", || {
-                Ok(none(node, &id, "pgrep -f 'sleep [4]321' || true")?.is_none().then_some(()))
-            })?;
+            await_some(node, &id, "sleep 4321")?;
             terminal.enter("\x03")?;
             terminal.await_text("interrupted-130", LIMIT)?;
             terminal.enter("exit 5\r")?;
@@ -126,7 +131,8 @@ fn privileged_crictl_exec_does_not_wait_for_what_its_command_left_behind() {
             let output = crictl.spawn(&["exec", "-r", transport, &id, "sh", "-c", script])?.finish(LIMIT)?;
             assert_eq!(String::from_utf8_lossy(&output.stdout), "left\n", "{transport}");
             assert!(output.status.success(), "{transport}");
-            node.cri().shell(&id, "pkill -f 'sleep [4]321'")?;
+            kill(node, &id, "sleep 4321")?;
+            await_none(node, &id, "sleep 4321")?;
         }
         Ok(())
     });
@@ -152,15 +158,14 @@ fn privileged_a_client_that_vanishes_closes_the_pipes_and_hangs_up_the_terminal(
 fn vanish(node: &Node, crictl: &Crictl<'_>, id: &str, transport: &str) -> Result<()> {
     let mut piped = crictl.spawn(&["exec", "-r", transport, "-i", id, "sh", "-c", "cat; sleep 0"])?;
     piped.write(b"line\n")?;
-    let look = |words: &str| format!("pgrep -f '{words}' || true");
-    node.until("cat runs", || Ok(none(node, id, &look("^[c]at"))?.is_none().then_some(())))?;
+    await_some(node, id, "cat")?;
     piped.kill()?;
-    await_none(node, id, "^[c]at")?;
+    await_none(node, id, "cat")?;
     let mut terminal = crictl.spawn_at_terminal(&["exec", "-r", transport, "-i", "-t", id, "sh"], 24, 80)?;
     terminal.enter("sleep 4321\r")?;
-    node.until("sleep runs", || Ok(none(node, id, &look("sleep [4]321"))?.is_none().then_some(())))?;
+    await_some(node, id, "sleep 4321")?;
     terminal.kill()?;
-    await_none(node, id, "sleep [4]321")
+    await_none(node, id, "sleep 4321")
 }
 
 /// How many descriptors a process has.
@@ -177,18 +182,16 @@ fn privileged_a_daemon_that_dies_is_a_client_that_vanishes() {
         piped.write(b"line\n")?;
         let ignorant = "trap '' HUP PIPE; exec sleep 4321";
         let mut other = crictl.spawn(&["exec", &id, "sh", "-c", ignorant])?;
-        node.until("both run", || {
-            let both = "pgrep -f '^[c]at' && pgrep -f 'sleep [4]321' || true";
-            Ok((node.cri().shell(&id, both)?.lines().count() == 2).then_some(()))
-        })?;
+        await_some(node, &id, "cat")?;
+        await_some(node, &id, "sleep 4321")?;
         node.cleat_mut().kill()?;
         // Each notices; what it makes of it is its own affair.
         piped.output(LIMIT)?;
         other.output(LIMIT)?;
         node.start_again()?;
-        await_none(node, &id, "^[c]at")?;
+        await_none(node, &id, "cat")?;
         // What takes no notice of its streams goes on.
-        node.cri().shell(&id, "pkill -f 'sleep [4]321'")?;
+        kill(node, &id, "sleep 4321")?;
         let crictl = node.cleat().crictl()?;
         assert_eq!(crictl.run(&["exec", &id, "echo", "again"])?, "again");
         Ok(())

@@ -88,9 +88,11 @@ fn privileged_crictl_port_forward_serves_a_crowd_and_outlives_broken_connections
 #[test]
 fn privileged_crictl_port_forward_closes_a_connection_nobody_listens_for_and_no_other() {
     check(Node::builder(), |node| {
-        let (crictl, pod) = (node.cleat().crictl()?, node.run_pod(configs::pod("forward"))?);
         // An echo on IPv6 alone: the other loopback is tried first.
-        let script = "echo up; exec nc -lk -p 7 -s ::1 -e cat";
+        let mut config = configs::pod("forward");
+        configs::pod_linux(&mut config).sysctls.insert("net.ipv6.bindv6only".to_owned(), "1".to_owned());
+        let (crictl, pod) = (node.cleat().crictl()?, node.run_pod(config)?);
+        let script = "exec nc -ll -p 7 -e cat";
         let id = node.start(&pod, &configs::script("echo", script))?;
         node.until("the echo listens", || {
             let sockets = node.cri().shell(&id, "cat /proc/net/tcp6")?;
