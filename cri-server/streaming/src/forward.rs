@@ -60,15 +60,19 @@ fn request_id(stream: &Opened) -> String {
     format!("stream {error}")
 }
 
-/// Serves one connection; whatever becomes of it, the session goes on.
+/// Serves one connection; whatever becomes of it, the session goes on. That is why a connection that fails is reset and
+/// not explained: kubectl and crictl end the whole session, with every other connection, at the first byte on an error
+/// stream.
 async fn connection(backend: Arc<dyn Backend>, pod_id: String, wire: Arc<Wire>, data: Opened, error: u32) {
     let id = data.id;
-    if let Err(message) = forward(&*backend, &pod_id, &wire, data).await {
-        let mut buffer = vec![0; HEADROOM];
-        buffer.extend_from_slice(message.as_bytes());
-        told(wire.send(error, &mut buffer, false).await);
-    }
-    told(wire.finish(id).await);
+    let ended = match forward(&*backend, &pod_id, &wire, data).await {
+        Ok(()) => wire.finish(id).await,
+        Err(reason) => {
+            tracing::info!(pod = pod_id, reason, "a forwarded connection failed");
+            wire.reset(id).await
+        }
+    };
+    told(ended);
     told(wire.finish(error).await);
 }
 

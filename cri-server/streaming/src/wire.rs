@@ -62,6 +62,12 @@ impl Wire {
         }
     }
 
+    /// Ends `channel` as a broken connection: RST_STREAM with the status CANCEL, SPDY/3.1 section 2.6.3.
+    pub(crate) async fn reset(&self, channel: u32) -> io::Result<()> {
+        let [a, b, c, d] = (channel & 0x7fff_ffff).to_be_bytes();
+        self.raw(&[0x80, 3, 0, 3, 0, 0, 0, 8, a, b, c, d, 0, 0, 0, 5]).await
+    }
+
     /// Says goodbye and ends the sending direction.
     pub(crate) async fn close(&self) -> io::Result<()> {
         match self.framing {

@@ -276,8 +276,7 @@ impl Cri {
     /// # Errors
     /// Fails when the container cannot be asked.
     pub fn processes(&self, id: &str, command: &str) -> Result<Vec<String>> {
-        let script =
-            "for each in /proc/[0-9]*; do echo ${each#/proc/} $(tr '\\0' ' ' <$each/cmdline); done 2>/dev/null";
+        let script = "for each in /proc/[0-9]*; do echo ${each#/proc/} $(tr '\\0' ' ' <$each/cmdline); done 2>/dev/null";
         let list = self.shell(id, script)?;
         let split = list.lines().filter_map(|line| line.split_once(' '));
         Ok(split.filter(|(_, line)| line.trim_end() == command).map(|(pid, _)| pid.to_owned()).collect())

@@ -46,7 +46,7 @@ fn privileged_crictl_attach_shows_what_comes_and_several_may_watch() {
         node.await_log(&id, "before")?;
         let clients = TRANSPORTS.map(|transport| crictl.spawn(&["attach", "-r", transport, &id]));
         let clients: Vec<_> = clients.into_iter().collect::<Result<_>>()?;
-        attached(node, &id, 2)?;
+        attached(node, 2)?;
         node.cri().shell(&id, "echo >/tmp/go")?;
         let expected: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
         for client in clients {
@@ -76,7 +76,7 @@ fn privileged_a_container_survives_its_attached_clients() {
             client.write(format!("{transport} one\n").as_bytes())?;
             node.await_log(&id, &format!("out {transport} one"))?;
             client.kill()?;
-            attached(node, &id, 0)?;
+            attached(node, 0)?;
         }
         let mut client = crictl.spawn(&["attach", "-i", &id])?;
         client.write(b"last\n")?;
@@ -111,17 +111,16 @@ fn privileged_crictl_attach_at_a_terminal_has_its_size() {
     });
 }
 
-/// Waits until the container's monitor has `count` clients attached besides the daemon's own connection: each holds one
-/// more connection to its socket.
-fn attached(node: &Node, id: &str, count: usize) -> Result<()> {
-    let socket = node.cleat().state().join("containers").join(id).join("monitor.sock");
-    let socket = socket.display().to_string();
+/// Waits until `count` clients are attached: each is a connection to the socket of a monitor, which the daemon's own
+/// connections are not, since they are pairs without a name.
+fn attached(node: &Node, count: usize) -> Result<()> {
     node.until("the clients are attached", || {
         // Sockets are listed in the network namespace they were made in: the daemon's.
         let list = format!("/proc/{}/net/unix", node.cleat().world().pid());
         let sockets = std::fs::read_to_string(list).context("read the sockets")?;
-        // Connected ones have state 03; those the monitor accepted bear its name.
-        let connected = sockets.lines().filter(|line| line.ends_with(&socket) && line.contains(" 0001 03 "));
-        Ok((connected.count() == count).then_some(()))
+        // Connected ones have state 03; those that a monitor accepted bear its name.
+        let accepted =
+            sockets.lines().filter(|line| line.ends_with("/monitor.sock") && line.contains(" 0001 03 "));
+        Ok((accepted.count() == count).then_some(()))
     })
 }

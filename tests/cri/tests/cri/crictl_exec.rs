@@ -110,9 +110,11 @@ fn privileged_crictl_exec_at_a_terminal_has_its_size_and_signals() {
             terminal.resize(40, 120)?;
             terminal.enter("until stty size | grep '40 120'; do sleep 0.1; done; echo seen-$?\r")?;
             terminal.await_text("seen-0", LIMIT)?;
-            terminal.enter("sleep 4321; echo interrupted-$?\r")?;
+            terminal.enter("sleep 4321\r")?;
             await_some(node, &id, "sleep 4321")?;
             terminal.enter("\x03")?;
+            await_none(node, &id, "sleep 4321")?;
+            terminal.enter("echo interrupted-$?\r")?;
             terminal.await_text("interrupted-130", LIMIT)?;
             terminal.enter("exit 5\r")?;
             terminal.await_text("exit code 5", LIMIT)?;
