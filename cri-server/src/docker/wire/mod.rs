@@ -1,0 +1,15 @@
+//! HTTP and Docker's conventions on it: bodies both ways, queries, filters, names, times, credentials.
+
+mod auth;
+mod body;
+mod filters;
+mod names;
+mod query;
+mod time;
+
+pub(super) use auth::{Login, credentials};
+pub(super) use body::{Body, BodyReader, Lines, archive, empty, json, lines, raw_json, read_json, text};
+pub(super) use filters::{Filters, fits};
+pub(super) use names::{familiar, with_tag};
+pub(super) use query::Query;
+pub(super) use time::{ago, from_rfc3339, rfc3339, seconds};
