@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA, SERVER};
+use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::refusal::{Answer, Refusal};
 use super::route::{ImageAct, Route, route};
 use super::version::{ApiVersion, LATEST, split};
-use super::wire::{Body, Query, empty, json as in_json, text};
-use super::{Door, images, networks, system};
+use super::wire::{Body, Query, Sent, empty, json as in_json, read_whole, text};
+use super::{Door, containers, images, networks, system};
 
 /// A request on its way to its endpoint.
 pub(super) struct Ask {
@@ -22,7 +23,9 @@ pub(super) struct Ask {
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
-    pub body: Incoming,
+    pub body: Sent,
+    /// Its connection, if the answer makes it something else than HTTP.
+    pub upgrade: OnUpgrade,
 }
 
 /// Answers a request.
@@ -62,12 +65,20 @@ fn add_headers(headers: &mut HeaderMap) {
         .insert(SERVER, HeaderValue::from_static(concat!("Cleat/", env!("CARGO_PKG_VERSION"), " (linux)")));
 }
 
-async fn handle(door: &Arc<Door>, request: Request<Incoming>) -> Answer {
+async fn handle(door: &Arc<Door>, mut request: Request<Incoming>) -> Answer {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
-    let (version, path) = split(head.uri.path())?;
-    let Some(found) = route(&head.method, path) else { return Err(Refusal::missing("page not found")) };
+    let found = split(head.uri.path()).and_then(|(version, path)| {
+        let found = route(&head.method, path).ok_or_else(|| Refusal::missing("page not found"));
+        found.map(|found| (version, found))
+    });
+    // A body that is not read breaks the connection before its client has read why.
+    let streams =
+        found.as_ref().is_ok_and(|(_, found)| matches!(found, Route::ImageCreate | Route::ImageLoad));
+    let body = if streams { Sent::Streaming(body) } else { Sent::Whole(read_whole(body).await?) };
+    let (version, found) = found?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
-    carry_out(door, found, Ask { version, query, headers: head.headers, body }).await
+    carry_out(door, found, Ask { version, query, headers: head.headers, body, upgrade }).await
 }
 
 async fn carry_out(door: &Arc<Door>, route: Route, ask: Ask) -> Answer {
@@ -84,6 +95,11 @@ async fn carry_out(door: &Arc<Door>, route: Route, ask: Ask) -> Answer {
         Route::ImageSave => images::save(door, ask.query.all("names")).await,
         Route::ImagePrune => images::prune(door, &ask).await,
         Route::Image(name, act) => image(door, &name, act, &ask).await,
+        Route::ContainerList => containers::list(door, &ask),
+        Route::ContainerCreate => containers::create(door, ask).await,
+        Route::ContainerPrune => containers::prune(door, &ask).await,
+        Route::Container(name, act) => containers::act(door, &name, act, ask).await,
+        Route::Exec(id, act) => containers::exec(door, &id, act, ask).await,
         Route::NetworkList => networks::list(door, &ask),
         Route::Network(name) => networks::inspect(door, &name),
         Route::VolumeList => Ok(in_json(StatusCode::OK, &json!({"Volumes": [], "Warnings": null}))),

@@ -17,6 +17,7 @@
 //! wrong room. What is not built answers 501 with its name, never a success; Swarm's endpoints answer 503, as those of
 //! any engine that is in no swarm.
 
+mod containers;
 mod dispatch;
 mod images;
 mod networks;
@@ -55,6 +56,7 @@ pub(crate) struct Facts {
 struct Door {
     engine: Engine,
     facts: Facts,
+    execs: containers::Execs,
     /// Work that goes on behind an answer's head.
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -81,7 +83,7 @@ impl Door {
 /// Serves the Docker Engine API on `listener` until `shutdown`; then clients are cut off, as by any end of the daemon.
 pub(crate) async fn serve(listener: UnixListener, engine: Engine, facts: Facts, shutdown: CancellationToken) {
     let (tasks, end) = (TaskTracker::new(), shutdown.clone());
-    let door = Arc::new(Door { engine, facts, tasks: tasks.clone(), shutdown });
+    let door = Arc::new(Door { engine, facts, execs: Default::default(), tasks: tasks.clone(), shutdown });
     server::serve(listener, door, end).await;
     tasks.close();
     tasks.wait().await;

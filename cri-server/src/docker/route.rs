@@ -28,6 +28,16 @@ pub(super) enum Route {
     ImagePrune,
     /// One image.
     Image(String, ImageAct),
+    /// `/containers/json`.
+    ContainerList,
+    /// `/containers/create`.
+    ContainerCreate,
+    /// `/containers/prune`.
+    ContainerPrune,
+    /// One container.
+    Container(String, ContainerAct),
+    /// One exec.
+    Exec(String, ExecAct),
     /// `/networks`.
     NetworkList,
     /// One network.
@@ -65,6 +75,48 @@ pub(super) enum ImageAct {
     Remove,
 }
 
+/// What is asked about one container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ContainerAct {
+    /// What it is.
+    Inspect,
+    /// Start it.
+    Start,
+    /// Ask it to end, then kill it.
+    Stop,
+    /// Stop it, if it runs, and start it.
+    Restart,
+    /// Send it a signal.
+    Kill,
+    /// Tell its end.
+    Wait,
+    /// Away with it.
+    Remove,
+    /// What it has written.
+    Logs,
+    /// Its streams.
+    Attach,
+    /// The size of its terminal.
+    Resize,
+    /// Its processes.
+    Top,
+    /// One more process.
+    Exec,
+    /// Not built; what it is.
+    Missing(&'static str),
+}
+
+/// What is asked about one exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExecAct {
+    /// What it is.
+    Inspect,
+    /// Start it.
+    Start,
+    /// The size of its terminal.
+    Resize,
+}
+
 /// The endpoint of `path`, which has no version any more; none where there is none.
 pub(super) fn route(method: &Method, path: &str) -> Option<Route> {
     let decoded = percent_decode_str(path).decode_utf8().ok()?;
@@ -86,7 +138,8 @@ pub(super) fn route(method: &Method, path: &str) -> Option<Route> {
         ("networks", rest) => network(method, rest),
         ("volumes", rest) => volume(method, rest),
         ("plugins", rest) => plugin(method, rest),
-        ("containers" | "exec", _) => Some(Route::NotBuilt("this operation on containers")),
+        ("containers", rest) => container(method, rest),
+        ("exec", rest) => exec(method, rest),
         ("swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", _) => Some(Route::Swarm),
         _ => None,
     }
@@ -119,6 +172,53 @@ fn image(method: &Method, rest: &str) -> Option<Route> {
         Method::DELETE => named("", ImageAct::Remove),
         _ => None,
     }
+}
+
+fn container(method: &Method, rest: &str) -> Option<Route> {
+    use ContainerAct as Act;
+    let (name, what) = rest.split_once('/').unwrap_or((rest, ""));
+    if name.is_empty() {
+        return None;
+    }
+    let act = match (method, name, what) {
+        (&Method::GET, "json", "") => return Some(Route::ContainerList),
+        (&Method::POST, "create", "") => return Some(Route::ContainerCreate),
+        (&Method::POST, "prune", "") => return Some(Route::ContainerPrune),
+        (&Method::DELETE, _, "") => Act::Remove,
+        (&Method::GET, _, "json") => Act::Inspect,
+        (&Method::GET, _, "logs") => Act::Logs,
+        (&Method::GET, _, "top") => Act::Top,
+        (&Method::POST, _, "start") => Act::Start,
+        (&Method::POST, _, "stop") => Act::Stop,
+        (&Method::POST, _, "restart") => Act::Restart,
+        (&Method::POST, _, "kill") => Act::Kill,
+        (&Method::POST, _, "wait") => Act::Wait,
+        (&Method::POST, _, "attach") => Act::Attach,
+        (&Method::POST, _, "resize") => Act::Resize,
+        (&Method::POST, _, "exec") => Act::Exec,
+        (&Method::POST, _, "pause" | "unpause") => Act::Missing("pausing a container"),
+        (&Method::POST, _, "rename") => Act::Missing("renaming a container"),
+        (&Method::POST, _, "update") => Act::Missing("updating a container"),
+        (&Method::GET, _, "stats") => Act::Missing("the stream of a container's figures"),
+        (&Method::GET, _, "changes") => Act::Missing("listing what a container has changed"),
+        (&Method::GET, _, "export") => Act::Missing("exporting a container"),
+        (&Method::GET, _, "attach/ws") => Act::Missing("attaching over a WebSocket"),
+        (&Method::GET | &Method::HEAD | &Method::PUT, _, "archive") => Act::Missing("copying files"),
+        (_, _, "checkpoints") => Act::Missing("checkpoints"),
+        _ => return None,
+    };
+    Some(Route::Container(name.to_owned(), act))
+}
+
+fn exec(method: &Method, rest: &str) -> Option<Route> {
+    let (id, what) = rest.split_once('/')?;
+    let act = match (method, what) {
+        (&Method::GET, "json") => ExecAct::Inspect,
+        (&Method::POST, "start") => ExecAct::Start,
+        (&Method::POST, "resize") => ExecAct::Resize,
+        _ => return None,
+    };
+    Some(Route::Exec(id.to_owned(), act))
 }
 
 fn build(method: &Method, rest: &str) -> Option<Route> {
@@ -195,6 +295,14 @@ mod tests {
             assert_eq!(matches!(found, Some(Route::NotBuilt(_))), known, "{method} {path}: {found:?}");
             assert_eq!(found.is_some(), known, "{method} {path}: {found:?}");
         }
+        let one = |act| Some(Route::Container("c1".into(), act));
+        assert_eq!(route(&Method::POST, "/containers/c1/start"), one(ContainerAct::Start));
+        assert_eq!(route(&Method::DELETE, "/containers/c1"), one(ContainerAct::Remove));
+        assert!(matches!(
+            route(&Method::POST, "/containers/c1/pause"),
+            Some(Route::Container(_, ContainerAct::Missing(_)))
+        ));
+        assert_eq!(route(&Method::GET, "/exec/e/json"), Some(Route::Exec("e".into(), ExecAct::Inspect)));
         assert_eq!(route(&Method::GET, "/nodes"), Some(Route::Swarm));
         assert_eq!(route(&Method::POST, "/swarm/init"), Some(Route::Swarm));
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Door;
 use super::images;
 use super::version::{EARLIEST, LATEST};
+use super::wire::{now_ns, rfc3339};
 use crate::engine::CgroupDriver;
 
 /// Version of this program.
@@ -73,15 +74,17 @@ fn host_facts() -> Value {
         "KernelVersion": kernel(), "OperatingSystem": os_name("PRETTY_NAME"), "OSVersion": os_name("VERSION_ID"),
         "OSType": "linux", "Architecture": uname().map_or_else(|_| String::new(), |name| name.machine().to_string_lossy().into_owned()),
         "NCPU": std::thread::available_parallelism().map_or(1, usize::from), "MemTotal": memory_bytes(),
-        "SystemTime": super::wire::rfc3339(now_ns()),
+        "SystemTime": rfc3339(now_ns()),
     })
 }
 
 /// How many there are.
 fn counts(door: &Door) -> Value {
+    let ones = door.engine.ones();
+    let running = ones.iter().filter(|one| one.container.state.pid().is_some()).count();
     json!({
-        "Images": door.engine.images().list().len(),
-        "Containers": 0, "ContainersRunning": 0, "ContainersPaused": 0, "ContainersStopped": 0,
+        "Images": door.engine.images().list().len(), "Containers": ones.len(), "ContainersRunning": running,
+        "ContainersPaused": 0, "ContainersStopped": ones.len() - running,
     })
 }
 
@@ -161,11 +164,6 @@ fn memory_bytes() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or_default() * 1024
-}
-
-fn now_ns() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

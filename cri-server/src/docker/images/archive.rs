@@ -13,7 +13,7 @@ use super::{find, named, on_store};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
-use crate::docker::wire::{BodyReader, archive, familiar, json as in_json, rfc3339};
+use crate::docker::wire::{BodyReader, archive, familiar, json as in_json, now_ns, rfc3339};
 use crate::engine::chain;
 
 /// Images with the names they are saved under.
@@ -72,8 +72,7 @@ pub(in crate::docker) async fn import(door: &Door, ask: Ask) -> Answer {
     let name = if repository.is_empty() { None } else { Some(named(repository, ask.query.get("tag"))?) };
     let message = ask.query.get("message");
     let comment = if message.is_empty() { "Imported from -" } else { message };
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let created = rfc3339(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX));
+    let created = rfc3339(now_ns());
     let import = Import {
         name,
         config: apply(ask.query.all("changes"))?,

@@ -1,12 +1,14 @@
 //! Bodies: JSON both ways, lines of JSON that follow as they come, archives to and from blocking code.
 
 use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -14,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::docker::refusal::Refusal;
 
@@ -57,7 +60,9 @@ pub(in crate::docker) fn text(status: StatusCode, text: &'static str) -> Respons
 /// An answer whose head is sent now and whose lines of JSON follow.
 pub(in crate::docker) fn lines() -> (Lines, Response<Body>) {
     let (sender, body) = Channel::new(PIECES);
-    (Lines(sender), with_body(StatusCode::OK, Some("application/json"), body.boxed_unsync()))
+    let gone = CancellationToken::new();
+    let body = Watched { body, _gone: gone.clone().drop_guard() };
+    (Lines { sender, gone }, with_body(StatusCode::OK, Some("application/json"), body.boxed_unsync()))
 }
 
 /// An answer whose archive blocking code writes.
@@ -65,6 +70,24 @@ pub(in crate::docker) fn archive() -> (BodyWriter, Response<Body>) {
     let (sender, body) = Channel::new(PIECES);
     let writer = BodyWriter { sender, runtime: Handle::current(), held: Vec::new() };
     (writer, with_body(StatusCode::OK, Some("application/x-tar"), body.boxed_unsync()))
+}
+
+/// A body that tells when it is dropped: its client has gone, or has got it all.
+struct Watched {
+    body: Channel<Bytes, io::Error>,
+    _gone: DropGuard,
+}
+
+impl hyper::body::Body for Watched {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
 }
 
 fn full(bytes: Bytes) -> Body {
@@ -80,13 +103,19 @@ fn with_body(status: StatusCode, kind: Option<&'static str>, body: Body) -> Resp
     response
 }
 
-/// A request's body as JSON; an empty one is the default.
+/// A request's body.
+pub(in crate::docker) enum Sent {
+    /// All of it.
+    Whole(Bytes),
+    /// An archive, as it comes.
+    Streaming(Incoming),
+}
+
+/// Reads a body that is no archive.
 ///
 /// # Errors
-/// When it is too large, too deep (serde_json stops at 128 levels), or not what it should be.
-pub(in crate::docker) async fn read_json<T: DeserializeOwned + Default>(
-    body: Incoming,
-) -> Result<T, Refusal> {
+/// When it is too large or breaks off.
+pub(in crate::docker) async fn read_whole(body: Incoming) -> Result<Bytes, Refusal> {
     let collected = Limited::new(body, MAX_JSON_BYTES).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             Refusal::too_large(MAX_JSON_BYTES)
@@ -94,7 +123,18 @@ pub(in crate::docker) async fn read_json<T: DeserializeOwned + Default>(
             Refusal::bad(format!("the request's body broke off: {error}"))
         }
     })?;
-    let bytes = collected.to_bytes();
+    Ok(collected.to_bytes())
+}
+
+/// A request's body as JSON; an empty one is the default.
+///
+/// # Errors
+/// When it is too large, too deep (serde_json stops at 128 levels), or not what it should be.
+pub(in crate::docker) async fn read_json<T: DeserializeOwned + Default>(body: Sent) -> Result<T, Refusal> {
+    let bytes = match body {
+        Sent::Whole(bytes) => bytes,
+        Sent::Streaming(body) => read_whole(body).await?,
+    };
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
@@ -104,14 +144,27 @@ pub(in crate::docker) async fn read_json<T: DeserializeOwned + Default>(
 }
 
 /// Lines of JSON on their way to a client.
-pub(in crate::docker) struct Lines(Sender<Bytes, io::Error>);
+pub(in crate::docker) struct Lines {
+    sender: Sender<Bytes, io::Error>,
+    gone: CancellationToken,
+}
 
 impl Lines {
+    /// Sends bytes that are no line; false once the client has gone.
+    pub(in crate::docker) async fn send_bytes(&mut self, bytes: Bytes) -> bool {
+        self.sender.send_data(bytes).await.is_ok()
+    }
+
+    /// Waits until the client has gone.
+    pub(in crate::docker) async fn closed(&mut self) {
+        self.gone.cancelled().await;
+    }
+
     /// Sends one; false once the client has gone.
     pub(in crate::docker) async fn send(&mut self, line: &impl Serialize) -> bool {
         let Ok(mut text) = serde_json::to_vec(line) else { return false };
         text.extend_from_slice(b"\r\n");
-        self.0.send_data(text.into()).await.is_ok()
+        self.sender.send_data(text.into()).await.is_ok()
     }
 }
 
@@ -119,32 +172,40 @@ impl Lines {
 pub(in crate::docker) struct BodyReader {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl BodyReader {
     /// Of `body`; the task that reads it ends with it or with this reader.
-    pub(in crate::docker) fn new(mut body: Incoming) -> Self {
+    pub(in crate::docker) fn new(body: Sent) -> Self {
         let (sender, pieces) = mpsc::channel(PIECES);
-        let task = tokio::spawn(async move {
-            while let Some(frame) = body.frame().await {
-                let piece = match frame {
-                    Ok(frame) => frame.into_data().map(Ok).ok(),
-                    Err(error) => Some(Err(io::Error::other(error))),
-                };
-                let Some(piece) = piece else { continue };
-                if sender.send(piece).await.is_err() {
-                    return;
-                }
+        match body {
+            Sent::Whole(piece) => Self { pieces, piece, task: None },
+            Sent::Streaming(body) => {
+                Self { pieces, piece: Bytes::new(), task: Some(tokio::spawn(pass_on(body, sender))) }
             }
-        });
-        Self { pieces, piece: Bytes::new(), task }
+        }
+    }
+}
+
+async fn pass_on(mut body: Incoming, to: mpsc::Sender<io::Result<Bytes>>) {
+    while let Some(frame) = body.frame().await {
+        let piece = match frame {
+            Ok(frame) => frame.into_data().map(Ok).ok(),
+            Err(error) => Some(Err(io::Error::other(error))),
+        };
+        let Some(piece) = piece else { continue };
+        if to.send(piece).await.is_err() {
+            return;
+        }
     }
 }
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

@@ -8,8 +8,11 @@ mod query;
 mod time;
 
 pub(super) use auth::{Login, credentials};
-pub(super) use body::{Body, BodyReader, Lines, archive, empty, json, lines, raw_json, read_json, text};
+pub(super) use body::{
+    Body, BodyReader, Lines, Sent, archive, empty, json, lines, raw_json, read_json, read_whole, text,
+};
+pub(super) use bytes::Bytes;
 pub(super) use filters::{Filters, fits};
 pub(super) use names::{familiar, with_tag};
 pub(super) use query::Query;
-pub(super) use time::{ago, from_rfc3339, rfc3339, seconds};
+pub(super) use time::{ago, from_rfc3339, now_ns, rfc3339, seconds};

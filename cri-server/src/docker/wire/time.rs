@@ -47,8 +47,13 @@ pub(in crate::docker) fn seconds(text: &str) -> Option<i64> {
 
 /// The moment that is so long ago, in Go's notation of durations: `1h30m`, `1.5s`, `100ms`.
 pub(in crate::docker) fn ago(text: &str) -> Option<i64> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_nanos()).ok()?.checked_sub(duration(text)?)
+    now_ns().checked_sub(duration(text)?)
+}
+
+/// The time, nanoseconds since the Unix epoch.
+pub(in crate::docker) fn now_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// A duration in Go's notation, nanoseconds.
