@@ -18,6 +18,7 @@ mod attach;
 pub(crate) mod container;
 mod driver;
 mod error;
+mod events;
 mod exec;
 mod forward;
 mod host;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use error::{EngineError, Result, chain};
+pub(crate) use events::{Event, EventKind, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
 pub(crate) use model::cgroup::Driver as CgroupDriver;
@@ -204,6 +206,11 @@ impl Engine {
     /// What there is now.
     pub(crate) fn view(&self) -> Arc<View> {
         self.shared.board.view()
+    }
+
+    /// Everything that happens to pods and containers from now on.
+    pub(crate) fn subscribe(&self) -> Subscription {
+        self.shared.board.subscribe()
     }
 
     /// A container's figures.
