@@ -75,13 +75,9 @@ pub(super) async fn container_stats(
     filter: &ContainerFilter,
 ) -> Result<Vec<api::ContainerStats>> {
     let view = engine.view();
-    let mut list = Vec::new();
-    for container in view.containers.values().filter(|container| filter.accepts(container)) {
-        if let Some(figures) = unless_gone(engine.container_stats(container).await)? {
-            list.push(stats::container(container, &figures));
-        }
-    }
-    Ok(list)
+    let accepted = view.containers.values().filter(|container| filter.accepts(container)).cloned().collect();
+    let figures = engine.containers_stats(accepted).await?;
+    Ok(figures.iter().map(|(container, figures)| stats::container(container, figures)).collect())
 }
 
 /// The figures of all pods that `filter` accepts.

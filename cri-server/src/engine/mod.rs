@@ -219,6 +219,14 @@ impl Engine {
         self.shared.blocking(move |shared| stats::of_container(shared, &container)).await
     }
 
+    /// The figures of many containers; what is removed meanwhile is left out.
+    pub(crate) async fn containers_stats(
+        &self,
+        containers: Vec<Arc<Container>>,
+    ) -> Result<Vec<(Arc<Container>, stats::ContainerStats)>> {
+        stats::of_containers(&self.shared, containers).await
+    }
+
     /// A pod's figures with those of its containers.
     pub(crate) async fn pod_stats(&self, pod: &Arc<Pod>) -> Result<stats::PodStats> {
         let containers = self.view().containers_of(&pod.id).cloned().collect();
