@@ -59,7 +59,8 @@ fn privileged_a_stream_of_a_list_has_each_item_once_and_ends() {
         let stats = all(node, streamed)?.into_iter().flat_map(|part| part.pod_sandbox_stats);
         let mut ids: Vec<_> = stats.filter_map(|stats| Some(stats.attributes?.id)).collect();
         let mut pods = vec![pod.id.clone(), other.id.clone()];
-        (ids.sort(), pods.sort());
+        ids.sort();
+        pods.sort();
         assert_eq!(ids, pods);
 
         let streamed = cri.wait(image.stream_images(StreamImagesRequest::default()))?;
