@@ -103,9 +103,9 @@ runc-tests: ## Run the runtime's privileged tests with Debian's runc (root)
 	@hack/runc-tests
 
 .PHONY: bench
-bench: build ## Measure operations and memory (root)
+bench: build ## Measure operations and memory (root); ARGS="--peer containerd" or ARGS=--load
 	@hack/deps demo
-	@hack/bench
+	@hack/bench $(ARGS)
 
 .PHONY: bench-runtime
 bench-runtime: build ## Measure cleat-runtime beside runc and crun (root); ARGS=100 for a hundred rounds

@@ -35,6 +35,11 @@ fn main() -> ExitCode {
         print!("{}", effective.to_toml());
         return ExitCode::SUCCESS;
     }
+    // Monitors outlive the daemon: what its starter left open, a pipe that somebody reads to its end, is not for them.
+    if let Err(error) = cleat_sys::descriptors::close_on_exec_from(3) {
+        eprintln!("cleatd: mark inherited descriptors close-on-exec: {error}");
+        return ExitCode::FAILURE;
+    }
     let config = config::Config::from(&effective);
     if let Err(error) = telemetry::start(config.log) {
         eprintln!("cleatd: {error}");

@@ -10,9 +10,10 @@ use cleat_cri_api::v1::{
     StreamImagesRequest, StreamImagesResponse,
 };
 use cleat_image::Image;
-use tonic::{Request, Status};
+use tonic::Request;
 
-use super::door::{Answer, answer, missing, now_ns};
+use super::door::{Answer, answer, now_ns};
+use super::series::{Parts, parts};
 use super::translate::{auth, image};
 use crate::engine::{Engine, EngineError, Result};
 
@@ -25,6 +26,16 @@ impl ImageDoor {
     /// The service over `engine`.
     pub(super) fn new(engine: Engine) -> Self {
         Self { engine }
+    }
+
+    /// All images, or the one that `name` stands for.
+    fn list(&self, name: &str) -> Vec<cleat_cri_api::v1::Image> {
+        let store = self.engine.images();
+        if name.is_empty() {
+            store.list().iter().map(|found| image::image(found)).collect()
+        } else {
+            store.resolve(name).iter().map(|found| image::image(found)).collect()
+        }
     }
 
     /// What a verbose status shows besides. The store reads it from disk, so it is asked on a thread for that.
@@ -41,18 +52,12 @@ impl ImageDoor {
 
 #[tonic::async_trait]
 impl ImageService for ImageDoor {
-    type StreamImagesStream = tokio_stream::Empty<std::result::Result<StreamImagesResponse, Status>>;
+    type StreamImagesStream = Parts<StreamImagesResponse>;
 
     async fn list_images(&self, request: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
         let filter = request.into_inner().filter.and_then(|filter| filter.image).unwrap_or_default();
         answer("ListImages", filter.image.clone(), async {
-            let store = self.engine.images();
-            let images = if filter.image.is_empty() {
-                store.list().iter().map(|found| image::image(found)).collect()
-            } else {
-                store.resolve(&filter.image).iter().map(|found| image::image(found)).collect()
-            };
-            Ok(ListImagesResponse { images })
+            Ok(ListImagesResponse { images: self.list(&filter.image) })
         })
         .await
     }
@@ -103,7 +108,11 @@ impl ImageService for ImageDoor {
         .await
     }
 
-    async fn stream_images(&self, _: Request<StreamImagesRequest>) -> Answer<Self::StreamImagesStream> {
-        missing("StreamImages", "ListImages tells the same")
+    async fn stream_images(&self, request: Request<StreamImagesRequest>) -> Answer<Self::StreamImagesStream> {
+        let filter = request.into_inner().filter.and_then(|filter| filter.image).unwrap_or_default();
+        answer("StreamImages", filter.image.clone(), async {
+            Ok(parts(self.list(&filter.image), |images| StreamImagesResponse { images }))
+        })
+        .await
     }
 }

@@ -10,7 +10,7 @@
 //!                        door: one span per RPC, one log line per refusal, error.rs picks the gRPC code
 //! ```
 //!
-//! Around both services is deadline.rs, which ends what takes longer than its caller waits.
+//! Answers of many messages are made by series.rs. Around both services is deadline.rs, which ends what takes longer than its caller waits.
 //!
 //! Nothing here decides what happens to a pod or container: a behaviour that exists in this folder only is in the wrong
 //! room. An RPC that is not built answers UNIMPLEMENTED with its name, never OK.
@@ -21,6 +21,7 @@ mod error;
 mod image_service;
 mod reads;
 mod runtime_service;
+mod series;
 mod translate;
 
 use std::sync::Arc;

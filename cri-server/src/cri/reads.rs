@@ -1,9 +1,7 @@
-//! Reads that take more than one question to the engine: statuses, and figures of many.
+//! Reads that several RPCs share or that take more than one question to the engine: lists, statuses, figures of many.
 
-use cleat_cri_api::v1::{
-    ContainerStatusResponse, ListContainerStatsResponse, ListPodSandboxStatsResponse,
-    PodSandboxStatusResponse, StatusResponse,
-};
+use cleat_cri_api::v1 as api;
+use cleat_cri_api::v1::{ContainerStatusResponse, PodSandboxStatusResponse, StatusResponse};
 
 use super::door::now_ns;
 use super::translate::field;
@@ -20,6 +18,24 @@ pub(super) async fn status(engine: &Engine, verbose: bool) -> Result<StatusRespo
     let status = node::status(engine.network_status().await, abilities);
     let info = if verbose { node::info(&engine.host_report()) } else { Default::default() };
     Ok(StatusResponse { info, ..status })
+}
+
+/// The pods that `filter` accepts.
+pub(super) fn pods(engine: &Engine, filter: Option<api::PodSandboxFilter>) -> Result<Vec<api::PodSandbox>> {
+    let filter = PodFilter::new(filter)?;
+    let view = engine.view();
+    Ok(view.pods.values().filter(|pod| filter.accepts(pod)).map(|pod| pod_status::item(pod)).collect())
+}
+
+/// The containers that `filter` accepts.
+pub(super) fn containers(
+    engine: &Engine,
+    filter: Option<api::ContainerFilter>,
+) -> Result<Vec<api::Container>> {
+    let filter = ContainerFilter::new(filter)?;
+    let view = engine.view();
+    let accepted = view.containers.values().filter(|container| filter.accepts(container));
+    Ok(accepted.map(|container| container_status::item(container)).collect())
 }
 
 /// The status of a pod and its containers, all of one moment.
@@ -57,19 +73,15 @@ pub(super) async fn container_status(
 pub(super) async fn container_stats(
     engine: &Engine,
     filter: &ContainerFilter,
-) -> Result<ListContainerStatsResponse> {
+) -> Result<Vec<api::ContainerStats>> {
     let view = engine.view();
-    let mut list = Vec::new();
-    for container in view.containers.values().filter(|container| filter.accepts(container)) {
-        if let Some(figures) = unless_gone(engine.container_stats(container).await)? {
-            list.push(stats::container(container, &figures));
-        }
-    }
-    Ok(ListContainerStatsResponse { stats: list })
+    let accepted = view.containers.values().filter(|container| filter.accepts(container)).cloned().collect();
+    let figures = engine.containers_stats(accepted).await?;
+    Ok(figures.iter().map(|(container, figures)| stats::container(container, figures)).collect())
 }
 
 /// The figures of all pods that `filter` accepts.
-pub(super) async fn pod_stats(engine: &Engine, filter: &PodFilter) -> Result<ListPodSandboxStatsResponse> {
+pub(super) async fn pod_stats(engine: &Engine, filter: &PodFilter) -> Result<Vec<api::PodSandboxStats>> {
     let view = engine.view();
     let mut list = Vec::new();
     for pod in view.pods.values().filter(|pod| filter.accepts(pod)) {
@@ -77,7 +89,7 @@ pub(super) async fn pod_stats(engine: &Engine, filter: &PodFilter) -> Result<Lis
             list.push(stats::pod(pod, &figures));
         }
     }
-    Ok(ListPodSandboxStatsResponse { stats: list })
+    Ok(list)
 }
 
 /// What is removed while a list is made is not in it; any other failure is the list's.

@@ -9,7 +9,8 @@ use tonic::{Request, Status};
 
 use super::door::{Answer, answer, missing};
 use super::reads;
-use super::translate::{container, container_status, field, filter, node, pod, pod_status, stats, stream};
+use super::series::{Events, Parts, events, parts};
+use super::translate::{container, field, filter, node, pod, stats, stream};
 use crate::engine::{Engine, Streams};
 
 /// The stream of an RPC that is not built.
@@ -30,11 +31,11 @@ impl RuntimeDoor {
 
 #[tonic::async_trait]
 impl RuntimeService for RuntimeDoor {
-    type StreamPodSandboxesStream = Unbuilt<StreamPodSandboxesResponse>;
-    type StreamContainersStream = Unbuilt<StreamContainersResponse>;
-    type StreamContainerStatsStream = Unbuilt<StreamContainerStatsResponse>;
-    type StreamPodSandboxStatsStream = Unbuilt<StreamPodSandboxStatsResponse>;
-    type GetContainerEventsStream = Unbuilt<ContainerEventResponse>;
+    type StreamPodSandboxesStream = Parts<StreamPodSandboxesResponse>;
+    type StreamContainersStream = Parts<StreamContainersResponse>;
+    type StreamContainerStatsStream = Parts<StreamContainerStatsResponse>;
+    type StreamPodSandboxStatsStream = Parts<StreamPodSandboxStatsResponse>;
+    type GetContainerEventsStream = Events;
     type StreamPodSandboxMetricsStream = Unbuilt<StreamPodSandboxMetricsResponse>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
@@ -91,19 +92,20 @@ impl RuntimeService for RuntimeDoor {
         request: Request<ListPodSandboxRequest>,
     ) -> Answer<ListPodSandboxResponse> {
         answer("ListPodSandbox", String::new(), async {
-            let filter = filter::PodFilter::new(request.into_inner().filter)?;
-            let view = self.engine.view();
-            let pods = view.pods.values().filter(|pod| filter.accepts(pod));
-            Ok(ListPodSandboxResponse { items: pods.map(|pod| pod_status::item(pod)).collect() })
+            Ok(ListPodSandboxResponse { items: reads::pods(&self.engine, request.into_inner().filter)? })
         })
         .await
     }
 
     async fn stream_pod_sandboxes(
         &self,
-        _: Request<StreamPodSandboxesRequest>,
+        request: Request<StreamPodSandboxesRequest>,
     ) -> Answer<Self::StreamPodSandboxesStream> {
-        missing("StreamPodSandboxes", "ListPodSandbox tells the same")
+        answer("StreamPodSandboxes", String::new(), async {
+            let pods = reads::pods(&self.engine, request.into_inner().filter)?;
+            Ok(parts(pods, |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes }))
+        })
+        .await
     }
 
     /// The pod's configuration in the request is not looked at: the pod is what it was made as.
@@ -161,10 +163,7 @@ impl RuntimeService for RuntimeDoor {
         request: Request<ListContainersRequest>,
     ) -> Answer<ListContainersResponse> {
         answer("ListContainers", String::new(), async {
-            let filter = filter::ContainerFilter::new(request.into_inner().filter)?;
-            let view = self.engine.view();
-            let containers = view.containers.values().filter(|container| filter.accepts(container));
-            let containers = containers.map(|container| container_status::item(container)).collect();
+            let containers = reads::containers(&self.engine, request.into_inner().filter)?;
             Ok(ListContainersResponse { containers })
         })
         .await
@@ -172,9 +171,13 @@ impl RuntimeService for RuntimeDoor {
 
     async fn stream_containers(
         &self,
-        _: Request<StreamContainersRequest>,
+        request: Request<StreamContainersRequest>,
     ) -> Answer<Self::StreamContainersStream> {
-        missing("StreamContainers", "ListContainers tells the same")
+        answer("StreamContainers", String::new(), async {
+            let containers = reads::containers(&self.engine, request.into_inner().filter)?;
+            Ok(parts(containers, |containers| StreamContainersResponse { containers }))
+        })
+        .await
     }
 
     async fn container_status(
@@ -286,14 +289,22 @@ impl RuntimeService for RuntimeDoor {
         request: Request<ListContainerStatsRequest>,
     ) -> Answer<ListContainerStatsResponse> {
         let filter = filter::ContainerFilter::of_stats(request.into_inner().filter);
-        answer("ListContainerStats", String::new(), reads::container_stats(&self.engine, &filter)).await
+        answer("ListContainerStats", String::new(), async {
+            Ok(ListContainerStatsResponse { stats: reads::container_stats(&self.engine, &filter).await? })
+        })
+        .await
     }
 
     async fn stream_container_stats(
         &self,
-        _: Request<StreamContainerStatsRequest>,
+        request: Request<StreamContainerStatsRequest>,
     ) -> Answer<Self::StreamContainerStatsStream> {
-        missing("StreamContainerStats", "ListContainerStats tells the same")
+        let filter = filter::ContainerFilter::of_stats(request.into_inner().filter);
+        answer("StreamContainerStats", String::new(), async {
+            let stats = reads::container_stats(&self.engine, &filter).await?;
+            Ok(parts(stats, |container_stats| StreamContainerStatsResponse { container_stats }))
+        })
+        .await
     }
 
     async fn pod_sandbox_stats(
@@ -314,14 +325,22 @@ impl RuntimeService for RuntimeDoor {
         request: Request<ListPodSandboxStatsRequest>,
     ) -> Answer<ListPodSandboxStatsResponse> {
         let filter = filter::PodFilter::of_stats(request.into_inner().filter);
-        answer("ListPodSandboxStats", String::new(), reads::pod_stats(&self.engine, &filter)).await
+        answer("ListPodSandboxStats", String::new(), async {
+            Ok(ListPodSandboxStatsResponse { stats: reads::pod_stats(&self.engine, &filter).await? })
+        })
+        .await
     }
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _: Request<StreamPodSandboxStatsRequest>,
+        request: Request<StreamPodSandboxStatsRequest>,
     ) -> Answer<Self::StreamPodSandboxStatsStream> {
-        missing("StreamPodSandboxStats", "ListPodSandboxStats tells the same")
+        let filter = filter::PodFilter::of_stats(request.into_inner().filter);
+        answer("StreamPodSandboxStats", String::new(), async {
+            let stats = reads::pod_stats(&self.engine, &filter).await?;
+            Ok(parts(stats, |pod_sandbox_stats| StreamPodSandboxStatsResponse { pod_sandbox_stats }))
+        })
+        .await
     }
 
     async fn update_runtime_config(
@@ -347,7 +366,7 @@ impl RuntimeService for RuntimeDoor {
         &self,
         _: Request<GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        missing("GetContainerEvents", "ListContainers tells the states")
+        answer("GetContainerEvents", String::new(), async { Ok(events(self.engine.subscribe())) }).await
     }
 
     async fn list_metric_descriptors(

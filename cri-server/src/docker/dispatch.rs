@@ -12,7 +12,7 @@ use super::refusal::{Answer, Refusal};
 use super::route::{ImageAct, Route, route};
 use super::version::{ApiVersion, LATEST, split};
 use super::wire::{Body, Query, Sent, empty, json as in_json, read_whole, text};
-use super::{Door, containers, images, networks, system};
+use super::{Door, containers, events, images, networks, system};
 
 /// A request on its way to its endpoint.
 pub(super) struct Ask {
@@ -87,6 +87,7 @@ async fn carry_out(door: &Arc<Door>, route: Route, ask: Ask) -> Answer {
         Route::Version => Ok(in_json(StatusCode::OK, &system::version())),
         Route::Info => Ok(in_json(StatusCode::OK, &system::info(door))),
         Route::DiskUsage => Ok(in_json(StatusCode::OK, &system::disk_usage(door))),
+        Route::Events => events::events(door, &ask),
         Route::Auth => images::auth(door, ask).await,
         Route::ImageList => images::list(door, &ask),
         Route::ImageCreate if ask.query.get("fromSrc").is_empty() => images::pull(door, &ask).await,

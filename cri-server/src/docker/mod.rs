@@ -19,6 +19,7 @@
 
 mod containers;
 mod dispatch;
+mod events;
 mod images;
 mod networks;
 mod refusal;

@@ -16,6 +16,8 @@ pub(super) enum Route {
     DiskUsage,
     /// `/auth`.
     Auth,
+    /// `/events`.
+    Events,
     /// `/images/json`.
     ImageList,
     /// `/images/create`: a pull or an import.
@@ -128,7 +130,7 @@ pub(super) fn route(method: &Method, path: &str) -> Option<Route> {
         ("version", "") if *method == Method::GET => Some(Route::Version),
         ("info", "") if *method == Method::GET => Some(Route::Info),
         ("system", "df") if *method == Method::GET => Some(Route::DiskUsage),
-        ("events", "") if *method == Method::GET => Some(Route::NotBuilt("the stream of events")),
+        ("events", "") if *method == Method::GET => Some(Route::Events),
         ("auth", "") if *method == Method::POST => Some(Route::Auth),
         ("commit", "") if *method == Method::POST => Some(Route::NotBuilt("committing a container")),
         ("images", rest) => image(method, rest),

@@ -18,6 +18,7 @@ mod attach;
 pub(crate) mod container;
 mod driver;
 mod error;
+mod events;
 mod exec;
 mod forward;
 mod host;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use error::{EngineError, Result, chain};
+pub(crate) use events::{Event, EventKind, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
 pub(crate) use model::cgroup::Driver as CgroupDriver;
@@ -209,10 +211,23 @@ impl Engine {
         self.shared.board.view()
     }
 
+    /// Everything that happens to pods and containers from now on.
+    pub(crate) fn subscribe(&self) -> Subscription {
+        self.shared.board.subscribe()
+    }
+
     /// A container's figures.
     pub(crate) async fn container_stats(&self, container: &Arc<Container>) -> Result<stats::ContainerStats> {
         let container = container.clone();
         self.shared.blocking(move |shared| stats::of_container(shared, &container)).await
+    }
+
+    /// The figures of many containers; what is removed meanwhile is left out.
+    pub(crate) async fn containers_stats(
+        &self,
+        containers: Vec<Arc<Container>>,
+    ) -> Result<Vec<(Arc<Container>, stats::ContainerStats)>> {
+        stats::of_containers(&self.shared, containers).await
     }
 
     /// A pod's figures with those of its containers.

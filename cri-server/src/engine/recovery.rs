@@ -139,8 +139,8 @@ impl Case<'_> {
             .commit_pod(pod)
             .map_err(|error| EngineError::step("commit", format!("pod {}", pod.id), &error))?;
         let pod = Arc::new(pod.clone());
-        self.shared.board.publish(|view| {
-            view.pods.insert(pod.id.clone(), pod.clone());
+        self.shared.board.publish(&pod.id.clone(), |view| {
+            view.pods.insert(pod.id.clone(), pod);
         });
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Case<'_> {
             .records
             .commit_container(&container)
             .map_err(|error| EngineError::step("commit", format!("container {}", container.id), &error))?;
-        self.shared.board.publish(|view| member.publish(view));
+        self.shared.board.publish(&container.pod, |view| member.publish(view));
         driver.adopt_member(member, connection);
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Registry {
         let (driver, inbox) = Driver::new(shared.clone(), self, pod.clone());
         inner.adopt(driver, inbox, &pod);
         let published = Arc::new(pod);
-        shared.board.publish(|view| {
+        shared.board.publish(&id, |view| {
             view.pods.insert(published.id.clone(), published.clone());
         });
         Ok(id)

@@ -148,6 +148,43 @@ struct CgroupStats {
     pids: Option<u64>,
 }
 
+/// Most threads that read figures of many at a time.
+const READERS: usize = 4;
+/// Fewest containers that are worth a thread of their own.
+const SHARE: usize = 16;
+
+/// The figures of many containers, shared out to as many threads as there are processors to run them. What is removed
+/// meanwhile is left out.
+pub(crate) async fn of_containers(
+    shared: &Arc<Shared>,
+    containers: Vec<Arc<Container>>,
+) -> Result<Vec<(Arc<Container>, ContainerStats)>> {
+    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(READERS);
+    let share = containers.len().div_ceil(readers).max(SHARE);
+    let parts: Vec<_> = containers.chunks(share).map(<[_]>::to_vec).collect();
+    let read = parts.into_iter().map(|part| {
+        let shared = shared.clone();
+        tokio::spawn(async move { shared.blocking(move |shared| of_part(shared, part)).await })
+    });
+    let mut all = Vec::with_capacity(containers.len());
+    for part in read.collect::<Vec<_>>() {
+        let part = part.await.map_err(|error| EngineError::step("read the figures", "containers", &error))?;
+        all.extend(part?);
+    }
+    Ok(all)
+}
+
+fn of_part(
+    shared: &Shared,
+    containers: Vec<Arc<Container>>,
+) -> Result<Vec<(Arc<Container>, ContainerStats)>> {
+    let read = |container: Arc<Container>| match of_container(shared, &container) {
+        Err(EngineError::NotFound { .. }) => None,
+        stats => Some(stats.map(|stats| (container, stats))),
+    };
+    containers.into_iter().filter_map(read).collect()
+}
+
 /// Reads a container's figures. Blocks on the cgroup filesystem and on the writable layer's folder.
 pub(crate) fn of_container(shared: &Shared, container: &Container) -> Result<ContainerStats> {
     let mut stats =
@@ -196,8 +233,10 @@ fn of_cgroup(shared: &Shared, path: &str) -> Result<CgroupStats> {
     let read = |controller: &str, file: &str| cgroup.read(controller, file).ok();
     let number =
         |controller: &str, file: &str| read(controller, file).and_then(|text| text.trim().parse().ok());
-    let pressure = |file: &str| read("memory", file).as_deref().and_then(parse_pressure);
     let v1 = shared.cgroups.is_v1("memory");
+    // Only cgroup v2 has these; asking would cost a failed open(2) each.
+    let pressure =
+        |file: &str| if v1 { None } else { read("memory", file).as_deref().and_then(parse_pressure) };
     let cpu_ns = if shared.cgroups.is_v1("cpuacct") {
         number("cpuacct", "cpuacct.usage")
     } else {

@@ -2,12 +2,13 @@
 //! something. A read takes no lock, touches no disk and never waits behind an operation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
 use super::container::Container;
 use super::error::{EngineError, Result};
+use super::events::{Announcer, Subscription};
 use super::model::Id;
 use super::monitor::Process;
 use super::pod::Pod;
@@ -66,20 +67,35 @@ fn find<T>(
 
 /// The current [`View`], shared by readers and the drivers that replace it.
 #[derive(Default)]
-pub(crate) struct Board(ArcSwap<View>);
+pub(crate) struct Board {
+    view: ArcSwap<View>,
+    /// Held while the picture is replaced, so that events are told in the order of the pictures. Readers never ask for it.
+    announcer: Mutex<Announcer>,
+}
 
 impl Board {
     /// The current picture.
     pub(crate) fn view(&self) -> Arc<View> {
-        self.0.load_full()
+        self.view.load_full()
     }
 
-    /// Replaces the picture by a changed copy. `change` may run more than once when two drivers publish at a time.
-    pub(crate) fn publish(&self, change: impl Fn(&mut View)) {
-        self.0.rcu(|view| {
-            let mut next = View::clone(view);
-            change(&mut next);
-            next
-        });
+    /// Everything that happens from now on.
+    pub(crate) fn subscribe(&self) -> Subscription {
+        self.announcer().subscribe()
+    }
+
+    /// Replaces the picture by a changed copy, and tells the subscribers what that changed of `pod` and its containers.
+    pub(crate) fn publish(&self, pod: &Id, change: impl FnOnce(&mut View)) {
+        let mut announcer = self.announcer();
+        let before = self.view.load_full();
+        let mut after = View::clone(&before);
+        change(&mut after);
+        let after = Arc::new(after);
+        self.view.store(after.clone());
+        announcer.announce(pod, &before, &after);
+    }
+
+    fn announcer(&self) -> MutexGuard<'_, Announcer> {
+        self.announcer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

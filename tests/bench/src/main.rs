@@ -8,6 +8,7 @@
 mod crowd;
 mod cycle;
 mod figures;
+mod load;
 mod memory;
 mod peer;
 mod report;
@@ -46,6 +47,9 @@ struct Arguments {
     /// Where the table goes, besides standard output.
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Measure a node under load instead: 500 containers, probes in a row, large streams.
+    #[arg(long, conflicts_with_all = ["peer", "update_readme", "output"])]
+    load: bool,
     /// Put the table between the markers of README.md, too.
     #[arg(long)]
     update_readme: bool,
@@ -69,6 +73,9 @@ fn main() -> Result<()> {
     Subject::ours(&cleat, deadline)?.pull()?;
     // A daemon that has just pulled is not an idle one.
     cleat.crash_and_restart().context("restart for the idle figures")?;
+    if arguments.load {
+        return load::measure(&cleat, &Subject::ours(&cleat, deadline)?);
+    }
     let mut subjects = vec![Subject::ours(&cleat, deadline)?];
     if let Some(containerd) = &containerd {
         subjects.push(containerd.subject(&cleat, deadline)?);

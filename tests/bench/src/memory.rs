@@ -62,21 +62,26 @@ fn stat(pid: u32) -> Result<Vec<String>> {
     Ok(rest.split(' ').map(ToOwned::to_owned).collect())
 }
 
-fn parent(pid: u32) -> Result<u32> {
+/// Who started it.
+pub(crate) fn parent(pid: u32) -> Result<u32> {
     stat(pid)?.get(1).context("parent")?.parse().context("parent")
+}
+
+/// The processor time of a process and of its children that have ended.
+pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
+    let fields = stat(pid)?;
+    // utime, stime, cutime and cstime, fields 14 to 17 of the whole line.
+    let ticks =
+        fields.get(11..15).context("times")?.iter().map(|field| field.parse::<u64>().context("times"));
+    let ticks = ticks.sum::<Result<u64>>()? as f64;
+    Ok(Duration::from_secs_f64(ticks / rustix::param::clock_ticks_per_second() as f64))
 }
 
 /// The share of one processor that a process takes during the next `during`, in percent.
 pub(crate) fn processor_percent(pid: u32, during: Duration) -> Result<f64> {
-    let ticks = || -> Result<u64> {
-        let fields = stat(pid)?;
-        // utime and stime, fields 14 and 15 of the whole line.
-        let of = |index: usize| fields.get(index).context("times")?.parse::<u64>().context("times");
-        Ok(of(11)? + of(12)?)
-    };
-    let before = ticks()?;
+    let before = processor_time(pid)?;
     // Doing nothing for a while is what is measured.
     sleep(during);
-    let used = (ticks()? - before) as f64 / rustix::param::clock_ticks_per_second() as f64;
-    Ok(100.0 * used / during.as_secs_f64())
+    let used = processor_time(pid)?.saturating_sub(before);
+    Ok(used.as_secs_f64() * 100.0 / during.as_secs_f64())
 }

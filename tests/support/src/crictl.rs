@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -49,14 +49,20 @@ impl<'w> Crictl<'w> {
         self.world.run(&self.program, &all, CALL_LIMIT)
     }
 
+    /// `crictl ARGUMENTS...`, to be run with whatever streams.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.world.command(&self.program);
+        command.arg("--config").arg(&self.config).args(arguments);
+        command
+    }
+
     /// Starts `crictl ARGUMENTS...` with a pipe at each of its streams.
     ///
     /// # Errors
     /// Fails when it cannot be started.
     pub fn spawn(&self, arguments: &[&str]) -> Result<Client> {
-        let mut command = self.world.command(&self.program);
-        command.arg("--config").arg(&self.config).args(arguments);
-        Client::spawn(command)
+        Client::spawn(self.command(arguments))
     }
 
     /// Starts `crictl ARGUMENTS...` at a terminal of its own, of so many rows and columns.

@@ -2,13 +2,14 @@
 //!
 //! In: [`pod`], [`container`] and what they are made of ([`security`], [`profile`], [`namespace`], [`resources`],
 //! [`mount`], [`signal`]), [`filter`], [`auth`], [`stream`]; all stand on [`field`], which words the refusals.
-//! Out: [`pod_status`], [`container_status`], [`stats`], [`image`], [`node`]; [`info`] and [`config_json`] make the JSON
+//! Out: [`pod_status`], [`container_status`], [`event`], [`stats`], [`image`], [`node`]; [`info`] and [`config_json`] make the JSON
 //! of verbose answers.
 
 pub(super) mod auth;
 mod config_json;
 pub(super) mod container;
 pub(super) mod container_status;
+pub(super) mod event;
 pub(super) mod field;
 pub(super) mod filter;
 pub(super) mod image;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
 use crate::engine::container::{ContainerState, Exit, ExitReason};
+use crate::engine::pod::Pod;
 
 /// The annotation with the request as it came, for `inspect`.
 pub(super) const REQUEST: &str = "docker.request";
@@ -65,6 +66,13 @@ fn duration(seconds: i64) -> String {
 fn request(one: &One) -> Value {
     let text = one.group.config.annotations.get(REQUEST);
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// The image as the client named it.
+pub(in crate::docker) fn requested_image(group: &Pod) -> String {
+    let text = group.config.annotations.get(REQUEST);
+    let request: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    request["Image"].as_str().unwrap_or_default().to_owned()
 }
 
 fn command(one: &One) -> Vec<String> {

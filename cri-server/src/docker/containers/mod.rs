@@ -2,7 +2,7 @@
 
 mod attach;
 mod create;
-mod describe;
+pub(super) mod describe;
 mod exec;
 mod list;
 mod logs;

@@ -127,7 +127,7 @@ impl Driver {
             .forget_pod(&self.pod.id)
             .map_err(|error| EngineError::step("forget", format!("pod {}", self.pod.id), &error))?;
         let pod = self.pod.id.clone();
-        self.shared.board.publish(|view| {
+        self.shared.board.publish(&pod, |view| {
             view.pods.remove(&pod);
             let View { pods: _, containers, processes } = view;
             processes.retain(|id, _| containers.get(id).is_some_and(|container| container.pod != pod));
@@ -154,8 +154,8 @@ impl Driver {
             .commit_pod(&self.pod)
             .map_err(|error| EngineError::step("commit", format!("pod {}", self.pod.id), &error))?;
         let pod = self.pod.clone();
-        self.shared.board.publish(|view| {
-            view.pods.insert(pod.id.clone(), pod.clone());
+        self.shared.board.publish(&self.pod.id, |view| {
+            view.pods.insert(pod.id.clone(), pod);
         });
         Ok(())
     }
@@ -224,7 +224,7 @@ impl Driver {
             .forget_container(id)
             .map_err(|error| EngineError::step("forget", format!("container {id}"), &error))?;
         let member = self.members.remove(id);
-        self.shared.board.publish(|view| {
+        self.shared.board.publish(&self.pod.id, |view| {
             view.containers.remove(id);
             view.processes.remove(id);
         });
@@ -241,7 +241,7 @@ impl Driver {
             .commit_container(&member.container)
             .map_err(|error| EngineError::step("commit", format!("container {id}"), &error))?;
         let member = &*member;
-        self.shared.board.publish(|view| member.publish(view));
+        self.shared.board.publish(&self.pod.id, |view| member.publish(view));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The handle of a cgroup, its files and its processes.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -71,7 +71,7 @@ impl Cgroup {
     /// The content of `file` in the hierarchy with `controller`.
     pub fn read(&self, controller: &str, file: &str) -> Result<String, CgroupError> {
         let path = self.dir(controller)?.join(file);
-        fs::read_to_string(&path).map_err(|source| CgroupError::Read { path, source })
+        read_text(&path).map_err(|source| CgroupError::Read { path, source })
     }
 
     /// Writes `value` to `file` in the hierarchy with `controller`, in one write(2).
@@ -129,6 +129,21 @@ impl Cgroup {
         let root = || self.layout.v1_root("freezer").or_else(|| self.layout.roots().next());
         present.or_else(|| root().map(|root| root.join(&self.path))).unwrap_or_default()
     }
+}
+
+/// Reads a cgroup file. These have no size to ask for, and most fit into one read(2).
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => text.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Writes a cgroup file in one write(2), as the kernel expects it.

@@ -1,5 +1,7 @@
 //! From creation to removal: states, ends and their reasons, repeated and simultaneous requests.
 
+use std::fs::File;
+use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -285,5 +287,25 @@ fn privileged_containers_are_listed_by_id_pod_state_and_labels() {
             assert_eq!(ids, expected, "{filter:?}");
         }
         Ok(())
+    });
+}
+
+#[test]
+fn privileged_monitors_hold_nothing_of_whoever_started_the_daemon() {
+    check(Node::builder(), |node| {
+        node.cleat_mut().kill()?;
+        // Open in the daemon, as a careless starter leaves it: this end is not close-on-exec.
+        let (mut read_end, write_end) =
+            rustix::pipe::pipe().map(|(read, write)| (File::from(read), write))?;
+        rustix::io::fcntl_setfd(&read_end, rustix::io::FdFlags::CLOEXEC)?;
+        node.start_again()?;
+        drop(write_end);
+        let pod = node.run_pod(configs::pod("holder"))?;
+        node.start(&pod, &configs::sleeper("holder"))?;
+        node.cleat_mut().kill()?;
+        let mut nothing = Vec::new();
+        // Ends only when nobody holds the other end any more.
+        read_end.read_to_end(&mut nothing).context("read to the end")?;
+        node.start_again()
     });
 }

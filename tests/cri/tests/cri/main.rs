@@ -22,5 +22,6 @@ mod network;
 mod pod_options;
 mod refusals;
 mod resources;
+mod series;
 mod unimplemented;
 mod user_namespaces;

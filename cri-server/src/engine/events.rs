@@ -1,0 +1,240 @@
+//! What happened to pods and containers, told in the order in which it was committed.
+//!
+//! Events are not sent by whoever changes something: they are what differs between the pictures before and after a
+//! commit ([`super::view::Board`]), so that no change can be forgotten. Who subscribes is told everything from then on,
+//! or that he was too slow: the buffer is bounded, and nobody's slowness costs anybody else.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::broadcast;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use super::container::{Container, ContainerState};
+use super::model::Id;
+use super::pod::{Pod, PodState};
+use super::shared::now_ns;
+use super::view::View;
+
+/// How many events a subscriber may lag behind: a full node starting and ending all its containers.
+const BUFFER: usize = 1024;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    /// It exists.
+    Created,
+    /// Its program, or the pod's pause process, runs.
+    Started,
+    /// It has ended, or could not be started.
+    Stopped,
+    /// It is gone.
+    Deleted,
+}
+
+/// Something that happened to a pod or container.
+#[derive(Debug)]
+pub(crate) struct Event {
+    /// One more than that of the event before; begins anew with each daemon.
+    pub sequence: u64,
+    /// When it was committed, nanoseconds since the Unix epoch.
+    pub at_ns: i64,
+    /// What happened.
+    pub kind: EventKind,
+    /// The pod or container it happened to.
+    pub subject: Id,
+    /// The pod as it was right after it; of a removed pod, as it was last.
+    pub pod: Arc<Pod>,
+    /// The pod's containers right after it.
+    pub containers: Vec<Arc<Container>>,
+}
+
+/// Numbers events and hands them to the subscribers.
+pub(super) struct Announcer {
+    sequence: u64,
+    sender: broadcast::Sender<Arc<Event>>,
+}
+
+impl Default for Announcer {
+    fn default() -> Self {
+        Self { sequence: 0, sender: broadcast::Sender::new(BUFFER) }
+    }
+}
+
+impl Announcer {
+    /// Everything from now on.
+    pub(super) fn subscribe(&self) -> Subscription {
+        Subscription(BroadcastStream::new(self.sender.subscribe()))
+    }
+
+    /// Tells what a commit that concerned `pod` and its containers changed.
+    pub(super) fn announce(&mut self, pod: &Id, before: &View, after: &View) {
+        let Some(shown) = after.pods.get(pod).or_else(|| before.pods.get(pod)) else { return };
+        for (subject, kind) in changes(pod, before, after) {
+            self.sequence += 1;
+            // Nobody listens: the number is taken nevertheless.
+            if self.sender.receiver_count() == 0 {
+                continue;
+            }
+            let event = Event {
+                sequence: self.sequence,
+                at_ns: now_ns(),
+                kind,
+                subject,
+                pod: shown.clone(),
+                containers: after.containers_of(pod).cloned().collect(),
+            };
+            if self.sender.send(Arc::new(event)).is_err() {
+                tracing::trace!("the last subscriber has just left");
+            }
+        }
+    }
+}
+
+/// A subscriber's end: a stream that ends with the daemon. After [`Missed`] it goes on with what is left.
+pub(crate) struct Subscription(BroadcastStream<Arc<Event>>);
+
+/// A subscriber was too slow; this many events are lost to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} events came faster than they were read and are lost; list the pods and containers, then subscribe again"
+)]
+pub(crate) struct Missed(pub(crate) u64);
+
+impl Stream for Subscription {
+    type Item = Result<Arc<Event>, Missed>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.0).poll_next(context);
+        next.map_err(|BroadcastStreamRecvError::Lagged(count)| Missed(count))
+    }
+}
+
+/// How far something that readers see has come in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Absent,
+    Made,
+    Running,
+    Ended,
+}
+
+/// What happened to `pod` and to each of its containers between two pictures, containers' ends before the pod's, its
+/// beginning before theirs.
+fn changes(pod: &Id, before: &View, after: &View) -> Vec<(Id, EventKind)> {
+    let of_pod = between(pod_phase(before.pods.get(pod)), pod_phase(after.pods.get(pod)));
+    let told = |id: &Id, kinds: &'static [EventKind]| {
+        let id = id.clone();
+        kinds.iter().map(move |kind| (id.clone(), *kind))
+    };
+    let gone = before.containers_of(pod).filter(|container| !after.containers.contains_key(&container.id));
+    let ids = gone.chain(after.containers_of(pod)).map(|container| &container.id);
+    let of_containers = ids
+        .flat_map(|id| told(id, between(phase(before.containers.get(id)), phase(after.containers.get(id)))));
+    let begins = of_pod.first() == Some(&EventKind::Created);
+    let (first, last) = if begins { (of_pod, [].as_slice()) } else { ([].as_slice(), of_pod) };
+    told(pod, first).chain(of_containers).chain(told(pod, last)).collect()
+}
+
+fn pod_phase(pod: Option<&Arc<Pod>>) -> Phase {
+    match pod.map(|pod| &pod.state) {
+        None => Phase::Absent,
+        Some(PodState::Creating) => Phase::Made,
+        Some(PodState::Ready { .. }) => Phase::Running,
+        Some(PodState::NotReady | PodState::Removing) => Phase::Ended,
+    }
+}
+
+fn phase(container: Option<&Arc<Container>>) -> Phase {
+    match container.map(|container| &container.state) {
+        None => Phase::Absent,
+        Some(ContainerState::Creating | ContainerState::Created | ContainerState::Starting) => Phase::Made,
+        Some(ContainerState::Running { .. }) => Phase::Running,
+        Some(ContainerState::Exited(_)) => Phase::Ended,
+    }
+}
+
+/// What has to have happened between two phases. Nothing goes back but a container that is started again.
+fn between(before: Phase, after: Phase) -> &'static [EventKind] {
+    use EventKind::{Created, Deleted, Started, Stopped};
+    use Phase::{Absent, Ended, Made, Running};
+    match (before, after) {
+        (Absent, Made) => &[Created],
+        (Absent, Running) => &[Created, Started],
+        (Absent, Ended) => &[Created, Stopped],
+        (Made | Ended, Running) => &[Started],
+        (Made | Running, Ended) => &[Stopped],
+        (Running, Absent) => &[Stopped, Deleted],
+        (Made | Ended, Absent) => &[Deleted],
+        (Running | Ended, Made) | (Absent, Absent) | (Made, Made) | (Running, Running) | (Ended, Ended) => {
+            &[]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::engine::model::PodConfig;
+
+    fn pod(id: &Id, state: PodState) -> Arc<Pod> {
+        let (config, cgroup) = (PodConfig::default(), String::new());
+        Arc::new(Pod { id: id.clone(), config, created_at_ns: 0, cgroup, addresses: Vec::new(), state })
+    }
+
+    fn picture(pods: &[Arc<Pod>]) -> View {
+        let pods = pods.iter().map(|pod| (pod.id.clone(), pod.clone())).collect();
+        View { pods, ..View::default() }
+    }
+
+    #[test]
+    fn every_way_through_life_is_told_whole() {
+        use EventKind::{Created, Deleted, Started, Stopped};
+        use Phase::{Absent, Ended, Made, Running};
+        for (way, told) in [
+            (&[Absent, Made, Running, Ended, Absent][..], &[Created, Started, Stopped, Deleted][..]),
+            (&[Absent, Running, Absent], &[Created, Started, Stopped, Deleted]),
+            (&[Absent, Made, Made, Ended, Absent], &[Created, Stopped, Deleted]),
+            (&[Absent, Made, Absent], &[Created, Deleted]),
+        ] {
+            let steps = way.windows(2).flat_map(|pair| between(pair[0], pair[1]));
+            assert_eq!(steps.copied().collect::<Vec<_>>(), told, "{way:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn subscribers_get_numbers_without_a_gap_and_the_last_state_of_what_is_gone() {
+        let (id, mut announcer) = (Id::random().unwrap(), Announcer::default());
+        let (nothing, up) = (picture(&[]), picture(&[pod(&id, PodState::Ready { pause_pid: Some(7) })]));
+        let mut all = announcer.subscribe();
+        announcer.announce(&id, &nothing, &up);
+        announcer.announce(&id, &up, &up);
+        announcer.announce(&id, &up, &nothing);
+        for (number, kind) in
+            (1..).zip([EventKind::Created, EventKind::Started, EventKind::Stopped, EventKind::Deleted])
+        {
+            let event = all.next().await.unwrap().unwrap();
+            assert_eq!((event.sequence, event.kind, &event.subject), (number, kind, &id));
+            assert_eq!(event.pod.state, PodState::Ready { pause_pid: Some(7) });
+        }
+        drop(announcer);
+        assert!(all.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_is_too_slow_is_told_how_much_is_lost() {
+        let (id, mut announcer) = (Id::random().unwrap(), Announcer::default());
+        let (nothing, up) = (picture(&[]), picture(&[pod(&id, PodState::NotReady)]));
+        let mut slow = announcer.subscribe();
+        for _ in 0..BUFFER {
+            announcer.announce(&id, &nothing, &up);
+        }
+        assert_eq!(slow.next().await.unwrap().unwrap_err(), Missed(BUFFER as u64));
+        assert_eq!(slow.next().await.unwrap().unwrap().sequence, BUFFER as u64 + 1);
+    }
+}
