@@ -5,6 +5,7 @@
 mod assemble;
 mod config;
 mod cri;
+mod docker;
 mod engine;
 mod serve;
 mod spec;

@@ -16,10 +16,10 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, LogLevel};
 use crate::engine::Engine;
 use crate::streams::Sessions;
-use crate::{assemble, cri};
+use crate::{assemble, cri, docker};
 
 /// How long operations may take to end after SIGTERM; the next start finishes or undoes what is still under way then.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +58,7 @@ async fn serve(config: &Config) -> Result<()> {
     tracing::info!(socket = %config.listen.display(), "serving the CRI");
     notify_ready();
     let (streams, sessions) = serve_streams(config, &engine).await?;
+    let docker = serve_docker(config, &engine)?;
     let server = tonic::transport::Server::builder().add_routes(cri::router(engine.clone(), streams));
     let incoming = UnixListenerStream::new(listener);
     // Connections are not waited for: a client may keep one open for ever. What they asked for is finished below.
@@ -66,28 +67,32 @@ async fn serve(config: &Config) -> Result<()> {
         () = end => {}
     }
     sessions.end().await;
+    if let Some(docker) = docker {
+        docker.end().await;
+    }
     engine.close(CLOSE_LIMIT).await;
+    config.docker_listen.iter().try_for_each(|path| remove_socket(path))?;
     remove_socket(&config.listen)
 }
 
-/// The task that serves streams.
-struct StreamTask {
+/// A task that serves clients.
+struct ServeTask {
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl StreamTask {
+impl ServeTask {
     /// Ends the sessions: their clients are cut off, as by any end of the daemon.
     async fn end(self) {
         self.shutdown.cancel();
         if let Err(error) = self.task.await {
-            tracing::warn!(%error, "the task that serves streams broke");
+            tracing::warn!(%error, "a task that serves clients broke");
         }
     }
 }
 
 /// Serves the clients of exec, attach and port forward.
-async fn serve_streams(config: &Config, engine: &Engine) -> Result<(Arc<Server>, StreamTask)> {
+async fn serve_streams(config: &Config, engine: &Engine) -> Result<(Arc<Server>, ServeTask)> {
     let settings = cleat_streaming::Settings { address: config.streaming.address };
     let server = Server::bind(settings, Arc::new(Sessions(engine.clone()))).await;
     let server = Arc::new(server.context("serve streams (setting streaming.address)")?);
@@ -96,7 +101,23 @@ async fn serve_streams(config: &Config, engine: &Engine) -> Result<(Arc<Server>,
         let (server, shutdown) = (server.clone(), shutdown.clone());
         async move { server.serve(shutdown).await }
     });
-    Ok((server, StreamTask { shutdown, task }))
+    Ok((server, ServeTask { shutdown, task }))
+}
+
+/// Serves the Docker Engine API, where it is wanted.
+fn serve_docker(config: &Config, engine: &Engine) -> Result<Option<ServeTask>> {
+    let Some(path) = &config.docker_listen else { return Ok(None) };
+    let listener = listen(path).context("serve the Docker Engine API (setting docker.listen)")?;
+    tracing::info!(socket = %path.display(), "serving the Docker Engine API");
+    let facts = docker::Facts {
+        bridge: config.network.bridge.clone(),
+        subnets: config.network.subnets.clone(),
+        root: config.root.clone(),
+        debug: matches!(config.log.level, LogLevel::Debug | LogLevel::Trace),
+    };
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(docker::serve(listener, engine.clone(), facts, shutdown.clone()));
+    Ok(Some(ServeTask { shutdown, task }))
 }
 
 /// Listens on `path`, for root alone. A socket that nobody serves any more is replaced.
@@ -105,7 +126,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
         fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
     }
     if UnixStream::connect(path).is_ok() {
-        bail!("another daemon serves {}; end it, or give this one another --listen", path.display());
+        bail!("another daemon serves {}; end it, or give this one another address", path.display());
     }
     remove_socket(path)?;
     let listener = UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;

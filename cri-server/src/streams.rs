@@ -25,6 +25,8 @@ impl Backend for Sessions {
             streams: Streams { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
             // Clients send the size as soon as they are connected.
             terminal: request.tty.then(TerminalSize::default),
+            environment: Vec::new(),
+            working_dir: None,
         };
         Box::pin(async move { self.0.exec(&request.container_id, command).await.map(running).map_err(told) })
     }

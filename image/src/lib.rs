@@ -31,7 +31,10 @@ pub mod unpack;
 pub use archive::{ArchiveError, Import};
 pub use auth::AuthError;
 pub use policy::{Policy, PolicyError, PolicyFileError};
-pub use pull::{Limits, PullCause, PullError, PullFailure, PullHandle, PullProgress, PullWatch, Puller};
+pub use pull::{
+    Limits, LoginCause, LoginError, PullCause, PullError, PullFailure, PullHandle, PullProgress, PullWatch,
+    Puller,
+};
 pub use push::{PushCause, PushError, PushReport, PushStep, Pushed};
 pub use reference::{Digest, DigestError, Reference, ReferenceError};
 pub use registries::{Registries, Source};

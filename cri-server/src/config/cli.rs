@@ -18,13 +18,16 @@ Examples:
   cleatd --root /a --state /b --listen unix:///b/cleat.sock
                                              a second daemon; give it a bridge and subnets of its own in --config
 
+  cleatd --docker-listen unix:///run/cleat/docker.sock
+                                             serve the Docker Engine API too
+
 Try it: crictl --runtime-endpoint unix:///run/cleat/cleat.sock info
 
 SIGTERM ends the daemon and leaves containers running; the next start finds them again.";
 
 /// cleatd: containers for Kubernetes over the CRI, and for people.
 #[derive(Debug, Parser)]
-#[command(name = "cleatd", version, about = "Runs pods and containers; speaks the Kubernetes CRI", after_help = AFTER_HELP)]
+#[command(name = "cleatd", version, about = "Runs pods and containers; speaks the Kubernetes CRI and the Docker Engine API", after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     /// Settings of the command line.
     #[command(flatten)]
@@ -56,6 +59,9 @@ pub(crate) struct Options {
     /// Where the CRI is served, such as unix:///run/cleat/cleat.sock [listen]
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Where the Docker Engine API is served, such as unix:///run/cleat/docker.sock; empty for nowhere [docker.listen]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    docker_listen: Option<String>,
     /// The least important messages logged: error, warn, info, debug or trace [log.level]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -77,6 +83,7 @@ impl Options {
             ("root", "--root", &self.root),
             ("state", "--state", &self.state),
             ("listen", "--listen", &self.listen),
+            ("docker.listen", "--docker-listen", &self.docker_listen),
             ("log.level", "--log-level", &self.log_level),
             ("log.format", "--log-format", &self.log_format),
         ];
@@ -101,11 +108,11 @@ mod tests {
 
     #[test]
     fn every_flag_names_its_setting() {
-        let line = "cleatd --root /a --state /b --listen unix:///c --log-level warn --log-format json config";
+        let line = "cleatd --root /a --state /b --listen unix:///c --docker-listen unix:///d --log-level warn --log-format json config";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         assert_eq!(cli.command, Some(Command::Config));
         let given: Vec<_> = cli.options.settings().collect();
-        assert_eq!(given.len(), 5);
+        assert_eq!(given.len(), 6);
         for found in given {
             let setting = settings::find(found.key).unwrap();
             assert!(setting.kind.check(&found.value).is_ok(), "{}", found.key);

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Paths,
     /// `unix://` and an absolute path.
     Socket,
+    /// The same, or nothing.
+    OptionalSocket,
     /// An IP address and a TCP port.
     SocketAddress,
     /// One of these words.
@@ -95,6 +97,7 @@ impl Kind {
             (Self::Path, Value::Text(text)) => check_path(text),
             (Self::Paths, Value::List(items)) => items.iter().try_for_each(|item| check_path(item)),
             (Self::Socket, Value::Text(text)) => parse_socket(text).map(drop),
+            (Self::OptionalSocket, Value::Text(text)) => parse_optional_socket(text).map(drop),
             (Self::SocketAddress, Value::Text(text)) => net::parse_socket_address(text).map(drop),
             (Self::Choice(words), Value::Text(text)) => check_choice(words, text),
             (Self::Integer { min, max }, Value::Integer(number)) => check_range(*number, min, max),
@@ -120,6 +123,7 @@ impl std::fmt::Display for Kind {
             Self::Path => f.write_str("an absolute path"),
             Self::Paths => f.write_str("a list of absolute paths"),
             Self::Socket => f.write_str("`unix://` and an absolute path"),
+            Self::OptionalSocket => f.write_str("`unix://` and an absolute path, or nothing"),
             Self::SocketAddress => f.write_str("an address and a port such as \"127.0.0.1:0\""),
             Self::Choice(words) => f.write_str(&one_of(words)),
             Self::Integer { min, max } => write!(f, "a number from {min} to {max}"),
@@ -166,6 +170,11 @@ pub(crate) fn parse_socket(text: &str) -> Result<PathBuf, Complaint> {
         return Err(Complaint::new(format!("{path:?} ({} bytes) cannot name a socket", path.len()), right));
     }
     Ok(PathBuf::from(path))
+}
+
+/// The path of the socket in `unix://PATH`; none for an empty text.
+pub(crate) fn parse_optional_socket(text: &str) -> Result<Option<PathBuf>, Complaint> {
+    if text.is_empty() { Ok(None) } else { parse_socket(text).map(Some) }
 }
 
 fn check_choice(words: &[&str], text: &str) -> Result<(), Complaint> {

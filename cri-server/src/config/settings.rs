@@ -251,6 +251,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Fallback::Text("127.0.0.1:0"),
         "Where exec, attach and port-forward are served to the kubelet and crictl of this node; port 0 takes a free one.",
     ),
+    row(
+        "docker.listen",
+        Kind::OptionalSocket,
+        Fallback::Text(""),
+        "Where the Docker Engine API is served, such as `unix:///run/cleat/docker.sock`; empty serves none. Who can write \
+         to it is root on this node.",
+    ),
 ];
 
 #[cfg(test)]

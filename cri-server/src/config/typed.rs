@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     /// Exec, attach and port-forward.
     pub(crate) streaming: Streaming,
+    /// Path of the socket the Docker Engine API is served on, if it is.
+    pub(crate) docker_listen: Option<PathBuf>,
 }
 
 /// The daemon's own log.
@@ -190,6 +192,7 @@ impl From<&Effective> for Config {
             network: read.network(),
             api: Api { exec_sync_output_bytes: read.number("api.exec_sync_output_bytes") },
             streaming: read.streaming(),
+            docker_listen: kind::parse_optional_socket(read.text("docker.listen")).expect(CHECKED),
         }
     }
 }
@@ -288,6 +291,7 @@ mod tests {
         assert_eq!(config.runtime.pids_limit, None);
         assert_eq!(config.runtime.seccomp_profile, None);
         assert_eq!(config.network.mtu, None);
+        assert_eq!(config.docker_listen, None);
         assert!(config.streaming.address.ip().is_loopback());
         assert!(config.network.masquerade);
         assert_eq!(config.network.subnets.len(), 2);

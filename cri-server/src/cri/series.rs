@@ -28,7 +28,9 @@ pub(super) type Events = Pin<Box<dyn Stream<Item = Result<ContainerEventResponse
 
 /// What `subscription` gives. A caller that reads too slowly gets `DATA_LOSS` and no more: it has to list anew.
 pub(super) fn events(subscription: Subscription) -> Events {
-    Box::pin(subscription.map(|next| match next {
+    // Containers without a pod are another door's.
+    let ours = subscription.filter(|next| !next.as_ref().is_ok_and(|event| event.pod.config.kind.is_one()));
+    Box::pin(ours.map(|next| match next {
         Ok(happened) => {
             tracing::trace!(happened.sequence, subject = %happened.subject, "an event is told");
             Ok(event::event(&happened))

@@ -6,7 +6,7 @@
 //!                                           │ failed            │ ended
 //!                                           └─────▶ Exited ◀────┘
 //! ```
-//! A container may be removed in any of these; that it is being removed is an operation (in the journal), not a state:
+//! A container without a pod may be started again after its end. A container may be removed in any of these; that it is being removed is an operation (in the journal), not a state:
 //! until the removal has succeeded it is still what it was.
 
 use std::path::PathBuf;
@@ -21,8 +21,11 @@ use super::pod::IllegalTransition;
 pub(crate) struct Container {
     /// Its id.
     pub id: Id,
-    /// Its pod.
+    /// Its pod, or the group that is its own.
     pub pod: Id,
+    /// Whether it has no pod.
+    #[serde(default)]
+    pub is_alone: bool,
     /// What was asked for.
     pub config: ContainerConfig,
     /// The image it was made from.
@@ -143,7 +146,8 @@ impl ContainerState {
         use ContainerEvent as Event;
         match (self, event) {
             (Self::Creating, Event::Prepared) => Ok(Self::Created),
-            (Self::Created, Event::Start) => Ok(Self::Starting),
+            // A container without a pod is started again after its end; that a pod's is not, its driver judges.
+            (Self::Created | Self::Exited(_), Event::Start) => Ok(Self::Starting),
             (Self::Starting, Event::Started { pid, started_at_ns }) => {
                 Ok(Self::Running { pid, started_at_ns })
             }
@@ -214,7 +218,6 @@ mod tests {
             (ContainerState::Creating, ContainerEvent::Start),
             (running.clone(), ContainerEvent::Start),
             (running, ContainerEvent::Prepared),
-            (exited.clone(), ContainerEvent::Start),
             (exited, ContainerEvent::Ended(exit())),
         ] {
             assert!(state.next(event.clone()).is_err(), "{state:?} {event:?}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cleat_image::{PullError, PullFailure};
 
 use super::model::Id;
+use super::monitor::MonitorError;
 
 /// A failed request. Cloneable, since everybody who joined an operation gets its result.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -162,6 +163,8 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 fn errno_of(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     std::iter::successors(Some(error), |cause| cause.source()).find_map(|cause| {
         let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        // One that comes from the monitor is data.
+        let io = io.or_else(|| cause.downcast_ref::<MonitorError>().and_then(MonitorError::errno));
         io.or_else(|| cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32))
     })
 }

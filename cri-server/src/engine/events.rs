@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn subscribers_get_numbers_without_a_gap_and_the_last_state_of_what_is_gone() {
         let (id, mut announcer) = (Id::random().unwrap(), Announcer::default());
-        let (nothing, up) = (picture(&[]), picture(&[pod(&id, PodState::Ready { pause_pid: 7 })]));
+        let (nothing, up) = (picture(&[]), picture(&[pod(&id, PodState::Ready { pause_pid: Some(7) })]));
         let mut all = announcer.subscribe();
         announcer.announce(&id, &nothing, &up);
         announcer.announce(&id, &up, &up);
@@ -220,7 +220,7 @@ mod tests {
         {
             let event = all.next().await.unwrap().unwrap();
             assert_eq!((event.sequence, event.kind, &event.subject), (number, kind, &id));
-            assert_eq!(event.pod.state, PodState::Ready { pause_pid: 7 });
+            assert_eq!(event.pod.state, PodState::Ready { pause_pid: Some(7) });
         }
         drop(announcer);
         assert!(all.next().await.is_none());

@@ -2,15 +2,28 @@
 
 use std::sync::Arc;
 
-use cleat_image::{Credentials, Image, Store, StoreError};
+use cleat_image::{Credentials, Digest, Image, Puller, Store, StoreError};
 
 use super::Engine;
+use super::container::Container;
 use super::error::{EngineError, Result};
 
 impl Engine {
     /// The image store, for reading.
     pub(crate) fn images(&self) -> &Store {
         &self.shared.images
+    }
+
+    /// The puller, for doors that show how far a pull or a push is.
+    pub(crate) fn puller(&self) -> &Puller {
+        &self.puller
+    }
+
+    /// The containers that were made from an image.
+    pub(crate) fn image_users(&self, id: &Digest) -> Vec<Arc<Container>> {
+        let id = id.to_string();
+        let view = self.view();
+        view.containers.values().filter(|container| container.image.id == id).cloned().collect()
     }
 
     /// Pulls what `name` means, or joins the pull of it that is under way.

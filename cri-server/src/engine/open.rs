@@ -21,6 +21,7 @@ use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
 use super::view::Board;
+use super::waiting::Waiting;
 
 /// What the engine is given at the start.
 pub(crate) struct Parts {
@@ -120,6 +121,7 @@ fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Resu
         launcher: Launcher::new(&settings.conmon).map_err(OpenError::Monitor)?,
         snapshots: Overlay::new(images.clone()),
         board: Board::default(),
+        waiting: Waiting::default(),
         settings: settings.clone(),
         images,
         networks,

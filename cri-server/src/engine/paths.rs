@@ -127,6 +127,11 @@ impl ContainerPaths {
 }
 
 impl PodPaths {
+    /// Where the output of a container without a pod is kept.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+
     /// The pause process's OCI specification.
     pub(crate) fn config(&self) -> PathBuf {
         self.dir.join("config.json")

@@ -4,6 +4,8 @@
 //!            created           died, stop
 //! Creating ──────────▶ Ready ────────────▶ NotReady ──▶ Removing ──▶ (gone)
 //!    └────────────────────────────────────────────────────▲  failed
+//!
+//! A group of one begins `NotReady`, is made `Ready` by each start of its container and is `NotReady` after its end.
 //! ```
 
 use std::net::IpAddr;
@@ -37,10 +39,10 @@ pub(crate) enum PodState {
     Creating,
     /// The pause process runs and the network is attached.
     Ready {
-        /// The pause process, in the daemon's pid namespace.
-        pause_pid: i32,
+        /// The pause process, in the daemon's pid namespace; none in a group of one.
+        pause_pid: Option<i32>,
     },
-    /// Stopped, or its pause process died; the network may be gone.
+    /// Stopped, or its pause process died; the network may be gone. A group of one begins so, and can be made ready.
     NotReady,
     /// Being removed; finished by the next start if the daemon dies now.
     Removing,
@@ -51,8 +53,8 @@ pub(crate) enum PodState {
 pub(crate) enum PodEvent {
     /// Every step of the creation succeeded.
     Created {
-        /// The pause process.
-        pause_pid: i32,
+        /// The pause process; none in a group of one.
+        pause_pid: Option<i32>,
     },
     /// The pause process ended, or a stop was carried out.
     Stopped,
@@ -79,7 +81,9 @@ impl PodState {
     /// When `event` cannot happen in this state.
     pub(crate) fn next(self, event: PodEvent) -> Result<Self, IllegalTransition> {
         match (self, event) {
-            (Self::Creating, PodEvent::Created { pause_pid }) => Ok(Self::Ready { pause_pid }),
+            (Self::Creating | Self::NotReady, PodEvent::Created { pause_pid }) => {
+                Ok(Self::Ready { pause_pid })
+            }
             (Self::Ready { .. } | Self::NotReady, PodEvent::Stopped) => Ok(Self::NotReady),
             // A removal that failed is tried again, often by way of another stop.
             (_, PodEvent::Remove) | (Self::Removing, PodEvent::Stopped) => Ok(Self::Removing),
@@ -104,7 +108,7 @@ impl Pod {
     #[must_use]
     pub(crate) fn pause_pid(&self) -> Option<i32> {
         match self.state {
-            PodState::Ready { pause_pid } => Some(pause_pid),
+            PodState::Ready { pause_pid } => pause_pid,
             _ => None,
         }
     }
@@ -116,8 +120,8 @@ mod tests {
 
     #[test]
     fn every_pair_of_state_and_event_is_judged() {
-        let ready = PodState::Ready { pause_pid: 7 };
-        let created = PodEvent::Created { pause_pid: 7 };
+        let ready = PodState::Ready { pause_pid: Some(7) };
+        let created = PodEvent::Created { pause_pid: Some(7) };
         let table = [
             (PodState::Creating, created, Some(ready)),
             (PodState::Creating, PodEvent::Stopped, None),
@@ -125,7 +129,7 @@ mod tests {
             (ready, created, None),
             (ready, PodEvent::Stopped, Some(PodState::NotReady)),
             (ready, PodEvent::Remove, Some(PodState::Removing)),
-            (PodState::NotReady, created, None),
+            (PodState::NotReady, created, Some(ready)),
             (PodState::NotReady, PodEvent::Stopped, Some(PodState::NotReady)),
             (PodState::NotReady, PodEvent::Remove, Some(PodState::Removing)),
             (PodState::Removing, created, None),

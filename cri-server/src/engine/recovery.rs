@@ -75,7 +75,11 @@ struct Case<'a> {
 
 impl Case<'_> {
     async fn recover_pod(&self, pod: Pod, members: Vec<Container>, open: Option<Operation>) -> Result<()> {
-        let unfinished = matches!(open, Some(Operation::RunPod | Operation::RemovePod));
+        let is_one = pod.config.kind.is_one();
+        // A group of one that was being made ready for a start is none again; one without its container is nothing.
+        let unfinished = open == Some(Operation::RemovePod)
+            || (open == Some(Operation::RunPod) && !is_one)
+            || (is_one && members.is_empty());
         if unfinished || matches!(pod.state, PodState::Creating | PodState::Removing) {
             return self.finish_removal(&Arc::new(pod), members).await;
         }
@@ -88,6 +92,9 @@ impl Case<'_> {
             self.recover_container(&mut driver, container).await?;
         }
         self.publish_pod(&pod)?;
+        if driver.has_ended_alone() {
+            driver.rest();
+        }
         self.registry.adopt((driver, inbox), &pod);
         Ok(())
     }
@@ -106,8 +113,14 @@ impl Case<'_> {
 
     /// The pod in its true state, and its pause process if that runs.
     async fn look_at_pod(&self, mut pod: Pod, open: Option<Operation>) -> Result<(Pod, Option<Alive>)> {
-        let PodState::Ready { pause_pid } = pod.state else { return Ok((pod, None)) };
-        if open != Some(Operation::StopPod)
+        let pause_pid = match pod.state {
+            PodState::Ready { pause_pid: Some(pid) } => pid,
+            PodState::Ready { pause_pid: None } if open.is_none() => return Ok((pod, None)),
+            PodState::NotReady if open.is_none() => return Ok((pod, None)),
+            _ => 0,
+        };
+        if pause_pid != 0
+            && open != Some(Operation::StopPod)
             && let Ok(alive) = reach(pause_pid, &self.shared.paths.pod(&pod.id).state).await
         {
             return Ok((pod, Some(alive)));
@@ -205,6 +218,13 @@ async fn reach(pid: i32, state_dir: &Path) -> std::result::Result<Alive, super::
 }
 
 impl Driver {
+    /// Whether it has a container without a pod whose end nobody has followed up.
+    fn has_ended_alone(&self) -> bool {
+        let ended = |member: &Member| matches!(member.container.state, ContainerState::Exited(_));
+        let is_one = self.kind_is_one();
+        is_one && self.has_something_to_give_back() && self.all_members(ended)
+    }
+
     /// Takes over a pause process that outlived the daemon that started it.
     fn adopt_pause(&mut self, process: Arc<Process>, connection: Connection) {
         self.set_pause(process);

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{Command, Driver, Inbox, Reply, Target, Verb};
 use super::error::{EngineError, Result};
-use super::model::{Id, PodConfig, PodName};
+use super::model::{Id, Kind, PodConfig, PodName};
 use super::pod::{Pod, PodState};
 use super::shared::{Shared, now_ns};
 
@@ -43,6 +43,31 @@ impl Registry {
         let inbox = self.inbox_for(shared, config)?;
         submit(&inbox, Target::Pod, Verb::RunPod, reply);
         wait(outcome).await.unwrap_or_else(|| Err(ended("the pod was removed while it was being made")))
+    }
+
+    /// Makes a group of one that holds nothing yet; its container is prepared next.
+    pub(super) fn add_one(self: &Arc<Self>, shared: &Arc<Shared>, config: PodConfig) -> Result<Id> {
+        let mut inner = self.lock();
+        if let Some((id, present)) = inner.names.get(&config.name) {
+            let holder = match &present.kind {
+                Kind::One { container, .. } => container.clone(),
+                Kind::Pod => id.clone(),
+            };
+            return Err(EngineError::Exists { kind: "container", name: config.name.name, id: holder });
+        }
+        let mut pod = new_pod(shared, config)?;
+        pod.state = PodState::NotReady;
+        pod.config.log_directory = Some(shared.paths.pod(&pod.id).logs());
+        let id = pod.id.clone();
+        let failed = |error| EngineError::step("write down", format!("group {id}"), &error);
+        shared.records.commit_pod(&pod).map_err(failed)?;
+        let (driver, inbox) = Driver::new(shared.clone(), self, pod.clone());
+        inner.adopt(driver, inbox, &pod);
+        let published = Arc::new(pod);
+        shared.board.publish(&id, |view| {
+            view.pods.insert(published.id.clone(), published.clone());
+        });
+        Ok(id)
     }
 
     /// The way to the driver of the pod with this name; a new one's when there is none. One lock from the look to the

@@ -15,6 +15,7 @@ use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
 use super::view::Board;
+use super::waiting::Waiting;
 use crate::spec;
 
 /// What the operator decided about the engine.
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub host: spec::Host,
     /// Starts monitors.
     pub launcher: Launcher,
+    /// Who waits for something to happen to a container.
+    pub(crate) waiting: Waiting,
 }
 
 impl Shared {

@@ -55,7 +55,7 @@ pub(crate) use facts::{
 pub(crate) use files::{FileError, HostsEntry, hostname_file, hosts_file, resolv_conf};
 pub(crate) use identity::identity;
 pub(crate) use pause::pause;
-pub(crate) use process::exec_process;
+pub(crate) use process::{exec_process, process_args};
 pub(crate) use resources::on_host as resources;
 pub(crate) use seccomp::Profile;
-pub(crate) use signal::stop_signal;
+pub(crate) use signal::{parse_signal, stop_signal};

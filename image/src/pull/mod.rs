@@ -16,6 +16,7 @@ mod flight;
 mod image;
 mod layer;
 mod limits;
+mod login;
 mod pipe;
 mod progress;
 mod refusal;
@@ -36,6 +37,7 @@ use flight::{Flight, Flights, WhenAlone};
 use image::{Outcome, Pull};
 use layer::Layers;
 pub use limits::Limits;
+pub use login::{LoginCause, LoginError};
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use refusal::{Fault, Refusal, Refusals};
 

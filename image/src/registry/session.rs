@@ -97,6 +97,15 @@ impl Session {
         Self::with_scope(connections, source, credentials, scope)
     }
 
+    /// For asking the registry itself, whatever repository the source names.
+    pub(crate) fn for_login(
+        connections: Arc<Connections>,
+        source: Source,
+        credentials: Option<Credentials>,
+    ) -> Self {
+        Self::with_scope(connections, source, credentials, String::new())
+    }
+
     fn with_scope(
         connections: Arc<Connections>,
         source: Source,
@@ -147,6 +156,11 @@ impl Session {
             _ => {}
         }
         Ok(Fetched { bytes, digest, content_type: text(CONTENT_TYPE.as_str()).map(str::to_owned) })
+    }
+
+    /// Whether the registry accepts who we are (distribution specification, `GET /v2/`).
+    pub(crate) async fn greet(&self) -> Result<(), RegistryError> {
+        self.in_time(self.send("/", &Ask::default())).await.map(drop)
     }
 
     /// A blob small enough for memory, verified.
@@ -337,12 +351,18 @@ impl Session {
         })
     }
 
-    /// The address of `path`; where the host's own is configured, the scheme is that one's.
+    /// The address of `path` of the repository, or of the registry itself where it begins with a slash; where the host's
+    /// own is configured, the scheme is that one's.
     fn url(&self, scheme: &str, path: &str) -> Result<Url, RegistryError> {
         let reference = &self.inner.source.reference;
         let base = self.endpoint().and_then(|endpoint| endpoint.base.clone());
         let base = base.unwrap_or_else(|| format!("{scheme}://{}/v2", api_host(reference.registry())));
-        let mut url = Url::parse(&format!("{base}/{}/{path}", reference.repository()))
+        let below = if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("/{}/{path}", reference.repository())
+        };
+        let mut url = Url::parse(&format!("{base}{below}"))
             .map_err(|_| RegistryError::Malformed { url: self.host().to_owned(), what: "an address" })?;
         if let Some(namespace) = self.endpoint().and_then(|endpoint| endpoint.namespace.as_deref()) {
             url.query_pairs_mut().append_pair("ns", namespace);

@@ -78,7 +78,7 @@ fn with_query(request: &Request<'_>) -> Url {
         query.append_pair("service", service);
     }
     // Scopes are parts between blanks here, and parameters of their own in the older form of the request.
-    for scope in request.scope.split(' ') {
+    for scope in request.scope.split(' ').filter(|scope| !scope.is_empty()) {
         query.append_pair("scope", scope);
     }
     drop(query);

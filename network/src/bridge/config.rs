@@ -128,7 +128,11 @@ impl BridgeConfig {
 }
 
 impl Subnet {
-    fn new(net: IpNet) -> Result<Self, ConfigError> {
+    /// `net` with its gateway: the first address for hosts.
+    ///
+    /// # Errors
+    /// When there is no room for a gateway and a pod.
+    pub fn new(net: IpNet) -> Result<Self, ConfigError> {
         let net = net.trunc();
         ipam::gateway(net).map(|gateway| Self { net, gateway }).ok_or(ConfigError::TooSmall(net))
     }

@@ -42,7 +42,11 @@ struct Collector {
 }
 
 impl Client {
-    pub(crate) fn spawn(mut command: Command) -> Result<Self> {
+    /// Starts `command` with a pipe at each of its streams.
+    ///
+    /// # Errors
+    /// Fails when it cannot be started.
+    pub fn spawn(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let stdin = child.stdin.take();

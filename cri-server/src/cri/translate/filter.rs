@@ -46,7 +46,8 @@ impl PodFilter {
 
     /// Whether the list is about `pod`.
     pub(in crate::cri) fn accepts(&self, pod: &Pod) -> bool {
-        pod.id.as_str().starts_with(&self.id)
+        !pod.config.kind.is_one()
+            && pod.id.as_str().starts_with(&self.id)
             && self.state.is_none_or(|state| state == pod_status::state(pod.state))
             && selected(&self.labels, &pod.config.labels)
     }
@@ -68,7 +69,8 @@ impl ContainerFilter {
 
     /// Whether the list is about `container`.
     pub(in crate::cri) fn accepts(&self, container: &Container) -> bool {
-        container.id.as_str().starts_with(&self.id)
+        !container.is_alone
+            && container.id.as_str().starts_with(&self.id)
             && container.pod.as_str().starts_with(&self.pod)
             && self.state.is_none_or(|state| state == container_status::state(&container.state))
             && selected(&self.labels, &container.config.labels)

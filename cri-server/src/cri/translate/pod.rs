@@ -10,7 +10,7 @@ use super::field::{
 };
 use super::{namespace, resources, security};
 use crate::engine::Result;
-use crate::engine::model::{Dns, Mode, Namespaces, PodConfig, PodName, PortMapping, Protocol};
+use crate::engine::model::{Dns, Kind, Mode, Namespaces, PodConfig, PodName, PortMapping, Protocol};
 
 /// HOST_NAME_MAX of Linux.
 const MAX_HOSTNAME_BYTES: usize = 64;
@@ -25,6 +25,7 @@ pub(in crate::cri) fn config(config: Option<PodSandboxConfig>, runtime_handler: 
     let mut context = linux.security_context.clone().unwrap_or_default();
     let namespaces = namespace::of_pod(context.namespace_options.take())?;
     Ok(PodConfig {
+        kind: Kind::Pod,
         name: pod_name(config.metadata)?,
         hostname: hostname(config.hostname, &namespaces)?,
         log_directory: optional_absolute_path("config.log_directory", &config.log_directory)?,

@@ -78,7 +78,7 @@ mod tests {
     fn only_a_ready_pod_is_ready_and_has_addresses() {
         for (state, ready, ip) in [
             (PodState::Creating, false, ""),
-            (PodState::Ready { pause_pid: 7 }, true, "10.1.2.3"),
+            (PodState::Ready { pause_pid: Some(7) }, true, "10.1.2.3"),
             (PodState::NotReady, false, ""),
         ] {
             let status = status(&Pod { state, ..samples::pod() });

@@ -19,7 +19,7 @@ pub(super) fn pod() -> Pod {
         created_at_ns: 5,
         cgroup: "/pods/a".into(),
         addresses: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
-        state: PodState::Ready { pause_pid: 7 },
+        state: PodState::Ready { pause_pid: Some(7) },
     }
 }
 
@@ -35,6 +35,7 @@ pub(super) fn container() -> Container {
     };
     Container {
         id: id('c'),
+        is_alone: false,
         pod: id('a'),
         config,
         image: ImageUse { id: "sha256:1".into(), reference: "docker.io/library/busybox@sha256:2".into() },

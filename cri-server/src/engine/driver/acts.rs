@@ -128,7 +128,12 @@ async fn run_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<steps::PodUp> {
         Ok(up) => return Ok(up),
         Err(failure) => *failure,
     };
-    if let Err(left) = steps::remove_pod(shared, pod, failure.pause).await {
+    let undone = if pod.config.kind.is_one() {
+        steps::stop_pod(shared, pod).await
+    } else {
+        steps::remove_pod(shared, pod, failure.pause).await
+    };
+    if let Err(left) = undone {
         tracing::warn!(pod = %pod.id, %left, "a failed pod left something behind; the next start tries again");
     }
     Err(failure.error)

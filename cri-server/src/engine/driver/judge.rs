@@ -21,6 +21,7 @@ pub(super) fn pod(pod: &Pod, verb: &Verb) -> Verdict {
     match (verb, pod.state) {
         (Verb::RunPod, PodState::Creating) | (Verb::StopPod | Verb::RemovePod, _) => Verdict::Begin,
         (Verb::RunPod, PodState::Ready { .. }) => Verdict::Done,
+        (Verb::RunPod, PodState::NotReady) if pod.config.kind.is_one() => Verdict::Begin,
         (Verb::RunPod, _) => refuse(
             "run",
             format!("pod {}", pod.id),
@@ -38,6 +39,7 @@ pub(super) fn container(pod: &Pod, container: &Container, verb: &Verb) -> Verdic
     match (verb, state) {
         (Verb::Create, ContainerState::Creating) => match pod.state {
             PodState::Ready { .. } => Verdict::Begin,
+            PodState::NotReady if pod.config.kind.is_one() => Verdict::Begin,
             other => refuse(
                 "create a container in",
                 format!("pod {}", pod.id),
@@ -46,7 +48,7 @@ pub(super) fn container(pod: &Pod, container: &Container, verb: &Verb) -> Verdic
             ),
         },
         (Verb::Create, _) => Verdict::Done,
-        (Verb::Start, ContainerState::Created) => match pod.state {
+        (Verb::Start, state) if may_start(pod, state) => match pod.state {
             PodState::Ready { .. } => Verdict::Begin,
             other => refuse(
                 "start a container of",
@@ -71,6 +73,15 @@ pub(super) fn container(pod: &Pod, container: &Container, verb: &Verb) -> Verdic
             "only created and running containers have limits to change",
         ),
         _ => unreachable!("pods' verbs are judged by `pod`"),
+    }
+}
+
+/// A pod's container is started once; one without a pod again and again.
+fn may_start(pod: &Pod, state: &ContainerState) -> bool {
+    match state {
+        ContainerState::Created => true,
+        ContainerState::Exited(_) => pod.config.kind.is_one(),
+        _ => false,
     }
 }
 

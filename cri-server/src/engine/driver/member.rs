@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::container::{Container, ContainerEvent, ContainerState, ImageUse};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{ContainerConfig, Id, Identity, cgroup};
+use crate::engine::model::{ContainerConfig, Id, Identity, Kind, cgroup};
 use crate::engine::monitor::Process;
 use crate::engine::pod::Pod;
 use crate::engine::shared::{Shared, now_ns};
@@ -23,7 +23,12 @@ pub(crate) struct Member {
 impl Member {
     /// A new container as `config` wants it, still to be prepared.
     pub(crate) fn new(shared: &Shared, pod: &Pod, config: ContainerConfig) -> Result<Self> {
-        let id = Id::random().map_err(|error| EngineError::step("make an id", "a container", &error))?;
+        let id = match &pod.config.kind {
+            Kind::Pod => {
+                Id::random().map_err(|error| EngineError::step("make an id", "a container", &error))?
+            }
+            Kind::One { container, .. } => container.clone(),
+        };
         let image = shared.images.resolve(&config.image.requested).ok_or_else(|| EngineError::NotFound {
             kind: "image",
             name: config.image.requested.clone(),
@@ -35,6 +40,7 @@ impl Member {
             .map_err(|error| EngineError::invalid("the stop signal", &error))?;
         let container = Container {
             pod: pod.id.clone(),
+            is_alone: pod.config.kind.is_one(),
             cgroup: cgroup::of_member(&pod.cgroup, &id),
             log_path: log_path(pod, &config)?,
             image: ImageUse {

@@ -26,9 +26,9 @@ pub(super) use command::{Command, Reply, Target, Verb};
 pub(super) use member::Member;
 
 use super::error::{EngineError, Result};
-use super::model::{ContainerConfig, Id};
+use super::model::{ContainerConfig, Id, Kind};
 use super::monitor::Process;
-use super::pod::{Pod, PodEvent};
+use super::pod::{Pod, PodEvent, PodState};
 use super::records::Operation;
 use super::registry::Registry;
 use super::shared::Shared;
@@ -87,6 +87,22 @@ impl Driver {
                 () = closing.cancelled(), if !closing.is_cancelled() => {}
             }
         }
+    }
+
+    /// Whether this is a container without a pod.
+    pub(super) fn kind_is_one(&self) -> bool {
+        self.pod.config.kind.is_one()
+    }
+
+    /// Whether the end of its program leaves something to do.
+    pub(super) fn has_something_to_give_back(&self) -> bool {
+        let removes_itself = matches!(self.pod.config.kind, Kind::One { auto_remove: true, .. });
+        removes_itself || matches!(self.pod.state, PodState::Ready { .. })
+    }
+
+    /// Whether `is` is true of all its containers.
+    pub(super) fn all_members(&self, is: impl Fn(&Member) -> bool) -> bool {
+        self.members.values().all(is)
     }
 
     /// The pod's pause process runs.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio::task::{Id as TaskId, JoinError};
 
-use super::command::{Command, Target};
+use super::command::{Command, Target, Verb};
 use super::{Driver, Member, answer};
 use crate::engine::container::{ContainerEvent, ContainerState};
 use crate::engine::error::{EngineError, Result, chain};
-use crate::engine::model::{Id, Resources};
+use crate::engine::model::{Id, Kind, Resources};
 use crate::engine::monitor::{Connection, End, watch_end};
 use crate::engine::pod::{PodEvent, PodState};
 use crate::engine::steps::{PodUp, Prepared, StartFailure, Started, exit_of};
@@ -58,8 +59,13 @@ impl Driver {
         let Some(target) = target else { return };
         let running = self.lanes.get_mut(&target).and_then(|lane| lane.running.take());
         let id = self.id_of(&target);
+        let failed_start =
+            result.is_err() && running.as_ref().is_some_and(|running| matches!(running.verb, Verb::Start));
         for reply in running.into_iter().flat_map(|running| running.replies) {
             answer(reply, result.clone().map(|()| id.clone()));
+        }
+        if failed_start {
+            self.rest();
         }
         self.resume();
     }
@@ -73,6 +79,9 @@ impl Driver {
     fn settle(&mut self, target: &Target, done: Done) -> Result<()> {
         match (target, done) {
             (_, Done::PodUp(Ok(up))) => self.pod_is_up(up),
+            (_, Done::PodUp(Err(error))) if self.pod.config.kind.is_one() => {
+                self.pod_is_down().and(Err(error))
+            }
             (_, Done::PodUp(Err(error))) => self.pod_is_gone().and(Err(error)),
             (_, Done::PodStopped(stopped)) => stopped.and_then(|()| self.pod_is_down()),
             (_, Done::PodRemoved(removed)) => removed.and_then(|()| self.pod_is_gone()),
@@ -91,16 +100,17 @@ impl Driver {
     }
 
     fn pod_is_up(&mut self, up: PodUp) -> Result<()> {
-        let pause_pid = up.running.process.pid();
+        let pause_pid = up.running.as_ref().map(|running| running.process.pid());
         let state = self.next_pod_state(PodEvent::Created { pause_pid })?;
         self.change_pod(|pod| {
             pod.state = state;
             pod.addresses = up.addresses;
         });
         self.commit_pod()?;
-        let process = Arc::new(up.running.process);
-        self.pause = Some(process);
-        self.watch(Target::Pod, up.running.connection);
+        if let Some(running) = up.running {
+            self.pause = Some(running.process);
+            self.watch(Target::Pod, running.connection);
+        }
         Ok(())
     }
 
@@ -125,6 +135,9 @@ impl Driver {
         });
         if let Some(registry) = self.registry.upgrade() {
             registry.forget(&self.pod.id, &self.pod.config.name);
+        }
+        for (id, member) in &self.members {
+            self.shared.waiting.removed(id, last_code(member));
         }
         self.gone = true;
         Ok(())
@@ -179,7 +192,7 @@ impl Driver {
     ) -> Result<()> {
         match started {
             Ok(Started { running, started_at_ns }) => {
-                let process = Arc::new(running.process);
+                let process = running.process;
                 self.change(id, |member| {
                     let pid = process.pid();
                     member.process = Some(process);
@@ -190,7 +203,9 @@ impl Driver {
             }
             Err(failure) => {
                 let StartFailure { error, exit } = *failure;
+                let code = exit.code;
                 self.change(id, |member| member.apply(ContainerEvent::Ended(exit)))?;
+                self.shared.waiting.ended(id, code);
                 Err(error)
             }
         }
@@ -208,11 +223,12 @@ impl Driver {
             .records
             .forget_container(id)
             .map_err(|error| EngineError::step("forget", format!("container {id}"), &error))?;
-        self.members.remove(id);
+        let member = self.members.remove(id);
         self.shared.board.publish(&self.pod.id, |view| {
             view.containers.remove(id);
             view.processes.remove(id);
         });
+        self.shared.waiting.removed(id, member.as_ref().map_or(0, last_code));
         Ok(())
     }
 
@@ -269,6 +285,9 @@ impl Driver {
         if let Some(process) = process {
             process.announce_end();
         }
+        if matches!(target, Target::Container(_)) {
+            self.rest();
+        }
     }
 
     fn pause_ended(&mut self) -> Result<()> {
@@ -286,7 +305,23 @@ impl Driver {
         if *end == End::Lost {
             self.kill_leftovers(id);
         }
-        self.change(id, |member| member.apply(ContainerEvent::Ended(exit_of(end, started_at_ns))))
+        let exit = exit_of(end, started_at_ns);
+        let code = exit.code;
+        self.change(id, |member| member.apply(ContainerEvent::Ended(exit)))?;
+        self.shared.waiting.ended(id, code);
+        Ok(())
+    }
+
+    /// A group of one whose program has ended gives its network back, or goes as a whole.
+    pub(in crate::engine) fn rest(&mut self) {
+        let verb = match self.pod.config.kind {
+            Kind::Pod => return,
+            Kind::One { auto_remove: true, .. } => Verb::RemovePod,
+            Kind::One { auto_remove: false, .. } => Verb::StopPod,
+        };
+        // Nobody waits for it.
+        let (reply, _) = oneshot::channel();
+        self.request(Target::Pod, verb, reply);
     }
 
     /// Without a monitor nobody reads the container's output or reaps it: what still runs of it is ended.
@@ -298,5 +333,13 @@ impl Driver {
                 tracing::warn!(cgroup, error = %chain(&error), "processes without a monitor could not be killed");
             }
         });
+    }
+}
+
+/// The exit code of a container's last run.
+fn last_code(member: &Member) -> i32 {
+    match &member.container.state {
+        ContainerState::Exited(exit) => exit.code,
+        _ => 0,
     }
 }

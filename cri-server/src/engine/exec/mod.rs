@@ -66,6 +66,29 @@ impl<'a> Place<'a> {
         Ok(Exec { id, process, stdio: kind.stdio, kill_on_disconnect: kind.kill_on_disconnect })
     }
 
+    /// The same for a command with an environment and a working folder of its own.
+    async fn request_as(&self, command: &Command, kind: Kind) -> Result<Exec> {
+        let mut exec = self.request(&command.arguments, kind).await?;
+        if command.environment.is_empty() && command.working_dir.is_none() {
+            return Ok(exec);
+        }
+        let failed =
+            |error: serde_json::Error| EngineError::step("describe a command", self.object(), &error);
+        let mut process: oci_spec::runtime::Process = serde_json::from_str(&exec.process).map_err(failed)?;
+        let mut environment = process.env().clone().unwrap_or_default();
+        for variable in &command.environment {
+            let name = variable.split('=').next().unwrap_or_default();
+            environment.retain(|known| known.split('=').next() != Some(name));
+            environment.push(variable.clone());
+        }
+        process.set_env(Some(environment));
+        if let Some(folder) = &command.working_dir {
+            process.set_cwd(folder.into());
+        }
+        exec.process = serde_json::to_string(&process).map_err(failed)?;
+        Ok(exec)
+    }
+
     /// The part of a container's specification that its execs take over, read once a container and daemon.
     async fn template(&self) -> Result<Spec> {
         let path = self.shared.paths.container(&self.container.id).config();

@@ -34,6 +34,10 @@ pub(crate) struct Command {
     pub streams: Streams,
     /// A terminal of this size in place of pipes.
     pub terminal: Option<TerminalSize>,
+    /// Variables besides the container's, as `NAME=value`.
+    pub environment: Vec<String>,
+    /// The working folder, if not the container's.
+    pub working_dir: Option<String>,
 }
 
 /// Starts `command` in a running container.
@@ -86,7 +90,7 @@ async fn start(
     streams: &[OwnedFd],
 ) -> Result<(Connection, Option<OwnedFd>)> {
     let failed = |error: MonitorError| EngineError::step("execute a command", place.object(), &error);
-    let request = place.request(&command.arguments, kind).await?;
+    let request = place.request_as(command, kind).await?;
     let mut connection = place.process.connect().await.map_err(failed)?;
     let descriptors: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
     match connection.ask(&Request::Exec(request), &descriptors).await.map_err(failed)? {

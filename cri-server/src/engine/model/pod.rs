@@ -13,6 +13,9 @@ use super::{Id, Resources, Security, UserMode};
 pub(crate) struct PodConfig {
     /// Who it is; a repeated request with the same name means the same pod.
     pub name: PodName,
+    /// Whether it is a pod or a container without one; absent in records of before there were the latter.
+    #[serde(default)]
+    pub kind: Kind,
     /// Hostname inside; empty when the pod uses the host's UTS namespace.
     pub hostname: String,
     /// Folder on the host that the containers' log paths are relative to.
@@ -41,6 +44,30 @@ pub(crate) struct PodConfig {
     pub overhead: Option<Resources>,
     /// Sum over the pod's containers as the client expects it, kept and reported.
     pub resources: Option<Resources>,
+}
+
+/// What a group is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A pod, held by a pause process from its creation to its end.
+    #[default]
+    Pod,
+    /// A container without a pod: a group of one without a pause, whose network namespace the engine pins while the
+    /// program runs.
+    One {
+        /// The container.
+        container: Id,
+        /// Whether it is removed when its program has ended.
+        auto_remove: bool,
+    },
+}
+
+impl Kind {
+    /// Whether it is a container without a pod.
+    pub(crate) fn is_one(&self) -> bool {
+        matches!(self, Self::One { .. })
+    }
 }
 
 /// A pod's name: the kubelet's four-part identity.

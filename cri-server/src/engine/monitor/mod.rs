@@ -7,7 +7,7 @@ mod launch;
 mod process;
 
 pub(super) use connection::Connection;
-pub(super) use launch::Launcher;
+pub(super) use launch::{Launched, Launcher};
 pub(super) use process::{End, Process, recorded_end, watch_end};
 
 use std::io;

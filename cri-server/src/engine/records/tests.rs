@@ -27,7 +27,7 @@ fn an_open_operation_is_found_after_reopening_and_gone_after_its_commit() {
     assert_eq!(found.pods, [pod.clone()]);
     assert_eq!(found.open.get(pod.id.as_str()), Some(&Operation::RunPod));
 
-    pod.state = PodState::Ready { pause_pid: 7 };
+    pod.state = PodState::Ready { pause_pid: Some(7) };
     records.commit_pod(&pod).unwrap();
     let found = records.load().unwrap();
     assert_eq!(found.pods, [pod.clone()]);

@@ -4,15 +4,16 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use cleat_conmon_proto::{Launch, Request};
 
-use crate::engine::monitor::{Connection, Launcher, MonitorError, Process, done};
+use crate::engine::monitor::{Connection, Launched, Launcher, MonitorError, Process, done};
 
 /// A container whose program runs.
 pub(crate) struct Running {
     /// Its init.
-    pub process: Process,
+    pub process: Arc<Process>,
     /// The connection that will tell of its end.
     pub connection: Connection,
 }
@@ -26,14 +27,34 @@ pub(super) enum LaunchFailure {
     Execute(MonitorError),
 }
 
+/// A container that is made, its program not executed yet.
+pub(super) struct Made {
+    launched: Launched,
+    /// Its init.
+    pub process: Arc<Process>,
+}
+
 /// Makes the container of `launch` and executes its program.
 pub(super) async fn launch(launcher: &Launcher, launch: &Launch) -> Result<Running, LaunchFailure> {
-    let mut launched = launcher.launch(launch).await.map_err(LaunchFailure::Create)?;
+    make(launcher, launch).await?.execute().await
+}
+
+/// Makes the container of `launch`.
+pub(super) async fn make(launcher: &Launcher, launch: &Launch) -> Result<Made, LaunchFailure> {
+    let launched = launcher.launch(launch).await.map_err(LaunchFailure::Create)?;
     let process =
         Process::hold(launched.pid, launched.monitor(), &launch.state_dir).map_err(LaunchFailure::Create)?;
-    let answer = launched.connection.ask(&Request::Start, &[]).await.map_err(LaunchFailure::Execute)?;
-    done(answer).map_err(LaunchFailure::Execute)?;
-    Ok(Running { process, connection: launched.let_go() })
+    Ok(Made { launched, process: Arc::new(process) })
+}
+
+impl Made {
+    /// Executes the program.
+    pub(super) async fn execute(self) -> Result<Running, LaunchFailure> {
+        let Self { mut launched, process } = self;
+        let answer = launched.connection.ask(&Request::Start, &[]).await.map_err(LaunchFailure::Execute)?;
+        done(answer).map_err(LaunchFailure::Execute)?;
+        Ok(Running { process, connection: launched.let_go() })
+    }
 }
 
 /// Makes a folder for a monitor's state that nobody else may look into; an old one is emptied.

@@ -29,8 +29,8 @@ pub(super) const PAUSE_PROGRAM: &str = "/pause";
 
 /// A pod that runs.
 pub(crate) struct PodUp {
-    /// Its pause process.
-    pub running: Running,
+    /// Its pause process; none in a group of one.
+    pub running: Option<Running>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
 }
@@ -58,11 +58,15 @@ pub(crate) async fn run_pod(
     shared.blocking(move |shared| prepare(shared, &prepared)).await.map_err(PodFailure::from)?;
     let connected = pod.clone();
     let connect = shared.blocking(move |shared| connect(shared, &connected));
+    if pod.config.kind.is_one() {
+        let addresses = connect.await.map_err(PodFailure::from)?;
+        return Ok(PodUp { running: None, addresses });
+    }
     let (addresses, running) = tokio::join!(connect, start_pause(shared, pod));
     let running = running.map_err(PodFailure::from)?;
     match addresses {
-        Ok(addresses) => Ok(PodUp { running, addresses }),
-        Err(error) => Err(Box::new(PodFailure { error, pause: Some(Arc::new(running.process)) })),
+        Ok(addresses) => Ok(PodUp { running: Some(running), addresses }),
+        Err(error) => Err(Box::new(PodFailure { error, pause: Some(running.process) })),
     }
 }
 

@@ -7,12 +7,14 @@ use cleat_image::Snapshotter;
 use nix::errno::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::launch::{LaunchFailure, Running, launch, make_state_dir};
+use super::launch::{LaunchFailure, Running, make, make_state_dir};
 use super::take_down_pod::{empty_cgroup, remove_cgroup};
+use crate::engine::attach::attach_session;
 use crate::engine::container::{Container, Exit, ExitReason};
 use crate::engine::error::{EngineError, Result, chain};
-use crate::engine::monitor::MonitorError;
+use crate::engine::monitor::{MonitorError, Process};
 use crate::engine::shared::{Shared, now_ns};
+use crate::engine::waiting::Early;
 
 /// Exit code of a container that could not be made, as containerd and CRI-O report it.
 const CODE_NOT_MADE: i32 = 128;
@@ -75,13 +77,28 @@ async fn launch_container(
             .map_err(|error| (error, CODE_NOT_MADE))?
     };
     let object = format!("container {}", container.id);
-    launch(&shared.launcher, &order).await.map_err(|failure| match failure {
+    let started = async {
+        let made = make(&shared.launcher, &order).await?;
+        attach_waiting(shared, container, &made.process).await;
+        made.execute().await
+    };
+    started.await.map_err(|failure| match failure {
         LaunchFailure::Create(error) => (EngineError::step("start", object, &error), CODE_NOT_MADE),
         LaunchFailure::Execute(error) => {
             let code = code_of(&error);
             (EngineError::step("execute the program", object, &error), code)
         }
     })
+}
+
+/// Attaches the clients that came before the program, so that they get its first byte.
+async fn attach_waiting(shared: &Arc<Shared>, container: &Arc<Container>, process: &Arc<Process>) {
+    for Early { streams, stall_limit, reply } in shared.waiting.take_clients(&container.id) {
+        let session = attach_session(shared, container, process, streams, stall_limit).await;
+        if reply.send(session).is_err() {
+            tracing::debug!(container = %container.id, "a client left before the program it was to be attached to");
+        }
+    }
 }
 
 /// What the monitor is to do.

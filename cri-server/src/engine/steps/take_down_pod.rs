@@ -15,6 +15,7 @@ use super::user_namespace;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{Id, Mode};
 use crate::engine::monitor::Process;
+use crate::engine::paths::PodPaths;
 use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 
@@ -47,7 +48,15 @@ fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
         cleanup.step("remove the network namespace", Netns::remove(&paths.netns));
     }
     cleanup.step("remove the user namespace", user_namespace::unpin(&paths.userns));
+    if pod.config.kind.is_one() {
+        // The next start makes it anew.
+        cleanup.step("unmount /dev/shm", unmount_shm(&paths));
+    }
     cleanup.finish()
+}
+
+fn unmount_shm(paths: &PodPaths) -> nix::Result<()> {
+    unmounted(umount2(&paths.shm, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW))
 }
 
 /// The detach is owed from before the attach until it succeeds: the row that says so, and the addresses, go after it.
@@ -87,10 +96,7 @@ pub(crate) fn sweep_pod(shared: &Shared, id: &Id) -> Result<()> {
     let paths = shared.paths.pod(id);
     let mut cleanup = Cleanup::of(format!("pod {id}"));
     cleanup
-        .step(
-            "unmount /dev/shm",
-            unmounted(umount2(&paths.shm, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)),
-        )
+        .step("unmount /dev/shm", unmount_shm(&paths))
         .step("remove the network namespace", Netns::remove(&paths.netns))
         .step("remove the user namespace", user_namespace::unpin(&paths.userns))
         .step("remove the state folder", absent_is_fine(fs::remove_dir_all(&paths.state)))

@@ -1,0 +1,443 @@
+//! Creating: from Docker's request to what the engine is asked for. Pure but for the last step.
+
+use std::path::PathBuf;
+
+use cleat_image::Image;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::describe::{COMMAND, REQUEST};
+use super::request::{Create, HostConfig, TmpfsOptions};
+use crate::docker::Door;
+use crate::docker::dispatch::Ask;
+use crate::docker::refusal::{Answer, Refusal};
+use crate::docker::wire::{json as in_json, read_json};
+use crate::engine::EngineError;
+use crate::engine::model::{
+    AppArmor, Capabilities, ContainerConfig, Device, Dns, Id, ImageChoice, Mode, Mount, MountSource,
+    Namespaces, PidMode, PodConfig, PortMapping, Propagation, Protocol, Resources, Seccomp, Security,
+    UserChoice,
+};
+use crate::spec;
+
+/// `POST /containers/create`.
+pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
+    let body: Value = read_json(ask.body).await?;
+    let request: Create = serde_json::from_value(body.clone())
+        .map_err(|error| Refusal::bad(format!("invalid JSON: {error}")))?;
+    let image = door.engine.images().resolve(&request.image);
+    let image = image.ok_or_else(|| Refusal::no_image(&request.image))?;
+    check_built(&request)?;
+    let name = match ask.query.get("name") {
+        "" => generated_name()?,
+        name => checked_name(name)?.to_owned(),
+    };
+    let config = container(&request, &image)?;
+    let settings = image.config.config().clone().unwrap_or_default();
+    let command = spec::process_args(&config, &settings)
+        .map_err(|_| Refusal::bad("no command specified: give one, or use an image that has one"))?;
+    let mut group = group(&request)?;
+    group.annotations.insert(REQUEST.to_owned(), body.to_string());
+    group.annotations.insert(COMMAND.to_owned(), json!(command).to_string());
+    let auto_remove = request.host_config.auto_remove;
+    let created = door.engine.create_one(&name, auto_remove, group, config).await;
+    let id = created.map_err(|error| match error {
+        EngineError::Exists { name, id, .. } => Refusal::conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+        )),
+        other => other.into(),
+    })?;
+    Ok(in_json(StatusCode::CREATED, &json!({"Id": id.to_string(), "Warnings": []})))
+}
+
+/// Refuses what would otherwise be left out silently.
+fn check_built(request: &Create) -> Result<(), Refusal> {
+    let host = &request.host_config;
+    let plain_network = matches!(host.network_mode.as_str(), "" | "default" | "bridge" | "host");
+    let missing = [
+        (!plain_network, "a network other than bridge and host"),
+        (!matches!(host.restart_policy.name.as_str(), "" | "no"), "a restart policy"),
+        (!matches!(host.log_config.r#type.as_str(), "" | "json-file" | "local"), "this log driver"),
+        (!host.log_config.config.is_empty(), "options of a log driver"),
+        (!matches!(host.ipc_mode.as_str(), "" | "private" | "shareable" | "host"), "this IPC mode"),
+        (!matches!(host.pid_mode.as_str(), "" | "host"), "this PID mode"),
+        (!matches!(host.uts_mode.as_str(), ""), "this UTS mode"),
+        (!matches!(host.userns_mode.as_str(), "" | "host"), "this user namespace mode"),
+        (!matches!(host.runtime.as_str(), "" | "cleat"), "a runtime other than cleat"),
+        (host.init, "an init process"),
+        (host.publish_all_ports, "publishing all ports"),
+        (host.pids_limit > 0, "a limit of processes"),
+        (!host.ulimits.is_empty(), "ulimits"),
+        (!host.device_requests.is_empty(), "device requests"),
+        (!host.extra_hosts.is_empty(), "extra hosts"),
+        (!host.links.is_empty(), "links"),
+        (!host.volumes_from.is_empty() || !request.volumes.is_empty(), "volumes"),
+        (!host.cgroup_parent.is_empty(), "a cgroup parent"),
+        (!request.domainname.is_empty(), "a domain name"),
+    ];
+    match missing.iter().find(|(wanted, _)| *wanted) {
+        Some((_, what)) => Err(Refusal::not_built(format!("a container with {what}"))),
+        None => Ok(()),
+    }
+}
+
+/// The name, if it may be one.
+fn checked_name(name: &str) -> Result<&str, Refusal> {
+    let name = name.strip_prefix('/').unwrap_or(name);
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let first = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    if first && name.len() > 1 && name.bytes().all(good) {
+        return Ok(name);
+    }
+    Err(Refusal::bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))
+}
+
+const MANNERS: [&str; 16] = [
+    "able", "brisk", "calm", "deft", "even", "fair", "glad", "hardy", "keen", "lucid", "merry", "neat",
+    "plain", "quick", "steady", "trim",
+];
+const THINGS: [&str; 16] = [
+    "anchor", "beacon", "buoy", "capstan", "davit", "fathom", "fender", "halyard", "harbour", "keel",
+    "lantern", "mooring", "rudder", "sextant", "tiller", "windlass",
+];
+
+/// A name for a container that was given none: two words and four digits, so that they do not run out.
+fn generated_name() -> Result<String, Refusal> {
+    let id = Id::random().map_err(|error| Refusal::failed(format!("make a name: {error}")))?;
+    let digit = |at: usize| {
+        id.as_str()[at..=at].parse().unwrap_or_else(|_| usize::from(id.as_str().as_bytes()[at] - b'a') + 10)
+    };
+    Ok(format!("{}_{}_{}", MANNERS[digit(0) % 16], THINGS[digit(1) % 16], &id.as_str()[2..6]))
+}
+
+fn group(request: &Create) -> Result<PodConfig, Refusal> {
+    let host = &request.host_config;
+    let on_host = host.network_mode == "host";
+    Ok(PodConfig {
+        hostname: request.hostname.clone(),
+        dns: dns(host)?,
+        port_mappings: ports(host)?,
+        labels: request.labels.clone(),
+        sysctls: host.sysctls.clone(),
+        namespaces: Namespaces {
+            network: if on_host { Mode::Node } else { Mode::Pod },
+            ipc: if host.ipc_mode == "host" { Mode::Node } else { Mode::Pod },
+            ..Namespaces::default()
+        },
+        security: Security { privileged: host.privileged, ..Security::default() },
+        shm_size_bytes: Some(host.shm_size).filter(|size| *size > 0),
+        ..PodConfig::default()
+    })
+}
+
+fn dns(host: &HostConfig) -> Result<Option<Dns>, Refusal> {
+    if host.dns.is_empty() && host.dns_search.is_empty() && host.dns_options.is_empty() {
+        return Ok(None);
+    }
+    let address =
+        |text: &String| text.parse().map_err(|_| Refusal::bad(format!("invalid DNS server {text:?}")));
+    let servers = host.dns.iter().map(address).collect::<Result<_, _>>()?;
+    Ok(Some(Dns { servers, searches: host.dns_search.clone(), options: host.dns_options.clone() }))
+}
+
+fn ports(host: &HostConfig) -> Result<Vec<PortMapping>, Refusal> {
+    let mut mappings = Vec::new();
+    for (port, bindings) in &host.port_bindings {
+        let wrong = || Refusal::bad(format!("invalid port {port:?}"));
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let container_port = number.parse().map_err(|_| wrong())?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => return Err(wrong()),
+        };
+        for binding in bindings.iter().flatten() {
+            let wrong = |what: &str| Refusal::bad(format!("invalid {what} to publish port {port} on"));
+            let host_port: u16 = match binding.host_port.as_str() {
+                "" | "0" => return Err(Refusal::not_built("publishing on a port that is free")),
+                text => text.parse().map_err(|_| wrong("port"))?,
+            };
+            let host_ip = match binding.host_ip.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_| wrong("address"))?),
+            };
+            mappings.push(PortMapping { protocol, container_port, host_port, host_ip });
+        }
+    }
+    Ok(mappings)
+}
+
+fn container(request: &Create, image: &Image) -> Result<ContainerConfig, Refusal> {
+    let host = &request.host_config;
+    // `--entrypoint ""` takes the image's away.
+    let none = request.entrypoint.iter().all(String::is_empty) && !request.entrypoint.is_empty();
+    let (command, args) = if none {
+        (request.cmd.clone(), Vec::new())
+    } else {
+        (request.entrypoint.clone(), request.cmd.clone())
+    };
+    let stop_signal = match request.stop_signal.as_str() {
+        "" => None,
+        text => Some(spec::parse_signal(text).map_err(|error| Refusal::bad(error.to_string()))?),
+    };
+    let envs = request.env.iter().filter_map(|variable| variable.split_once('='));
+    Ok(ContainerConfig {
+        image: ImageChoice { requested: image.id.to_string(), user_specified: request.image.clone() },
+        command,
+        args,
+        working_dir: request.working_dir.clone(),
+        envs: envs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        mounts: mounts(host)?,
+        devices: host.devices.iter().map(device).collect(),
+        labels: request.labels.clone(),
+        stdin: request.open_stdin,
+        stdin_once: request.stdin_once,
+        tty: request.tty,
+        resources: resources(host),
+        security: security(request)?,
+        pid: if host.pid_mode == "host" { PidMode::Node } else { PidMode::Container },
+        stop_signal,
+        ..ContainerConfig::default()
+    })
+}
+
+fn device(device: &super::request::Device) -> Device {
+    let inside =
+        if device.path_in_container.is_empty() { &device.path_on_host } else { &device.path_in_container };
+    let permissions = if device.cgroup_permissions.is_empty() { "rwm" } else { &device.cgroup_permissions };
+    Device {
+        host_path: device.path_on_host.clone().into(),
+        container_path: inside.into(),
+        permissions: permissions.to_owned(),
+    }
+}
+
+/// Zero is "no limit" to Docker.
+fn resources(host: &HostConfig) -> Resources {
+    /// Microseconds; what `--cpus` is a part of.
+    const PERIOD_US: i64 = 100_000;
+    let positive = |number: i64| u64::try_from(number).ok().filter(|number| *number > 0);
+    let (period, quota) = match host.nano_cpus {
+        0 => (host.cpu_period, host.cpu_quota),
+        nano => (PERIOD_US, nano / (1_000_000_000 / PERIOD_US)),
+    };
+    // Without a word about swap, as much again as memory.
+    let swap = match (host.memory, host.memory_swap) {
+        (_, swap) if swap != 0 => Some(swap),
+        (memory, _) if memory > 0 => Some(memory.saturating_mul(2)),
+        _ => None,
+    };
+    Resources {
+        cpu_period_us: positive(period),
+        cpu_quota_us: Some(quota).filter(|quota| *quota != 0),
+        cpu_shares: positive(host.cpu_shares),
+        memory_limit_bytes: Some(host.memory).filter(|memory| *memory > 0),
+        memory_swap_limit_bytes: swap,
+        oom_score_adj: Some(host.oom_score_adj).filter(|adjustment| *adjustment != 0),
+        cpuset_cpus: host.cpuset_cpus.clone(),
+        cpuset_mems: host.cpuset_mems.clone(),
+        ..Resources::default()
+    }
+}
+
+fn security(request: &Create) -> Result<Security, Refusal> {
+    let host = &request.host_config;
+    let mut security = Security {
+        privileged: host.privileged,
+        capabilities: Capabilities {
+            add: host.cap_add.clone(),
+            drop: host.cap_drop.clone(),
+            add_ambient: Vec::new(),
+        },
+        user: user(&request.user, &host.group_add)?,
+        read_only_rootfs: host.readonly_rootfs,
+        seccomp: if host.privileged { Seccomp::Unconfined } else { Seccomp::RuntimeDefault },
+        ..Security::default()
+    };
+    for option in &host.security_opt {
+        match option.replacen(':', "=", 1).as_str() {
+            "seccomp=unconfined" => security.seccomp = Seccomp::Unconfined,
+            "seccomp=builtin" => {}
+            "apparmor=unconfined" => security.app_armor = AppArmor::Unconfined,
+            "no-new-privileges" | "no-new-privileges=true" => security.no_new_privileges = true,
+            "no-new-privileges=false" | "label=disable" => {}
+            _ => return Err(Refusal::not_built(format!("the security option {option:?}"))),
+        }
+    }
+    Ok(security)
+}
+
+/// `user[:group]`, each a name or a number.
+fn user(text: &str, groups: &[String]) -> Result<UserChoice, Refusal> {
+    let number = |group: &String| {
+        group.parse().map_err(|_| Refusal::not_built(format!("adding the group {group:?} by name")))
+    };
+    let supplemental_groups = groups.iter().map(number).collect::<Result<_, _>>()?;
+    let mut choice = UserChoice { supplemental_groups, ..UserChoice::default() };
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    match user.parse() {
+        Ok(uid) => choice.uid = Some(uid),
+        Err(_) if user.is_empty() => {}
+        Err(_) => choice.name = Some(user.to_owned()),
+    }
+    if let Some(group) = group {
+        let gid = group
+            .parse()
+            .map_err(|_| Refusal::not_built(format!("running in the group {group:?} by name")))?;
+        choice.gid = Some(gid);
+    }
+    Ok(choice)
+}
+
+fn mounts(host: &HostConfig) -> Result<Vec<Mount>, Refusal> {
+    let binds = host.binds.iter().map(|text| bind(text));
+    let memory = host.tmpfs.iter().map(|(target, options)| {
+        let options = options.split(',').filter(|option| !option.is_empty());
+        mount(target, MountSource::Tmpfs(options.map(str::to_owned).collect()))
+    });
+    binds.chain(memory).chain(host.mounts.iter().map(described)).collect()
+}
+
+fn mount(target: &str, source: MountSource) -> Result<Mount, Refusal> {
+    let destination = PathBuf::from(target);
+    if !destination.is_absolute() {
+        return Err(Refusal::bad(format!("invalid mount path: {target:?} mount path must be absolute")));
+    }
+    Ok(Mount {
+        destination,
+        source,
+        read_only: false,
+        recursive_read_only: false,
+        selinux_relabel: false,
+        propagation: Propagation::Private,
+        users: Vec::new(),
+        groups: Vec::new(),
+    })
+}
+
+fn propagation(text: &str) -> Result<Propagation, Refusal> {
+    match text {
+        "" | "rprivate" | "private" => Ok(Propagation::Private),
+        "rslave" | "slave" => Ok(Propagation::HostToContainer),
+        "rshared" | "shared" => Ok(Propagation::Bidirectional),
+        other => Err(Refusal::bad(format!("invalid propagation {other:?}"))),
+    }
+}
+
+/// `source:target[:options]`.
+fn bind(text: &str) -> Result<Mount, Refusal> {
+    let wrong = || Refusal::bad(format!("invalid volume specification: '{text}'"));
+    let mut parts = text.splitn(3, ':');
+    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(wrong()) };
+    if !source.starts_with('/') {
+        return Err(Refusal::not_built("a container with volumes"));
+    }
+    let mut mount = mount(target, MountSource::Host(source.into()))?;
+    for option in parts.next().unwrap_or_default().split(',') {
+        match option {
+            "" | "rw" => {}
+            "ro" => mount.read_only = true,
+            "z" | "Z" => mount.selinux_relabel = true,
+            other => mount.propagation = propagation(other).map_err(|_| wrong())?,
+        }
+    }
+    Ok(mount)
+}
+
+/// `--mount`.
+fn described(wanted: &super::request::Mount) -> Result<Mount, Refusal> {
+    let source = match wanted.r#type.as_str() {
+        "bind" if wanted.source.starts_with('/') => MountSource::Host(wanted.source.clone().into()),
+        "bind" => {
+            return Err(Refusal::bad(format!(
+                "invalid mount source {:?}: it has to be absolute",
+                wanted.source
+            )));
+        }
+        "tmpfs" => {
+            let TmpfsOptions { size_bytes, mode } = &wanted.tmpfs_options;
+            let size = (*size_bytes > 0).then(|| format!("size={size_bytes}"));
+            let mode = (*mode > 0).then(|| format!("mode={mode:o}"));
+            MountSource::Tmpfs(size.into_iter().chain(mode).collect())
+        }
+        "image" => MountSource::Image { image: wanted.source.clone(), sub_path: String::new() },
+        other => return Err(Refusal::not_built(format!("a mount of type {other:?}"))),
+    };
+    let mut mount = mount(&wanted.target, source)?;
+    mount.read_only = wanted.read_only;
+    mount.propagation = propagation(&wanted.bind_options.propagation)?;
+    Ok(mount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> Create {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn names_are_checked_and_made() {
+        assert_eq!(checked_name("/web-1").unwrap(), "web-1");
+        for name in ["", "a", "-a", "a b", "../x", "é1"] {
+            assert_eq!(checked_name(name).unwrap_err().status().as_u16(), 400, "{name}");
+        }
+        let made = generated_name().unwrap();
+        assert!(checked_name(&made).is_ok(), "{made}");
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        for text in [
+            r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#,
+            r#"{"HostConfig":{"NetworkMode":"container:x"}}"#,
+            r#"{"HostConfig":{"Init":true}}"#,
+            r#"{"Volumes":{"/v":{}}}"#,
+        ] {
+            assert_eq!(check_built(&request(text)).unwrap_err().status().as_u16(), 501, "{text}");
+        }
+        let plain = r#"{"HostConfig":{"NetworkMode":"default","RestartPolicy":{"Name":"no"},"PidsLimit":0}}"#;
+        assert!(check_built(&request(plain)).is_ok());
+    }
+
+    #[test]
+    fn limits_are_dockers() {
+        let host = |text: &str| resources(&request(&format!(r#"{{"HostConfig":{text}}}"#)).host_config);
+        let limits = host(r#"{"Memory":67108864,"NanoCpus":500000000}"#);
+        assert_eq!(
+            (limits.memory_limit_bytes, limits.memory_swap_limit_bytes),
+            (Some(64 << 20), Some(128 << 20))
+        );
+        assert_eq!((limits.cpu_period_us, limits.cpu_quota_us), (Some(100_000), Some(50_000)));
+        assert_eq!(host("{}"), Resources::default());
+    }
+
+    #[test]
+    fn binds_and_mounts() {
+        let read_only = bind("/a:/b:ro,rslave").unwrap();
+        assert_eq!((read_only.read_only, read_only.propagation), (true, Propagation::HostToContainer));
+        for (text, status) in [("/a", 400), ("/a:b", 400), ("/a:/b:what", 400), ("v:/b", 501)] {
+            assert_eq!(bind(text).unwrap_err().status().as_u16(), status, "{text}");
+        }
+        let wanted = request(
+            r#"{"HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":5}}]}}"#,
+        );
+        let found = mounts(&wanted.host_config).unwrap();
+        assert_eq!(found[0].source, MountSource::Tmpfs(vec!["size=5".into()]));
+    }
+
+    #[test]
+    fn users_and_ports() {
+        let choice = user("1:2", &["3".into()]).unwrap();
+        assert_eq!((choice.uid, choice.gid, choice.supplemental_groups), (Some(1), Some(2), vec![3]));
+        assert_eq!(user("www", &[]).unwrap().name.as_deref(), Some("www"));
+        let host =
+            request(r#"{"HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"81"}]}}}"#);
+        let mapping = &ports(&host.host_config).unwrap()[0];
+        assert_eq!((mapping.container_port, mapping.host_port), (80, 81));
+        let free = request(r#"{"HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":""}]}}}"#);
+        assert_eq!(ports(&free.host_config).unwrap_err().status().as_u16(), 501);
+    }
+}

@@ -1,0 +1,284 @@
+//! Containers as Docker's clients read them. Pure.
+
+use serde_json::{Value, json};
+
+use crate::docker::wire::rfc3339;
+use crate::engine::One;
+use crate::engine::container::{ContainerState, Exit, ExitReason};
+use crate::engine::pod::Pod;
+
+/// The annotation with the request as it came, for `inspect`.
+pub(super) const REQUEST: &str = "docker.request";
+/// The annotation with the arguments that were decided, program first.
+pub(super) const COMMAND: &str = "docker.command";
+
+const NS_PER_SECOND: i64 = 1_000_000_000;
+
+/// The state in Docker's word. What could not be started is "created", as before the attempt.
+pub(super) fn word(state: &ContainerState) -> &'static str {
+    match state {
+        ContainerState::Creating | ContainerState::Created | ContainerState::Starting => "created",
+        ContainerState::Running { .. } => "running",
+        ContainerState::Exited(Exit { reason: ExitReason::StartError, .. }) => "created",
+        ContainerState::Exited(_) => "exited",
+    }
+}
+
+/// The exit code of its last run, if it has ended.
+pub(super) fn exit_code(state: &ContainerState) -> Option<i32> {
+    match state {
+        ContainerState::Exited(exit) => Some(exit.code),
+        _ => None,
+    }
+}
+
+/// The state as `docker ps` shows it.
+fn status(state: &ContainerState, now_ns: i64) -> String {
+    let since = |then: i64| duration((now_ns - then) / NS_PER_SECOND);
+    match state {
+        ContainerState::Running { started_at_ns, .. } => format!("Up {}", since(*started_at_ns)),
+        ContainerState::Exited(exit) if exit.reason != ExitReason::StartError => {
+            format!("Exited ({}) {} ago", exit.code, since(exit.finished_at_ns))
+        }
+        _ => "Created".to_owned(),
+    }
+}
+
+/// A duration in people's words.
+fn duration(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds + 1_800) / 3_600);
+    match seconds {
+        ..1 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        _ if minutes == 1 => "About a minute".to_owned(),
+        _ if minutes < 60 => format!("{minutes} minutes"),
+        _ if hours == 1 => "About an hour".to_owned(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if hours < 24 * 14 => format!("{} days", hours / 24),
+        _ if hours < 24 * 60 => format!("{} weeks", hours / 24 / 7),
+        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
+/// The request as it came.
+fn request(one: &One) -> Value {
+    let text = one.group.config.annotations.get(REQUEST);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// The image as the client named it.
+pub(in crate::docker) fn requested_image(group: &Pod) -> String {
+    let text = group.config.annotations.get(REQUEST);
+    let request: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    request["Image"].as_str().unwrap_or_default().to_owned()
+}
+
+fn command(one: &One) -> Vec<String> {
+    let text = one.group.config.annotations.get(COMMAND);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn network_mode(request: &Value) -> &str {
+    match request["HostConfig"]["NetworkMode"].as_str() {
+        None | Some("" | "default") => "bridge",
+        Some(mode) => mode,
+    }
+}
+
+/// A row of `docker ps`.
+pub(super) fn summary(one: &One, now_ns: i64) -> Value {
+    let (container, request) = (&one.container, request(one));
+    let mode = network_mode(&request).to_owned();
+    json!({
+        "Id": container.id.to_string(), "Names": [format!("/{}", one.name())],
+        "Image": container.config.image.user_specified, "ImageID": container.image.id,
+        "Command": command(one).join(" "), "Created": container.created_at_ns / NS_PER_SECOND,
+        "Ports": ports(one), "Labels": container.config.labels,
+        "State": word(&container.state), "Status": status(&container.state, now_ns),
+        "HostConfig": {"NetworkMode": mode.clone()},
+        "NetworkSettings": {"Networks": {mode: endpoint(one)}}, "Mounts": [],
+    })
+}
+
+/// The published ports of a row.
+fn ports(one: &One) -> Vec<Value> {
+    let mappings = one.group.config.port_mappings.iter();
+    let row = |mapping: &crate::engine::model::PortMapping| {
+        json!({
+            "IP": mapping.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
+            "PrivatePort": mapping.container_port, "PublicPort": mapping.host_port,
+            "Type": format!("{:?}", mapping.protocol).to_lowercase(),
+        })
+    };
+    if runs(one) { mappings.map(row).collect() } else { Vec::new() }
+}
+
+fn runs(one: &One) -> bool {
+    one.container.state.pid().is_some()
+}
+
+fn endpoint(one: &One) -> Value {
+    let addresses = if runs(one) { one.group.addresses.as_slice() } else { &[] };
+    let of_family = |v4: bool| {
+        let found = addresses.iter().find(|address| address.is_ipv4() == v4);
+        found.map(ToString::to_string).unwrap_or_default()
+    };
+    json!({
+        "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
+        "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": of_family(true), "IPPrefixLen": 0,
+        "IPv6Gateway": "", "GlobalIPv6Address": of_family(false), "GlobalIPv6PrefixLen": 0, "DNSNames": null,
+    })
+}
+
+/// Everything about one.
+pub(super) fn inspect(one: &One) -> Value {
+    let (container, mut request) = (&one.container, request(one));
+    let mut host = request["HostConfig"].take();
+    let mode = network_mode(&json!({"HostConfig": host.clone()})).to_owned();
+    if !host.is_object() {
+        host = json!({});
+    }
+    host["NetworkMode"] = json!(mode);
+    for (key, fallback) in [
+        ("AutoRemove", json!(false)),
+        ("LogConfig", json!({"Type": "json-file", "Config": {}})),
+        ("RestartPolicy", json!({"Name": "no", "MaximumRetryCount": 0})),
+    ] {
+        if host[key].is_null() {
+            host[key] = fallback;
+        }
+    }
+    if host["LogConfig"]["Type"] == "" {
+        host["LogConfig"]["Type"] = json!("json-file");
+    }
+    let command = command(one);
+    let (path, args) =
+        command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
+    json!({
+        "Id": container.id.to_string(), "Created": rfc3339(container.created_at_ns), "Path": path, "Args": args,
+        "State": state(&container.state), "Image": container.image.id,
+        "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
+        "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": 0,
+        "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
+        "ExecIDs": null, "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
+        "Mounts": mounts(one), "Config": config(one, request),
+        "NetworkSettings": {
+            "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one),
+            "IPAddress": endpoint(one)["IPAddress"], "GlobalIPv6Address": endpoint(one)["GlobalIPv6Address"],
+            "Networks": {mode: endpoint(one)},
+        },
+    })
+}
+
+/// The container's part of the request, with what was decided.
+fn config(one: &One, mut request: Value) -> Value {
+    let container = &one.container;
+    if !request.is_object() {
+        request = json!({});
+    }
+    if let Value::Object(fields) = &mut request {
+        fields.remove("HostConfig");
+        fields.remove("NetworkingConfig");
+    }
+    request["Hostname"] = json!(one.group.config.hostname);
+    request["Image"] = json!(container.config.image.user_specified);
+    request["Labels"] = json!(container.config.labels);
+    request["Tty"] = json!(container.config.tty);
+    request["OpenStdin"] = json!(container.config.stdin);
+    request["StdinOnce"] = json!(container.config.stdin_once);
+    request
+}
+
+fn state(state: &ContainerState) -> Value {
+    let (exit, pid, started) = match state {
+        ContainerState::Running { pid, started_at_ns } => (None, *pid, *started_at_ns),
+        ContainerState::Exited(exit) => (Some(exit), 0, exit.started_at_ns),
+        _ => (None, 0, 0),
+    };
+    json!({
+        "Status": word(state), "Running": pid != 0, "Paused": false, "Restarting": false, "Dead": false, "Pid": pid,
+        "OOMKilled": exit.is_some_and(|exit| exit.reason == ExitReason::OomKilled),
+        "ExitCode": exit.map_or(0, |exit| exit.code),
+        "Error": exit.map_or("", |exit| exit.message.as_str()),
+        "StartedAt": rfc3339(started), "FinishedAt": rfc3339(exit.map_or(0, |exit| exit.finished_at_ns)),
+    })
+}
+
+fn mounts(one: &One) -> Vec<Value> {
+    use crate::engine::model::MountSource;
+    let told = one.container.config.mounts.iter().map(|mount| {
+        let (kind, source) = match &mount.source {
+            MountSource::Host(path) => ("bind", path.display().to_string()),
+            MountSource::Tmpfs(_) => ("tmpfs", String::new()),
+            MountSource::Image { image, .. } => ("image", image.clone()),
+        };
+        json!({
+            "Type": kind, "Source": source, "Destination": mount.destination, "Mode": "", "RW": !mount.read_only,
+            "Propagation": if kind == "bind" { "rprivate" } else { "" },
+        })
+    });
+    told.collect()
+}
+
+/// The published ports of an inspection.
+fn published(one: &One) -> Value {
+    let mut told = json!({});
+    for row in ports(one) {
+        let key = format!("{}/{}", row["PrivatePort"], row["Type"].as_str().unwrap_or_default());
+        let binding = json!({"HostIp": row["IP"], "HostPort": row["PublicPort"].to_string()});
+        match &mut told[&key] {
+            Value::Array(list) => list.push(binding),
+            absent => *absent = json!([binding]),
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_told_as_docker_tells_them() {
+        for (seconds, expected) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (3_599, "59 minutes"),
+            (3_600, "About an hour"),
+            (2 * 86_400, "2 days"),
+            (20 * 86_400, "2 weeks"),
+            (100 * 86_400, "3 months"),
+            (800 * 86_400, "2 years"),
+        ] {
+            assert_eq!(duration(seconds), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn states_have_dockers_words() {
+        let exit = |reason| {
+            ContainerState::Exited(Exit {
+                code: 3,
+                reason,
+                message: String::new(),
+                started_at_ns: 1,
+                finished_at_ns: 0,
+            })
+        };
+        let running = ContainerState::Running { pid: 7, started_at_ns: 0 };
+        let now = 2 * NS_PER_SECOND;
+        for (state, one, two) in [
+            (ContainerState::Created, "created", "Created"),
+            (running, "running", "Up 2 seconds"),
+            (exit(ExitReason::Error), "exited", "Exited (3) 2 seconds ago"),
+            (exit(ExitReason::StartError), "created", "Created"),
+        ] {
+            assert_eq!((word(&state), status(&state, now).as_str()), (one, two));
+        }
+    }
+}

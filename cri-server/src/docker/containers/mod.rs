@@ -1,0 +1,65 @@
+//! Containers: each endpoint finds its container, asks the engine, and answers.
+
+mod attach;
+mod create;
+pub(super) mod describe;
+mod exec;
+mod list;
+mod logs;
+mod remove;
+mod request;
+mod run;
+mod streams;
+mod top;
+mod wait;
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+
+pub(super) use create::create;
+pub(super) use exec::{Execs, act as exec};
+pub(super) use list::list;
+pub(super) use remove::prune;
+
+use super::Door;
+use super::dispatch::Ask;
+use super::refusal::{Answer, Refusal};
+use super::route::ContainerAct;
+use super::wire::empty;
+use crate::engine::{One, TerminalSize};
+
+/// Carries out what is asked about the container called `name`.
+pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: Ask) -> Answer {
+    let one = door.engine.one(name)?;
+    match act {
+        ContainerAct::Inspect => list::inspect(&one),
+        ContainerAct::Start => run::start(door, &one).await,
+        ContainerAct::Stop => run::stop(door, &one, &ask).await,
+        ContainerAct::Restart => run::restart(door, &one, &ask).await,
+        ContainerAct::Kill => run::kill(door, &one, &ask),
+        ContainerAct::Wait => wait::wait(door, one, &ask),
+        ContainerAct::Remove => remove::remove(door, &one, &ask).await,
+        ContainerAct::Logs => logs::logs(door, &one, &ask).await,
+        ContainerAct::Attach => attach::attach(door, one, ask).await,
+        ContainerAct::Resize => resize(door, &one, &ask).await,
+        ContainerAct::Top => top::top(door, &one, &ask).await,
+        ContainerAct::Exec => exec::create(door, &one, ask).await,
+        ContainerAct::Missing(what) => Err(Refusal::not_built(what)),
+    }
+}
+
+async fn resize(door: &Door, one: &One, ask: &Ask) -> Answer {
+    door.engine.resize_one(one, size(ask)?).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// The size of a terminal in a query.
+fn size(ask: &Ask) -> Result<TerminalSize, Refusal> {
+    let number = |key: &str| {
+        let text = ask.query.get(key);
+        text.parse()
+            .map_err(|_| Refusal::bad(format!("invalid size {key}={text:?}: write a number up to 65535")))
+    };
+    Ok(TerminalSize { rows: number("h")?, columns: number("w")? })
+}

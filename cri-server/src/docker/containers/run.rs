@@ -1,0 +1,114 @@
+//! Starting, stopping, signals.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use nix::errno::Errno;
+
+use crate::docker::Door;
+use crate::docker::dispatch::Ask;
+use crate::docker::refusal::{Answer, Refusal};
+use crate::docker::wire::empty;
+use crate::engine::{EngineError, One};
+use crate::spec;
+
+/// How long a container may take to end by itself, unless the client says otherwise.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a client gets that wants to wait for ever.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// `POST /containers/{id}/start`.
+pub(super) async fn start(door: &Door, one: &One) -> Answer {
+    if one.container.state.pid().is_some() {
+        return Ok(empty(StatusCode::NOT_MODIFIED));
+    }
+    door.engine.start_one(one).await.map_err(not_started)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// The command line tells a program that is missing (exit code 127) from one that cannot be executed (126) by words.
+fn not_started(error: EngineError) -> Refusal {
+    let EngineError::Step { step: "execute the program", reason, errno: Some(errno), .. } = &error else {
+        return error.into();
+    };
+    let words = match Errno::from_raw(*errno) {
+        Errno::ENOENT => "executable file not found in $PATH",
+        Errno::EACCES | Errno::EISDIR | Errno::ENOEXEC => "permission denied",
+        _ => return error.into(),
+    };
+    Refusal::bad(format!("failed to start the container: {reason}: {words}"))
+}
+
+/// `POST /containers/{id}/stop`.
+pub(super) async fn stop(door: &Door, one: &One, ask: &Ask) -> Answer {
+    if one.container.state.pid().is_none() {
+        return Ok(empty(StatusCode::NOT_MODIFIED));
+    }
+    end(door, one, ask).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /containers/{id}/restart`.
+pub(super) async fn restart(door: &Door, one: &One, ask: &Ask) -> Answer {
+    if one.container.state.pid().is_some() {
+        end(door, one, ask).await?;
+    }
+    door.engine.start_one(one).await.map_err(not_started)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
+    if !ask.query.get("signal").is_empty() {
+        return Err(Refusal::not_built("stopping with another signal"));
+    }
+    let grace = match ask.query.get("t") {
+        "" => GRACE,
+        text => {
+            let seconds: i64 = text.parse().map_err(|_| Refusal::bad(format!("invalid timeout {text:?}")))?;
+            u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs)
+        }
+    };
+    Ok(door.engine.stop_container(one.container.id.as_str(), grace).await?)
+}
+
+/// `POST /containers/{id}/kill`.
+pub(super) fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
+    let signal = match ask.query.get("signal") {
+        "" => nix::libc::SIGKILL,
+        text => spec::parse_signal(text).map_err(|_| Refusal::bad(format!("Invalid signal: {text}")))?,
+    };
+    if one.container.state.pid().is_none() {
+        let id = &one.container.id;
+        return Err(Refusal::conflict(format!(
+            "cannot kill container: {}: container {id} is not running",
+            one.name()
+        )));
+    }
+    door.engine.signal_one(one, signal)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_cannot_be_executed_is_a_bad_request_in_known_words() {
+        let failed = |errno: Errno| EngineError::Step {
+            step: "execute the program",
+            object: "container x".into(),
+            reason: "r".into(),
+            errno: Some(errno as i32),
+        };
+        for (errno, status, words) in [
+            (Errno::ENOENT, 400, "executable file not found"),
+            (Errno::EACCES, 400, "permission denied"),
+            (Errno::EIO, 500, "r"),
+        ] {
+            let refusal = not_started(failed(errno));
+            assert_eq!(refusal.status().as_u16(), status);
+            assert!(refusal.message().contains(words), "{}", refusal.message());
+        }
+    }
+}

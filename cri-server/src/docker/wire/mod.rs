@@ -1,0 +1,18 @@
+//! HTTP and Docker's conventions on it: bodies both ways, queries, filters, names, times, credentials.
+
+mod auth;
+mod body;
+mod filters;
+mod names;
+mod query;
+mod time;
+
+pub(super) use auth::{Login, credentials};
+pub(super) use body::{
+    Body, BodyReader, Lines, Sent, archive, empty, json, lines, raw_json, read_json, read_whole, text,
+};
+pub(super) use bytes::Bytes;
+pub(super) use filters::{Filters, fits};
+pub(super) use names::{familiar, with_tag};
+pub(super) use query::Query;
+pub(super) use time::{ago, from_rfc3339, now_ns, rfc3339, seconds};

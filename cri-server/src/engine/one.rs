@@ -1,0 +1,174 @@
+//! Containers without a pod: groups of one, known by a name of their own.
+//!
+//! ```text
+//!  create ──▶ group (a row), container prepared       nothing of it runs, nothing of it is mounted
+//!  start  ──▶ network, /dev/shm, files ─▶ program     the same steps as a pod's, without a pause
+//!  end    ──▶ network given back, or all removed      by the group's driver
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cleat_sys::cgroup::Cgroup;
+use tokio::sync::oneshot;
+
+use super::Engine;
+use super::container::{Container, ContainerState};
+use super::driver::{Command, Target, Verb};
+use super::error::{EngineError, Result};
+use super::model::{ContainerConfig, Id, Kind, PodConfig, PodName};
+use super::pod::Pod;
+use super::session::{Session, Streams};
+use super::waiting::Early;
+
+/// What all groups of one have for the Kubernetes namespace, which no pod can have: it is no DNS label.
+const NAMESPACE: &str = "/";
+
+/// A container without a pod, at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct One {
+    /// Its group.
+    pub group: Arc<Pod>,
+    /// The container.
+    pub container: Arc<Container>,
+}
+
+impl One {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.group.config.name.name
+    }
+}
+
+/// What an early or late client gets its streams from.
+pub(crate) enum Attachment {
+    /// The program runs.
+    Now(Session),
+    /// It does not: the session comes when it is about to be executed.
+    Later(oneshot::Receiver<Result<Session>>),
+}
+
+impl Engine {
+    /// Prepares a container called `name`, which nobody else may have. `group` and `config` need no names.
+    pub(crate) async fn create_one(
+        &self,
+        name: &str,
+        auto_remove: bool,
+        group: PodConfig,
+        config: ContainerConfig,
+    ) -> Result<Id> {
+        let id = Id::random().map_err(|error| EngineError::step("make an id", "a container", &error))?;
+        let hostname = if group.hostname.is_empty() { id.short().to_owned() } else { group.hostname.clone() };
+        let group = PodConfig {
+            name: PodName { name: name.to_owned(), namespace: NAMESPACE.to_owned(), ..PodName::default() },
+            kind: Kind::One { container: id, auto_remove },
+            hostname,
+            ..group
+        };
+        let config = ContainerConfig { name: name.to_owned(), log_path: Some("log".into()), ..config };
+        let group = self.registry.add_one(&self.shared, group)?;
+        let command = |reply| Command::Create { config: Box::new(config), reply };
+        let created = self.registry.command(&group, command).await;
+        let created = created.unwrap_or_else(|| Err(super::gone("container", &group)));
+        if created.is_err() {
+            self.remove_pod(group.as_str()).await?;
+        }
+        created
+    }
+
+    /// All of them, by id.
+    pub(crate) fn ones(&self) -> Vec<One> {
+        let view = self.view();
+        let one = |container: &Arc<Container>| {
+            let group = view.pods.get(&container.pod).filter(|group| group.config.kind.is_one())?;
+            Some(One { group: group.clone(), container: container.clone() })
+        };
+        view.containers.values().filter_map(one).collect()
+    }
+
+    /// The one with this id, name, or unique start of an id.
+    pub(crate) fn one(&self, name: &str) -> Result<One> {
+        let mut all = self.ones();
+        let missing = || EngineError::NotFound { kind: "container", name: name.to_owned(), list: "ps -a" };
+        if name.is_empty() {
+            return Err(missing());
+        }
+        let exact = all.iter().position(|one| one.container.id.as_str() == name || one.name() == name);
+        if let Some(at) = exact {
+            return Ok(all.swap_remove(at));
+        }
+        let mut fitting = all.into_iter().filter(|one| one.container.id.as_str().starts_with(name));
+        match (fitting.next(), fitting.next()) {
+            (Some(one), None) => Ok(one),
+            (None, _) => Err(missing()),
+            _ => Err(EngineError::Ambiguous { kind: "container", prefix: name.to_owned() }),
+        }
+    }
+
+    /// Starts it, the first time or again.
+    pub(crate) async fn start_one(&self, one: &One) -> Result<()> {
+        let gone = || Err(super::gone("container", &one.container.id));
+        let up = self.registry.ask(&one.group.id, Target::Pod, Verb::RunPod).await;
+        up.unwrap_or_else(gone)?;
+        let target = Target::Container(one.container.id.clone());
+        self.registry.ask(&one.group.id, target, Verb::Start).await.unwrap_or_else(gone).map(drop)
+    }
+
+    /// Removes it, killing it first.
+    pub(crate) async fn remove_one(&self, one: &One) -> Result<()> {
+        self.remove_pod(one.group.id.as_str()).await
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal_one(&self, one: &One, signal: i32) -> Result<()> {
+        let (_, process) = self.running(one.container.id.as_str(), "send a signal to")?;
+        let object = || format!("container {}", one.container.id);
+        process.signal(signal).map_err(|error| EngineError::step("send a signal", object(), &error))
+    }
+
+    /// Attaches a client, which may come before the program.
+    pub(crate) async fn attach_one(
+        &self,
+        one: &One,
+        streams: Streams,
+        stall_limit: Option<Duration>,
+    ) -> Result<Attachment> {
+        let id = &one.container.id;
+        if matches!(one.container.state, ContainerState::Running { .. }) {
+            return self.attach(id.as_str(), streams, stall_limit).await.map(Attachment::Now);
+        }
+        let (reply, session) = oneshot::channel();
+        self.shared.waiting.client(id, Early { streams, stall_limit, reply });
+        Ok(Attachment::Later(session))
+    }
+
+    /// Gets the exit code of its next end.
+    pub(crate) fn next_end(&self, one: &One) -> oneshot::Receiver<i32> {
+        self.shared.waiting.next_end(&one.container.id)
+    }
+
+    /// Gets the exit code of its last end when it is removed.
+    pub(crate) fn removal(&self, one: &One) -> oneshot::Receiver<i32> {
+        self.shared.waiting.removal(&one.container.id)
+    }
+
+    /// Its processes, in the daemon's pid namespace.
+    pub(crate) async fn processes_of(&self, one: &One) -> Result<Vec<i32>> {
+        let (container, _) = self.running(one.container.id.as_str(), "list the processes of")?;
+        self.shared
+            .blocking(move |shared| {
+                let listed =
+                    Cgroup::open(&shared.cgroups, &container.cgroup).and_then(|found| found.processes());
+                listed.map_err(|error| {
+                    EngineError::step("list the processes", format!("container {}", container.id), &error)
+                })
+            })
+            .await
+    }
+
+    /// Sets the size of its terminal.
+    pub(crate) async fn resize_one(&self, one: &One, size: super::TerminalSize) -> Result<()> {
+        let (_, process) = self.running(one.container.id.as_str(), "resize the terminal of")?;
+        super::Resizer::Container(process).resize(size).await
+    }
+}

@@ -1,0 +1,10 @@
+//! The Docker door from outside. Each test has a daemon, a registry and namespaces of its own and ends with the leak
+//! checker.
+#![forbid(unsafe_code)]
+
+mod containers;
+mod http;
+mod images;
+mod recovery;
+mod streams;
+mod system;
