@@ -5,16 +5,13 @@ use std::sync::Arc;
 use cleat_cri_api::v1::runtime_service_server::RuntimeService;
 use cleat_cri_api::v1::*;
 use cleat_streaming::{self as streaming, Server};
-use tonic::{Request, Status};
+use tonic::Request;
 
 use super::door::{Answer, answer, missing};
 use super::reads;
 use super::series::{Events, Parts, events, parts};
-use super::translate::{container, field, filter, node, pod, stats, stream};
+use super::translate::{container, field, filter, metric, node, pod, stats, stream};
 use crate::engine::{Engine, Streams};
-
-/// The stream of an RPC that is not built.
-type Unbuilt<T> = tokio_stream::Empty<Result<T, Status>>;
 
 /// The runtime service over an engine.
 pub(super) struct RuntimeDoor {
@@ -36,7 +33,7 @@ impl RuntimeService for RuntimeDoor {
     type StreamContainerStatsStream = Parts<StreamContainerStatsResponse>;
     type StreamPodSandboxStatsStream = Parts<StreamPodSandboxStatsResponse>;
     type GetContainerEventsStream = Events;
-    type StreamPodSandboxMetricsStream = Unbuilt<StreamPodSandboxMetricsResponse>;
+    type StreamPodSandboxMetricsStream = Parts<StreamPodSandboxMetricsResponse>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
         answer("Version", String::new(), async { Ok(node::version()) }).await
@@ -373,21 +370,32 @@ impl RuntimeService for RuntimeDoor {
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        missing("ListMetricDescriptors", "ListPodSandboxStats tells the figures")
+        answer("ListMetricDescriptors", String::new(), async {
+            Ok(ListMetricDescriptorsResponse { descriptors: metric::descriptors() })
+        })
+        .await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        missing("ListPodSandboxMetrics", "ListPodSandboxStats tells the figures")
+        answer("ListPodSandboxMetrics", String::new(), async {
+            let pod_metrics = self.engine.metrics().await?.iter().map(metric::pod).collect();
+            Ok(ListPodSandboxMetricsResponse { pod_metrics })
+        })
+        .await
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
         _: Request<StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        missing("StreamPodSandboxMetrics", "ListPodSandboxStats tells the figures")
+        answer("StreamPodSandboxMetrics", String::new(), async {
+            let pods = self.engine.metrics().await?.iter().map(metric::pod).collect();
+            Ok(parts(pods, |pod_sandbox_metrics| StreamPodSandboxMetricsResponse { pod_sandbox_metrics }))
+        })
+        .await
     }
 
     async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {

@@ -23,6 +23,7 @@ mod exec;
 mod forward;
 mod host;
 mod images;
+pub(crate) mod metrics;
 pub(crate) mod model;
 mod monitor;
 mod networks;
@@ -235,6 +236,21 @@ impl Engine {
         let containers = self.view().containers_of(&pod.id).cloned().collect();
         let pod = pod.clone();
         self.shared.blocking(move |shared| stats::of_pod(shared, &pod, containers)).await
+    }
+
+    /// The metrics of all pods; those of one that is removed meanwhile are left out.
+    pub(crate) async fn metrics(&self) -> Result<Vec<metrics::PodMetrics>> {
+        let view = self.view();
+        self.shared
+            .blocking(move |shared| {
+                let pods = view.pods.values().filter(|pod| pod.pause_pid().is_some());
+                pods.map(|pod| {
+                    let containers = view.containers_of(&pod.id).cloned().collect();
+                    metrics::of_pod(shared, pod, containers, &stats::interfaces(pod, None))
+                })
+                .collect()
+            })
+            .await
     }
 
     /// A container's OCI specification.

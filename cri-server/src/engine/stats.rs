@@ -112,12 +112,20 @@ pub(crate) struct Interface {
     pub name: String,
     /// Bytes received.
     pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
     /// Errors receiving.
     pub rx_errors: u64,
+    /// Packets dropped while receiving.
+    pub rx_dropped: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
     /// Errors sending.
     pub tx_errors: u64,
+    /// Packets dropped while sending.
+    pub tx_dropped: u64,
 }
 
 /// A pod's figures.
@@ -324,14 +332,15 @@ fn swap_v2(_read: &Read<'_>, number: &Number<'_>) -> Option<Swap> {
 }
 
 /// A file of `key number` lines.
-fn flat(text: &str) -> HashMap<&str, u64> {
+pub(super) fn flat(text: &str) -> HashMap<&str, u64> {
     text.lines()
         .filter_map(|line| line.split_once(' '))
         .filter_map(|(key, value)| Some((key, value.parse().ok()?)))
         .collect()
 }
 
-fn parse_pressure(text: &str) -> Option<Pressure> {
+/// The content of a pressure file.
+pub(super) fn parse_pressure(text: &str) -> Option<Pressure> {
     let line = |kind: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(kind))?;
         let fields: HashMap<_, _> =
@@ -347,8 +356,9 @@ fn parse_pressure(text: &str) -> Option<Pressure> {
     Some(Pressure { some: line("some ")?, full: line("full ") })
 }
 
-/// The pod's interfaces as its pause process, or the container that is `alone` in it, sees them; `/proc/<pid>/net/dev` needs no change of namespace.
-fn interfaces(pod: &Pod, alone: Option<i32>) -> Vec<Interface> {
+/// The pod's interfaces as its pause process, or the process `alone` of a group without one, sees them;
+/// `/proc/<pid>/net/dev` needs no change of namespace.
+pub(super) fn interfaces(pod: &Pod, alone: Option<i32>) -> Vec<Interface> {
     let pid = pod.pause_pid().or(alone).filter(|_| !pod.addresses.is_empty());
     let Some(pid) = pid else { return Vec::new() };
     let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
@@ -363,11 +373,19 @@ fn parse_interfaces(text: &str) -> Vec<Interface> {
         let (name, counters) = line.split_once(':')?;
         let counters: Vec<u64> =
             counters.split_whitespace().map(|field| field.parse().unwrap_or_default()).collect();
-        let [rx_bytes, _, rx_errors, _, _, _, _, _, tx_bytes, _, tx_errors, ..] = counters[..] else {
-            return None;
+        let [received, sent] = [counters.get(..4)?, counters.get(8..12)?];
+        let interface = Interface {
+            name: name.trim().to_owned(),
+            rx_bytes: received[0],
+            rx_packets: received[1],
+            rx_errors: received[2],
+            rx_dropped: received[3],
+            tx_bytes: sent[0],
+            tx_packets: sent[1],
+            tx_errors: sent[2],
+            tx_dropped: sent[3],
         };
-        let name = name.trim().to_owned();
-        (name != "lo").then_some(Interface { name, rx_bytes, rx_errors, tx_bytes, tx_errors })
+        (interface.name != "lo").then_some(interface)
     };
     text.lines().filter_map(parse).collect()
 }
@@ -381,9 +399,18 @@ mod tests {
         let text = "Inter-|   Receive                                                |  Transmit\n \
                     face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop\n    \
                     lo:     100       1    0    0    0     0          0         0      100       1    0    0 0 0 0 0\n  \
-                    eth0:    1234      10    2    0    0     0          0         0      567       8    3    0 0 0 0 0\n";
-        let expected =
-            Interface { name: "eth0".into(), rx_bytes: 1234, rx_errors: 2, tx_bytes: 567, tx_errors: 3 };
+                    eth0:    1234      10    2    4    0     0          0         0      567       8    3    5 0 0 0 0\n";
+        let expected = Interface {
+            name: "eth0".into(),
+            rx_bytes: 1234,
+            rx_packets: 10,
+            rx_errors: 2,
+            rx_dropped: 4,
+            tx_bytes: 567,
+            tx_packets: 8,
+            tx_errors: 3,
+            tx_dropped: 5,
+        };
         assert_eq!(parse_interfaces(text), [expected]);
     }
 

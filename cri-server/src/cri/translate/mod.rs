@@ -2,7 +2,7 @@
 //!
 //! In: [`pod`], [`container`] and what they are made of ([`security`], [`profile`], [`namespace`], [`resources`],
 //! [`mount`], [`signal`]), [`filter`], [`auth`], [`stream`]; all stand on [`field`], which words the refusals.
-//! Out: [`pod_status`], [`container_status`], [`event`], [`stats`], [`image`], [`node`]; [`info`] and [`config_json`] make the JSON
+//! Out: [`pod_status`], [`container_status`], [`event`], [`stats`], [`metric`], [`image`], [`node`]; [`info`] and [`config_json`] make the JSON
 //! of verbose answers.
 
 pub(super) mod auth;
@@ -14,6 +14,7 @@ pub(super) mod field;
 pub(super) mod filter;
 pub(super) mod image;
 pub(super) mod info;
+pub(super) mod metric;
 mod mount;
 mod namespace;
 pub(super) mod node;

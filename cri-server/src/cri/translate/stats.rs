@@ -160,7 +160,14 @@ mod tests {
     }
 
     fn interface_named(name: &str) -> stats::Interface {
-        stats::Interface { name: name.into(), rx_bytes: 1, rx_errors: 2, tx_bytes: 3, tx_errors: 4 }
+        stats::Interface {
+            name: name.into(),
+            rx_bytes: 1,
+            rx_errors: 2,
+            tx_bytes: 3,
+            tx_errors: 4,
+            ..stats::Interface::default()
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod image_pulls;
 mod image_volumes;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod neighbours;
 mod network;
 mod pod_options;

@@ -9,25 +9,12 @@ use tonic::{Code, Status};
 fn privileged_what_is_not_built_says_so_with_its_name() {
     check(Node::builder(), |node| {
         let cri = node.cri();
-        let mut runtime = cri.runtime_client();
         let table: Vec<(&str, Option<Status>)> = vec![
             ("UpdateRuntimeConfig", cri.update_runtime_config(UpdateRuntimeConfigRequest::default()).err()),
             ("CheckpointContainer", cri.checkpoint_container(CheckpointContainerRequest::default()).err()),
             (
-                "ListMetricDescriptors",
-                cri.list_metric_descriptors(ListMetricDescriptorsRequest::default()).err(),
-            ),
-            (
-                "ListPodSandboxMetrics",
-                cri.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest::default()).err(),
-            ),
-            (
                 "UpdatePodSandboxResources",
                 cri.update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest::default()).err(),
-            ),
-            (
-                "StreamPodSandboxMetrics",
-                cri.wait(runtime.stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest::default())).err(),
             ),
         ];
         for (name, status) in table {
