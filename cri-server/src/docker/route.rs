@@ -102,6 +102,10 @@ pub(super) enum ContainerAct {
     Resize,
     /// Its processes.
     Top,
+    /// Its figures.
+    Stats,
+    /// Other limits.
+    Update,
     /// One more process.
     Exec,
     /// Not built; what it is.
@@ -200,8 +204,8 @@ fn container(method: &Method, rest: &str) -> Option<Route> {
         (&Method::POST, _, "exec") => Act::Exec,
         (&Method::POST, _, "pause" | "unpause") => Act::Missing("pausing a container"),
         (&Method::POST, _, "rename") => Act::Missing("renaming a container"),
-        (&Method::POST, _, "update") => Act::Missing("updating a container"),
-        (&Method::GET, _, "stats") => Act::Missing("the stream of a container's figures"),
+        (&Method::POST, _, "update") => Act::Update,
+        (&Method::GET, _, "stats") => Act::Stats,
         (&Method::GET, _, "changes") => Act::Missing("listing what a container has changed"),
         (&Method::GET, _, "export") => Act::Missing("exporting a container"),
         (&Method::GET, _, "attach/ws") => Act::Missing("attaching over a WebSocket"),

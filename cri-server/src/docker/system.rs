@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Door;
 use super::images;
 use super::version::{EARLIEST, LATEST};
-use super::wire::{now_ns, rfc3339};
+use super::wire::{memory_bytes, now_ns, rfc3339};
 use crate::engine::CgroupDriver;
 
 /// Version of this program.
@@ -156,14 +156,6 @@ fn os_name(field: &str) -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix('='));
     value.unwrap_or_default().trim_matches('"').to_owned()
-}
-
-/// The host's memory, from proc_meminfo(5).
-fn memory_bytes() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or_default() * 1024
 }
 
 #[cfg(test)]

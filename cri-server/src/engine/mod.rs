@@ -246,7 +246,7 @@ impl Engine {
                 let pods = view.pods.values().filter(|pod| pod.pause_pid().is_some());
                 pods.map(|pod| {
                     let containers = view.containers_of(&pod.id).cloned().collect();
-                    metrics::of_pod(shared, pod, containers, &stats::interfaces(pod))
+                    metrics::of_pod(shared, pod, containers, &stats::interfaces(pod, None))
                 })
                 .collect()
             })

@@ -211,6 +211,7 @@ pub(crate) fn of_container(shared: &Shared, container: &Container) -> Result<Con
 /// Reads a pod's figures and those of `containers`, which are its.
 pub(crate) fn of_pod(shared: &Shared, pod: &Pod, containers: Vec<Arc<Container>>) -> Result<PodStats> {
     let figures = of_cgroup(shared, &pod.cgroup)?;
+    let alone = containers.first().filter(|one| one.is_alone).and_then(|one| one.state.pid());
     let containers = containers
         .into_iter()
         .map(|container| of_container(shared, &container).map(|stats| (container, stats)))
@@ -221,7 +222,7 @@ pub(crate) fn of_pod(shared: &Shared, pod: &Pod, containers: Vec<Arc<Container>>
         memory: figures.memory,
         io_pressure: figures.io_pressure,
         process_count: figures.pids,
-        interfaces: interfaces(pod),
+        interfaces: interfaces(pod, alone),
         containers,
     })
 }
@@ -355,9 +356,11 @@ pub(super) fn parse_pressure(text: &str) -> Option<Pressure> {
     Some(Pressure { some: line("some ")?, full: line("full ") })
 }
 
-/// The pod's interfaces as its pause process sees them; `/proc/<pid>/net/dev` needs no change of namespace.
-pub(super) fn interfaces(pod: &Pod) -> Vec<Interface> {
-    let Some(pid) = pod.pause_pid().filter(|_| !pod.addresses.is_empty()) else { return Vec::new() };
+/// The pod's interfaces as its pause process, or the process `alone` of a group without one, sees them;
+/// `/proc/<pid>/net/dev` needs no change of namespace.
+pub(super) fn interfaces(pod: &Pod, alone: Option<i32>) -> Vec<Interface> {
+    let pid = pod.pause_pid().or(alone).filter(|_| !pod.addresses.is_empty());
+    let Some(pid) = pid else { return Vec::new() };
     let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
     let mut interfaces = parse_interfaces(&text);
     interfaces.sort_by_key(|interface| interface.name != cleat_network::POD_INTERFACE);

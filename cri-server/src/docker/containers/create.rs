@@ -214,7 +214,7 @@ fn device(device: &super::request::Device) -> Device {
 }
 
 /// Zero is "no limit" to Docker.
-fn resources(host: &HostConfig) -> Resources {
+pub(super) fn resources(host: &HostConfig) -> Resources {
     /// Microseconds; what `--cpus` is a part of.
     const PERIOD_US: i64 = 100_000;
     let positive = |number: i64| u64::try_from(number).ok().filter(|number| *number > 0);

@@ -150,6 +150,11 @@ pub(super) fn inspect(one: &One) -> Value {
             host[key] = fallback;
         }
     }
+    // What was changed since.
+    let limits = &container.resources;
+    host["Memory"] = json!(limits.memory_limit_bytes.unwrap_or_default());
+    host["MemorySwap"] = json!(limits.memory_swap_limit_bytes.unwrap_or_default());
+    host["CpuShares"] = json!(limits.cpu_shares.unwrap_or_default());
     if host["LogConfig"]["Type"] == "" {
         host["LogConfig"]["Type"] = json!("json-file");
     }

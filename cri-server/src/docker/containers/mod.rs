@@ -9,8 +9,10 @@ mod logs;
 mod remove;
 mod request;
 mod run;
+mod stats;
 mod streams;
 mod top;
+mod update;
 mod wait;
 
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: As
         ContainerAct::Logs => logs::logs(door, &one, &ask).await,
         ContainerAct::Attach => attach::attach(door, one, ask).await,
         ContainerAct::Resize => resize(door, &one, &ask).await,
+        ContainerAct::Stats => stats::stats(door, one, &ask).await,
+        ContainerAct::Update => update::update(door, &one, ask).await,
         ContainerAct::Top => top::top(door, &one, &ask).await,
         ContainerAct::Exec => exec::create(door, &one, ask).await,
         ContainerAct::Missing(what) => Err(Refusal::not_built(what)),

@@ -1,8 +1,10 @@
-//! HTTP and Docker's conventions on it: bodies both ways, queries, filters, names, times, credentials.
+//! HTTP and Docker's conventions on it: bodies both ways, queries, filters, names, times, credentials,
+//! the host's memory.
 
 mod auth;
 mod body;
 mod filters;
+mod host;
 mod names;
 mod query;
 mod time;
@@ -13,6 +15,7 @@ pub(super) use body::{
 };
 pub(super) use bytes::Bytes;
 pub(super) use filters::{Filters, fits};
+pub(super) use host::memory_bytes;
 pub(super) use names::{familiar, with_tag};
 pub(super) use query::Query;
 pub(super) use time::{ago, from_rfc3339, now_ns, rfc3339, seconds};

@@ -73,6 +73,21 @@ fn privileged_docker_run_with_options_has_them() {
 }
 
 #[test]
+fn privileged_docker_stats_and_update() {
+    check(|engine| {
+        engine.run(&["run", "-d", "-m", "64m", "--name", "c1", BUSYBOX, "sleep", "1000"])?;
+        let shown =
+            engine.run(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "c1"])?;
+        ensure!(shown.starts_with("c1 1 ") && shown.ends_with(" / 64MiB"), "{shown}");
+        engine.run(&["update", "-m", "32m", "--memory-swap", "64m", "c1"])?;
+        ensure!(engine.run(&["inspect", "-f", "{{.HostConfig.Memory}}", "c1"])? == "33554432");
+        let shown = engine.run(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "c1"])?;
+        ensure!(shown.ends_with(" / 32MiB"), "{shown}");
+        Ok(())
+    });
+}
+
+#[test]
 fn privileged_docker_containers_are_not_shown_by_crictl() {
     check(|engine| {
         engine.run(&["run", "-d", "--name", "c1", BUSYBOX, "sleep", "1000"])?;
