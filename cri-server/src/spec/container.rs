@@ -1,6 +1,6 @@
 //! The specification of a container, from its parts.
 
-use oci_spec::runtime::{Linux, LinuxPids, LinuxResources, Root, Spec};
+use oci_spec::runtime::{Linux, LinuxResources, Root, Spec};
 
 use super::mounts::Mounts;
 use super::{ContainerFacts, Host, PodFacts, SpecError};
@@ -62,19 +62,13 @@ fn confined_process(
     Ok(process)
 }
 
-fn pids(limit: i64) -> LinuxPids {
-    let mut pids = LinuxPids::default();
-    pids.set_limit(limit);
-    pids
-}
-
 /// What the kernel does for it.
 fn linux(host: &Host, pod: &PodFacts<'_>, facts: &ContainerFacts<'_>) -> Result<Linux, SpecError> {
     let security = &facts.config.security;
     let held = capability::sets(host, security)?.bounding().clone().unwrap_or_default();
     let devices = devices::devices(host, security.privileged, facts.devices)?;
     let mut resources: LinuxResources = resources::on_host(host, &facts.config.resources)?;
-    resources.set_devices(Some(devices.rules)).set_pids(host.pids_limit.map(pids));
+    resources.set_devices(Some(devices.rules));
     let sysctls = if pod.pause_pid.is_none() { sysctl::sysctls(pod)? } else { Default::default() };
     let [users, groups] = namespaces::id_mappings(pod);
     let mut linux = Linux::default();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::{Host, SpecError};
 use crate::engine::model::{HugepageLimit, Resources};
@@ -116,7 +116,14 @@ pub(crate) fn on_host(host: &Host, limits: &Resources) -> Result<LinuxResources,
     if !host.hugetlb {
         resources.set_hugepage_limits(None);
     }
+    resources.set_pids(limits.pids_limit.or(host.pids_limit).map(pids));
     Ok(resources)
+}
+
+fn pids(limit: i64) -> LinuxPids {
+    let mut pids = LinuxPids::default();
+    pids.set_limit(limit);
+    pids
 }
 
 fn cpu(limits: &Resources) -> Result<Option<LinuxCpu>, ResourceError> {
@@ -238,6 +245,7 @@ mod tests {
     #[test]
     fn limits_are_carried_over() {
         let limits = Resources {
+            pids_limit: None,
             cpu_period_us: Some(100_000),
             cpu_quota_us: Some(50_000),
             cpu_shares: Some(512),
@@ -395,6 +403,21 @@ mod tests {
         assert_eq!(on_host(&host, &pages).unwrap().hugepage_limits(), &None);
         host.cgroup_v2 = false;
         assert_eq!(on_host(&host, &limits), Err(SpecError::UnifiedWithoutCgroupV2));
+    }
+
+    #[test]
+    fn processes_are_limited_by_the_request_and_else_by_the_daemon() {
+        for (asked, default, limit) in [
+            (None, None, None),
+            (None, Some(9), Some(9)),
+            (Some(3), Some(9), Some(3)),
+            (Some(-1), Some(9), Some(-1)),
+        ] {
+            let limits = Resources { pids_limit: asked, ..Resources::default() };
+            let host = Host { pids_limit: default, ..fixture::host() };
+            let made = on_host(&host, &limits).unwrap();
+            assert_eq!(made.pids().as_ref().map(|pids| pids.limit()), limit, "{asked:?} {default:?}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(in crate::cri) fn config(config: Option<PodSandboxConfig>, runtime_handler: 
     let mut context = linux.security_context.clone().unwrap_or_default();
     let namespaces = namespace::of_pod(context.namespace_options.take())?;
     Ok(PodConfig {
+        is_unconnected: false,
         kind: Kind::Pod,
         name: pod_name(config.metadata)?,
         hostname: hostname(config.hostname, &namespaces)?,

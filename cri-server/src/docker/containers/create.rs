@@ -53,9 +53,9 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
 /// Refuses what would otherwise be left out silently.
 fn check_built(request: &Create) -> Result<(), Refusal> {
     let host = &request.host_config;
-    let plain_network = matches!(host.network_mode.as_str(), "" | "default" | "bridge" | "host");
+    let plain_network = matches!(host.network_mode.as_str(), "" | "default" | "bridge" | "host" | "none");
     let missing = [
-        (!plain_network, "a network other than bridge and host"),
+        (!plain_network, "a network other than bridge, host and none"),
         (!matches!(host.restart_policy.name.as_str(), "" | "no"), "a restart policy"),
         (!matches!(host.log_config.r#type.as_str(), "" | "json-file" | "local"), "this log driver"),
         (!host.log_config.config.is_empty(), "options of a log driver"),
@@ -66,7 +66,6 @@ fn check_built(request: &Create) -> Result<(), Refusal> {
         (!matches!(host.runtime.as_str(), "" | "cleat"), "a runtime other than cleat"),
         (host.init, "an init process"),
         (host.publish_all_ports, "publishing all ports"),
-        (host.pids_limit > 0, "a limit of processes"),
         (!host.ulimits.is_empty(), "ulimits"),
         (!host.device_requests.is_empty(), "device requests"),
         (!host.extra_hosts.is_empty(), "extra hosts"),
@@ -115,6 +114,7 @@ fn group(request: &Create) -> Result<PodConfig, Refusal> {
     let on_host = host.network_mode == "host";
     Ok(PodConfig {
         hostname: request.hostname.clone(),
+        is_unconnected: host.network_mode == "none",
         dns: dns(host)?,
         port_mappings: ports(host)?,
         labels: request.labels.clone(),
@@ -237,6 +237,7 @@ pub(super) fn resources(host: &HostConfig) -> Resources {
         oom_score_adj: Some(host.oom_score_adj).filter(|adjustment| *adjustment != 0),
         cpuset_cpus: host.cpuset_cpus.clone(),
         cpuset_mems: host.cpuset_mems.clone(),
+        pids_limit: Some(host.pids_limit.max(-1)).filter(|limit| *limit != 0),
         ..Resources::default()
     }
 }
@@ -398,7 +399,7 @@ mod tests {
         ] {
             assert_eq!(check_built(&request(text)).unwrap_err().status().as_u16(), 501, "{text}");
         }
-        let plain = r#"{"HostConfig":{"NetworkMode":"default","RestartPolicy":{"Name":"no"},"PidsLimit":0}}"#;
+        let plain = r#"{"HostConfig":{"NetworkMode":"none","RestartPolicy":{"Name":"no"},"PidsLimit":9}}"#;
         assert!(check_built(&request(plain)).is_ok());
     }
 

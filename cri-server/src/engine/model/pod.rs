@@ -22,6 +22,10 @@ pub(crate) struct PodConfig {
     pub log_directory: Option<PathBuf>,
     /// What /etc/resolv.conf says; the host's own file is copied when absent.
     pub dns: Option<Dns>,
+    /// Whether its network namespace, if it has one of its own, stays without a network; absent in records of before
+    /// there were such.
+    #[serde(default)]
+    pub is_unconnected: bool,
     /// Ports of the host that lead into the pod.
     pub port_mappings: Vec<PortMapping>,
     /// Labels, for selection.

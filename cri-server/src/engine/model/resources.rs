@@ -23,6 +23,8 @@ pub(crate) struct Resources {
     pub cpuset_cpus: String,
     /// Memory nodes it may use, in the kernel's list format.
     pub cpuset_mems: String,
+    /// Most processes and threads, -1 is unlimited; the daemon's default when absent.
+    pub pids_limit: Option<i64>,
     /// Huge pages.
     pub hugepage_limits: Vec<HugepageLimit>,
     /// cgroup v2 files and what is written to them.
@@ -54,6 +56,7 @@ impl Resources {
             oom_score_adj: change.oom_score_adj.or(self.oom_score_adj),
             cpuset_cpus: text(&change.cpuset_cpus, &self.cpuset_cpus),
             cpuset_mems: text(&change.cpuset_mems, &self.cpuset_mems),
+            pids_limit: change.pids_limit.or(self.pids_limit),
             hugepage_limits: if change.hugepage_limits.is_empty() {
                 self.hugepage_limits.clone()
             } else {

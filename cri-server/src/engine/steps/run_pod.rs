@@ -120,8 +120,8 @@ fn mount_shm(paths: &PodPaths, size_bytes: u64, mapping: Option<&UserMapping>) -
 fn connect(shared: &Shared, pod: &Pod) -> Result<Vec<IpAddr>> {
     let paths = shared.paths.pod(&pod.id);
     let addresses = match pod.config.namespaces.network {
-        Mode::Pod => attach(shared, pod, &paths)?,
-        Mode::Node => Vec::new(),
+        Mode::Pod if !pod.config.is_unconnected => attach(shared, pod, &paths)?,
+        Mode::Pod | Mode::Node => Vec::new(),
     };
     pod_files::write(shared, pod, &addresses)?;
     Ok(addresses)

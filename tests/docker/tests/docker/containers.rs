@@ -68,6 +68,11 @@ fn privileged_docker_run_with_options_has_them() {
         ensure!(host.contains("cleat0"), "{host}");
         let own = engine.run(&["run", "--rm", BUSYBOX, "ls", "/sys/class/net"])?;
         ensure!(own == "eth0\nlo", "{own}");
+        let none = engine.run(&["run", "--rm", "--network", "none", BUSYBOX, "ls", "/sys/class/net"])?;
+        ensure!(none == "lo", "{none}");
+        let crowd = "(sleep 3 | sleep 3 | sleep 3) 2>/dev/null || echo full";
+        let few = engine.run(&["run", "--rm", "--pids-limit", "3", BUSYBOX, "sh", "-c", crowd])?;
+        ensure!(few == "full", "{few}");
         Ok(())
     });
 }
