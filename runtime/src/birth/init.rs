@@ -87,7 +87,8 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
         cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     }
     let more = request.options.preserve_fds;
-    let inherited = process::Inherited { streams: streams(&request.stdio, console.as_ref(), more)?, more };
+    let inherited =
+        process::Inherited { streams: streams(&request.stdio, console.as_ref(), &tree, more)?, more };
     let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
     let prepared = process::become_process(plan.process, &tree, inherited, filter, hand_over)?;
     let master = console.as_ref().map(|console| console.master.as_fd());

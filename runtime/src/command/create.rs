@@ -92,6 +92,7 @@ pub(super) fn create(
     (global, options): (&Global, &Options),
 ) -> Result<(Created, Record), CommandError> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let streams = if configuration.terminal { Vec::new() } else { own_streams() };
     let stdio = if configuration.terminal {
         let (height, width) = cleat_sys::pty::size(&stdin).unwrap_or(UNKNOWN_SIZE);
         Stdio::Terminal { height, width }
@@ -109,8 +110,15 @@ pub(super) fn create(
         }
     };
     let record = Record::new(id, created.pid, created.target.cgroup().path(), configuration);
+    let record = record.with_streams(streams);
     folder.write(&record)?;
     Ok((created, record))
+}
+
+/// What this command's standard streams are, which the container's are too; a closed one has no name.
+pub(super) fn own_streams() -> Vec<String> {
+    let name = |number| fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+    (0..3).map(|number| name(number).to_string_lossy().into_owned()).collect()
 }
 
 /// Gives the caller what it asked for: the terminal, the process.

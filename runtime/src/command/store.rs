@@ -34,6 +34,9 @@ pub(super) struct Record {
     /// As they were at the creation; those of later are run by this command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hooks: Option<Hooks>,
+    /// What the standard streams were at the creation, as `/proc/<pid>/fd` names them; none for a terminal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) streams: Vec<String>,
 }
 
 /// The statuses of the OCI specification (runtime.md, "State").
@@ -168,7 +171,12 @@ impl Record {
             cgroup,
             annotations: configuration.annotations,
             hooks: configuration.hooks,
+            streams: Vec::new(),
         }
+    }
+
+    pub(super) fn with_streams(self, streams: Vec<String>) -> Self {
+        Self { streams, ..self }
     }
 
     pub(super) fn open_cgroup(&self) -> Result<Cgroup, CommandError> {
