@@ -17,6 +17,7 @@ mod birth;
 mod cgroups;
 mod failure;
 mod hooks;
+mod network;
 mod pending;
 mod process;
 mod procfs;

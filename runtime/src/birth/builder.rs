@@ -15,6 +15,7 @@ use super::midwife::{self, Role};
 use super::newborn::{Newborn, known_as};
 use super::{Answered, check_terminal, compile_filter, give_pipes, keep_filter, read_json, tie_to_caller};
 use crate::failure::Step;
+use crate::network::Mover;
 use crate::procfs::Procfs;
 use crate::rootfs::Materials;
 use crate::seccomp::Filter;
@@ -100,6 +101,7 @@ fn give_birth(
     let gate = Gate::open(request.gate, caller).map_err(early)?;
     let kept =
         filter.as_ref().map(keep_filter).transpose().step(|| "keep the seccomp filter").map_err(early)?;
+    let mover = Mover::of(&plan.net_devices).map_err(early)?;
     let owner = Owner::of(plan.namespaces.user.as_ref()).map_err(early)?;
     give_pipes(&request.stdio, &plan.process, owner.as_ref()).map_err(early)?;
     let owners = mapping::make_all(&plan.mounts).map_err(early)?;
@@ -128,6 +130,7 @@ fn give_birth(
                 caller,
                 confined: owner.is_some(),
                 filter: filter.as_ref(),
+                mover: mover.as_ref(),
             };
             let raised = newborn.raise(&plan);
             let (notes, console) = match raised {

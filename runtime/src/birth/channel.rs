@@ -42,6 +42,8 @@ pub(crate) enum Report {
     Ready { notes: Vec<String> },
     /// It has loaded a filter that notifies. The descriptor is the listener.
     Listener,
+    /// Its network namespace can take the planned devices: it waits for them.
+    Devices,
     /// Its namespaces are made: the hooks in the runtime's are next, and it waits for them.
     Hooks,
     /// It failed and ends.

@@ -145,9 +145,7 @@ fn await_program(
     match from.receive().step(|| "hear from the process")? {
         Received::Closed => Ok(console),
         Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Ready { .. } | Report::Hooks | Report::Listener, _) => {
-            Err(Failure::because("hear from the process", "it reported twice"))
-        }
+        Received::Message(..) => Err(Failure::because("hear from the process", "it reported twice")),
     }
 }
 

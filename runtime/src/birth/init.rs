@@ -10,12 +10,13 @@ use cleat_sys::process::exit_now;
 
 use super::channel::{Channel, Received, Report, shortened};
 use super::gate::{Gate, Go};
+use super::newborn::Provided;
 use super::{start_session, streams, tie_to_caller};
 use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::seccomp::Filter;
 use crate::spec::{Hooks, Plan};
-use crate::{Create, Failure, HookState, hooks, process, rootfs};
+use crate::{Create, Failure, HookState, hooks, network, process, rootfs};
 
 /// What init is born with.
 pub(super) struct Birth<'a> {
@@ -62,14 +63,16 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     let story = Story::take(request, &mut plan);
     let procfs = Procfs::open().step(|| "open /proc")?;
     let mut notes = Vec::new();
-    match materials {
-        // Cgroups belong to the host's root, whom init still is.
-        Some(_) => await_limits(builder)?,
-        None => notes = process::limit(&plan.process, &procfs, None)?,
+    // Limits of a confined init are the builder's to set.
+    let is_confined = materials.is_some();
+    if !is_confined {
+        notes = process::limit(&plan.process, &procfs, None)?;
     }
+    set_up_network(&plan, is_confined, builder)?;
+    // Cgroups belong to the host's root, whom init still is.
     enter_cgroups(&plan, cgroup, namespaces)?;
     process::set_profile(&plan.process, &procfs)?;
-    if materials.is_some() {
+    if is_confined {
         process::become_root()?;
         namespace::unshare(plan.namespaces.create & LATE).step(|| "make the late namespaces")?;
     }
@@ -100,11 +103,24 @@ pub(super) fn hand_over(builder: &Channel, listener: &OwnedFd) -> Result<(), Fai
     builder.send(&Report::Listener, &[listener.as_fd()]).step(|| "hand over the seccomp listener")
 }
 
-/// Waits for the builder to set what init's own capabilities, confined to its user namespace, do not reach.
-fn await_limits(builder: &Channel) -> Result<(), Failure> {
-    let step = || "wait for the runtime's child to set limits";
-    match builder.receive::<Go>().step(step)? {
-        Received::Message(Go, _) => Ok(()),
+/// Turns on the loopback device of a new network namespace and takes in the planned devices. Waits for the builder, who
+/// provides these, and to a confined init what its own capabilities do not reach.
+fn set_up_network(plan: &Plan, is_confined: bool, builder: &Channel) -> Result<(), Failure> {
+    if plan.namespaces.create & namespace::NETWORK != 0 {
+        network::raise_loopback()?;
+    }
+    let has_devices = !plan.net_devices.is_empty();
+    let step = || "wait for what the runtime's child provides";
+    if has_devices {
+        network::check_names(&plan.net_devices)?;
+        builder.send(&Report::Devices, &[]).step(step)?;
+    }
+    if !has_devices && !is_confined {
+        return Ok(());
+    }
+    match builder.receive::<Provided>().step(step)? {
+        Received::Message(Provided { devices }, _) if has_devices => network::settle(&devices),
+        Received::Message(..) => Ok(()),
         Received::Closed => Err(Failure::because(step(), "it has ended")),
     }
 }

@@ -12,6 +12,7 @@ mod id_maps;
 mod memory_policy;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod priority;
 mod process;
 mod unsupported;
@@ -35,6 +36,7 @@ pub(crate) use hooks::{Hook, Hooks, planned as hooks};
 pub(crate) use id_maps::{IdMap, IdMaps};
 pub(crate) use mounts::{Mount, MountKind, OptionList};
 pub(crate) use namespaces::{Namespaces, UserNamespace};
+pub(crate) use net_devices::NetDevice;
 pub(crate) use priority::IoPriority;
 pub(crate) use process::{Capabilities, ProcessPlan, Rlimit};
 
@@ -49,6 +51,7 @@ pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,
     pub(crate) root: Root,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) devices: Vec<Device>,
     pub(crate) masked_paths: Vec<PathBuf>,
     pub(crate) readonly_paths: Vec<PathBuf>,
@@ -103,6 +106,7 @@ impl Plan {
             resources: linux.resources().clone().unwrap_or_default(),
             root: root(bundle, spec, linux)?,
             mounts,
+            net_devices: net_devices::plan(linux.net_devices().as_ref(), &namespaces)?,
             devices: devices::plan(linux.devices().as_deref().unwrap_or_default())?,
             masked_paths: absolute_paths("linux.maskedPaths", linux.masked_paths())?,
             readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths())?,

@@ -105,6 +105,10 @@ impl Namespaces {
         self.is_own(kinds::UTS)
     }
 
+    pub(crate) fn has_own_network(&self) -> bool {
+        self.is_own(kinds::NETWORK)
+    }
+
     /// Refuses a system control whose effect is not confined to a namespace of the container.
     pub(super) fn check_sysctl(&self, path: &str, name: &str) -> Result<(), SpecError> {
         let beyond = |hint| Err(SpecError::Sysctl { name: name.to_owned(), hint });

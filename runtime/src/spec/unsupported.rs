@@ -22,7 +22,6 @@ pub(super) fn refuse_process(process: &Process) -> Result<(), SpecError> {
 
 fn refuse_linux(linux: &Linux) -> Result<(), SpecError> {
     refuse_set(&[
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
     ])
