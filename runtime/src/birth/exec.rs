@@ -2,11 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::{Clone, Cloned, clone3, exit_now};
 use nix::sys::personality::Persona;
+use rustix::process::{chroot, fchdir};
 use rustix::thread::CpuSet;
 
 use super::builder::abandon;
@@ -53,6 +55,8 @@ struct Prepared {
     persona: Persona,
     /// The container's user namespace, if it is not ours.
     owner: Option<Owner>,
+    /// Init's root, where that is not its mount namespace's.
+    root: Option<OwnedFd>,
 }
 
 /// Everything that can be decided, and opened on the host, before there is an effect.
@@ -68,7 +72,9 @@ fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
     let owner = Owner::of_process(init)?;
     let persona = persona_of(&procfs, init).step(|| "look at init's personality")?;
     give_pipes(&request.stdio, &plan, owner.as_ref())?;
-    Ok(Prepared { plan, filter, procfs, persona, owner })
+    let path = target.shares_mounts.then(|| PathBuf::from(format!("{init}/root")));
+    let root = path.map(|path| procfs.open_link(&path)).transpose().step(|| "open init's root")?;
+    Ok(Prepared { plan, filter, procfs, persona, owner, root })
 }
 
 /// The number of the process behind a pidfd. `ESRCH` when it has ended and was reaped.
@@ -117,6 +123,7 @@ fn give_birth(
                 filter: false,
                 notes: Vec::new(),
                 known_as: None,
+                shared_root: None,
             };
             Ok((answer, [Some(pidfd), console].into_iter().flatten().collect()))
         }
@@ -163,7 +170,7 @@ fn run(joined: Result<Vec<String>, Failure>, request: &Exec<'_>, prepared: Prepa
 /// Sets limits, where our capabilities reach everything, and joins the container: its v1 cgroups (the process was born in
 /// a cgroup2 one), then its namespaces, which take the cgroups' paths out of reach. Gives notes on the limits.
 fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Vec<String>, Failure> {
-    let Prepared { plan, procfs, owner, persona, .. } = prepared;
+    let Prepared { plan, procfs, owner, persona, root, .. } = prepared;
     set_cpus(plan.exec_cpus.initial.as_ref())?;
     let cgroups = target.cgroup.join_self().and_then(|()| kill_cgroup.join_self_for_kill());
     cgroups.step(|| "join the container's cgroups")?;
@@ -174,6 +181,9 @@ fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Ve
     let time = if procfs.has("self/ns/time") { namespace::TIME } else { 0 };
     let user = if owner.is_some() { namespace::USER } else { 0 };
     namespace::join(&target.pidfd, JOINED | time | user).step(|| "join the container's namespaces")?;
+    if let Some(root) = root {
+        fchdir(root).and_then(|()| chroot(".")).step(|| "enter init's root")?;
+    }
     if owner.is_some() {
         process::become_root()?;
     }

@@ -8,6 +8,7 @@ use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::exit_now;
 
+use super::builder::Joined;
 use super::channel::{Channel, Received, Report, shortened};
 use super::gate::{Gate, Go};
 use super::newborn::Provided;
@@ -24,12 +25,14 @@ pub(super) struct Birth<'a> {
     pub(super) plan: Plan,
     pub(super) filter: Option<Filter>,
     pub(super) cgroup: &'a Cgroup,
-    /// An existing cgroup namespace to join.
-    pub(super) namespaces: Option<OwnedFd>,
+    /// Existing namespaces to join.
+    pub(super) namespaces: Joined,
     /// How mounts' owners are mapped, by the mounts' positions.
     pub(super) owners: Vec<Option<OwnedFd>>,
-    /// What was taken outside the user namespace that init is born in; none when it has none of its own.
+    /// What the builder took for it; none when it takes all of it itself.
     pub(super) materials: Option<rootfs::Materials>,
+    /// Whether it has a user namespace of its own.
+    pub(super) confined: bool,
     /// Whose end is init's until it is ready.
     pub(super) caller: &'a Channel,
 }
@@ -58,21 +61,21 @@ pub(super) fn run(birth: Birth<'_>, gate: Gate, builder: Channel) -> ! {
 
 /// Everything before the gate.
 fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared, Story<'a>), Failure> {
-    let Birth { request, mut plan, filter, cgroup, namespaces, owners, materials, caller } = birth;
+    let Birth { request, mut plan, filter, cgroup, namespaces, owners, materials, confined, caller } = birth;
     tie_to_caller(caller)?;
     let story = Story::take(request, &mut plan);
     let procfs = Procfs::open().step(|| "open /proc")?;
     let mut notes = Vec::new();
     // Limits of a confined init are the builder's to set.
-    let is_confined = materials.is_some();
-    if !is_confined {
+    if !confined {
         notes = process::limit(&plan.process, &procfs, None)?;
     }
-    set_up_network(&plan, is_confined, builder)?;
+    set_up_network(&plan, confined, builder)?;
     // Cgroups belong to the host's root, whom init still is.
-    enter_cgroups(&plan, cgroup, namespaces)?;
+    let Joined { cgroup: cgroup_namespace, mounts: namespace } = namespaces;
+    enter_cgroups(&plan, cgroup, cgroup_namespace)?;
     process::set_profile(&plan.process, &procfs)?;
-    if is_confined {
+    if confined {
         process::become_root()?;
         namespace::unshare(plan.namespaces.create & LATE).step(|| "make the late namespaces")?;
     }
@@ -82,7 +85,8 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     }
     set_names(&plan)?;
     set_sysctls(&plan, &procfs)?;
-    let supplies = rootfs::Supplies { cgroup, owners, materials, no_pivot: request.options.no_pivot };
+    let no_pivot = request.options.no_pivot;
+    let supplies = rootfs::Supplies { cgroup, owners, materials, namespace, no_pivot };
     let (tree, console) =
         rootfs::enter(&plan, &request.rootfs, supplies, || story.run_create_hooks(builder))?;
     start_session(&request.stdio, console.as_ref())?;

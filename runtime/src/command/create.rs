@@ -71,7 +71,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     let finished = created.and_then(|(created, record)| {
         created.notes.iter().for_each(|note| log::note(global, note));
         hand_over(&options, &created).inspect_err(|_| {
-            discard(global, &created.pidfd, &created.target);
+            discard(global, &created.pidfd, &created.target, &record);
             hooks::after_end(global, &record);
         })
     });
@@ -108,9 +108,15 @@ pub(super) fn create(
             return Err(failure.into());
         }
     };
-    let record = Record::new(id, created.pid, created.target.cgroup().path(), configuration);
-    folder.write(&record)?;
-    Ok((created, record))
+    let record = Record::new(id, &created, configuration);
+    match folder.write(&record) {
+        Ok(()) => Ok((created, record)),
+        Err(error) => {
+            discard(global, &created.pidfd, &created.target, &record);
+            hooks::after_end(global, &record);
+            Err(error)
+        }
+    }
 }
 
 /// Gives the caller what it asked for: the terminal, the process.
@@ -128,14 +134,15 @@ pub(super) fn hand_over(options: &Options, created: &Created) -> Result<(), Comm
 }
 
 /// Undoes a creation. The failure that led here is the one to report; what fails here goes to the log.
-pub(super) fn discard(global: &Global, init: &OwnedFd, target: &Target) {
+pub(super) fn discard(global: &Global, init: &OwnedFd, target: &Target, record: &Record) {
     let undone = target.kill_all().and_then(|()| {
         // ECHILD is impossible here: init is our child and nobody else reaps.
         cleat_sys::process::reap(init).ok();
         target.remove_cgroup()
     });
-    if let Err(failure) = undone {
-        log::note(global, &failure.to_string());
+    let undone = undone.map_err(CommandError::from).and_then(|()| record.release_root());
+    if let Err(error) = undone {
+        log::note(global, &error.to_string());
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         .and_then(|()| Ok(start.release()?.finish()?))
         .and_then(|()| hooks::after_start(&record, || hooks::kill(&target)));
     if let Err(error) = started {
-        create::discard(global, &pidfd, &target);
+        create::discard(global, &pidfd, &target, &record);
         create::remove_folder(global, &folder);
         hooks::after_end(global, &record);
         return Err(error);
@@ -45,6 +45,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     target.kill_all()?;
     if !keep {
         target.remove_cgroup()?;
+        record.release_root()?;
         folder.remove()?;
         hooks::after_end(global, &record);
     }

@@ -35,7 +35,7 @@ pub(crate) use error::SpecError;
 pub(crate) use hooks::{Hook, Hooks, planned as hooks};
 pub(crate) use id_maps::{IdMap, IdMaps};
 pub(crate) use mounts::{Mount, MountKind, OptionList};
-pub(crate) use namespaces::{Namespaces, UserNamespace};
+pub(crate) use namespaces::{MountNamespace, Namespaces, UserNamespace};
 pub(crate) use net_devices::NetDevice;
 pub(crate) use priority::IoPriority;
 pub(crate) use process::{Capabilities, ProcessPlan, Rlimit};
