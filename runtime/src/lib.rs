@@ -24,6 +24,7 @@ mod procfs;
 mod request;
 mod rootfs;
 pub mod seccomp;
+mod selinux;
 mod spec;
 mod systemd;
 mod target;

@@ -22,7 +22,7 @@ use crate::rootfs::{Materials, SharedRoot};
 use crate::seccomp::Filter;
 use crate::spec::{MountNamespace, Namespaces, Plan};
 use crate::systemd::{self, Property, Scope};
-use crate::{Create, Failure, cgroups};
+use crate::{Create, Failure, cgroups, selinux};
 
 /// Makes the container; its init waits at the gate.
 pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
@@ -60,12 +60,23 @@ fn prepare(request: &Create<'_>) -> Result<Prepared, Failure> {
         plan.require_systemd(request.id, named).step(step)?;
     }
     check_terminal(&request.stdio, plan.process.terminal)?;
+    check_labels(&plan)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
     let layout = Layout::detect().step(|| "look at the host's cgroups")?;
     let cgroup = Cgroup::open(&layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
     let scope = Scope::of_path(&plan.cgroup_path);
     let scope = scope.map(|scope| Ok((scope, scope_properties(&plan, &cgroup)?))).transpose()?;
     Ok(Prepared { plan, filter, cgroup, scope })
+}
+
+fn check_labels(plan: &Plan) -> Result<(), Failure> {
+    let (process, mounts) = (plan.process.selinux_label.as_ref(), plan.mount_label.as_ref());
+    if process.or(mounts).is_none() {
+        return Ok(());
+    }
+    let procfs = Procfs::open().step(|| "open /proc")?;
+    selinux::require("process.selinuxLabel", process, &procfs)?;
+    selinux::require("linux.mountLabel", mounts, &procfs)
 }
 
 fn scope_properties(plan: &Plan, cgroup: &Cgroup) -> Result<Vec<Property>, Failure> {

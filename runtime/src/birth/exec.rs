@@ -24,7 +24,7 @@ use crate::procfs::Procfs;
 use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
 use crate::target::exec_cgroup;
-use crate::{Exec, Failure, Target, agent, process, rootfs};
+use crate::{Exec, Failure, Target, agent, process, rootfs, selinux};
 
 /// The exit code of a process that never executed its program.
 const NOT_STARTED: i32 = 1;
@@ -68,6 +68,7 @@ fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
     check_terminal(&request.stdio, plan.terminal)?;
     let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(|| "read the seccomp filter")?;
     let procfs = Procfs::open().step(|| "open /proc")?;
+    selinux::require("process.selinuxLabel", plan.selinux_label.as_ref(), &procfs)?;
     let init = pid_of(&procfs, &target.pidfd).step(|| "look for init")?;
     let owner = Owner::of_process(init)?;
     let persona = persona_of(&procfs, init).step(|| "look at init's personality")?;

@@ -74,7 +74,6 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     // Cgroups belong to the host's root, whom init still is.
     let Joined { cgroup: cgroup_namespace, mounts: namespace } = namespaces;
     enter_cgroups(&plan, cgroup, cgroup_namespace)?;
-    process::set_profile(&plan.process, &procfs)?;
     if confined {
         process::become_root()?;
         namespace::unshare(plan.namespaces.create & LATE).step(|| "make the late namespaces")?;
@@ -90,6 +89,8 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     let (tree, console) =
         rootfs::enter(&plan, &request.rootfs, supplies, || story.run_create_hooks(builder))?;
     start_session(&request.stdio, console.as_ref())?;
+    // Hooks are no programs of the container: those that were run until here are not confined as these are.
+    process::set_profile(&plan.process, &procfs)?;
     if !request.options.keep_keyring {
         cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     }

@@ -32,6 +32,11 @@ pub(super) fn new_filesystem(
     mount_context(&context, attributes)
 }
 
+/// Options of keys with values.
+pub(super) fn options(list: &[(&str, &str)]) -> OptionList {
+    list.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned()))).collect()
+}
+
 /// Mounts the filesystem that `context` has created, nowhere yet.
 pub(super) fn mount_context(context: &OwnedFd, attributes: u64) -> io::Result<OwnedFd> {
     let attributes = u32::try_from(attributes).map_err(io::Error::other)?;

@@ -137,7 +137,8 @@ fn take_root(plan: &Plan, rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
             root
         }
         Rootfs::Overlay { lower, upper, work } => {
-            overlay::mount(lower, upper, work).step(|| format!("mount overlay on {}", upper.display()))?
+            let layers = overlay::Layers { lower, upper, work, label: plan.mount_label.as_deref() };
+            overlay::mount(layers).step(|| format!("mount overlay on {}", upper.display()))?
         }
     };
     let private = Attributes { propagation: Some(Propagation::Private), ..Attributes::default() };

@@ -40,10 +40,10 @@ pub(crate) use materials::{Materials, Tenant};
 pub use shared::SharedRoot;
 pub(crate) use tree::{Tree, Wanted};
 
-use crate::Failure;
 use crate::failure::Step;
 use crate::request::Rootfs;
 use crate::spec::{Mount, MountKind, MountNamespace, Plan};
+use crate::{Failure, selinux};
 
 /// What mounts need beside the plan.
 pub(crate) struct Supplies<'a> {
@@ -79,7 +79,7 @@ pub(crate) fn enter(
         false => shared::place(root, &plan.root.path, supplies.namespace.as_ref())?,
     };
     for (mount, prepared) in plan.mounts.iter().zip(trees) {
-        mount_one(&tree, mount, prepared, supplies.cgroup)?;
+        mount_one(&tree, plan, (mount, prepared), supplies.cgroup)?;
     }
     devices::make(&tree, plan, &nodes)?;
     let console = if plan.process.terminal { Some(console::make(&tree, &plan.process)?) } else { None };
@@ -105,7 +105,13 @@ fn place_root(root: OwnedFd, shared: bool) -> Result<Tree, Failure> {
     Ok(Tree::new(root))
 }
 
-fn mount_one(tree: &Tree, mount: &Mount, prepared: Option<OwnedFd>, cgroup: &Cgroup) -> Result<(), Failure> {
+fn mount_one(
+    tree: &Tree,
+    plan: &Plan,
+    (mount, prepared): (&Mount, Option<OwnedFd>),
+    cgroup: &Cgroup,
+) -> Result<(), Failure> {
+    let label = plan.mount_label.as_deref();
     let step = || materials::naming(mount);
     let is_bind = matches!(mount.kind, MountKind::Bind { .. });
     let wanted = match &prepared {
@@ -123,13 +129,17 @@ fn mount_one(tree: &Tree, mount: &Mount, prepared: Option<OwnedFd>, cgroup: &Cgr
     };
     let target = target.step(step)?;
     let mounted = if mount.kind == MountKind::Cgroup {
-        cgroupfs::mount(mount, &target, cgroup)?
+        cgroupfs::mount(mount, &target, cgroup, label)?
     } else {
         let tree = attach::detached(mount, prepared).step(step)?;
         if mount.copy_up {
             copy_up::copy(&target, &tree).step(|| format!("copy what is at {}", mount.target.display()))?;
         }
         attach::attach(&tree, &target).step(step)?;
+        if let Some(label) = label.filter(|_| mount.is_filesystem("mqueue")) {
+            // Its superblock is the IPC namespace's and has labels of its own, so that an option comes too late.
+            selinux::label_folder(&tree, label).step(|| format!("label {}", mount.target.display()))?;
+        }
         tree
     };
     if let Some(propagation) = mount.propagation {
