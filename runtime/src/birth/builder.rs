@@ -101,6 +101,39 @@ fn make_cgroup(
     Ok(Some(placeholder))
 }
 
+/// What init's birth takes that can be had before it.
+struct Provisions {
+    gate: Gate,
+    /// The filter, for processes that are exec'd later.
+    kept: Option<OwnedFd>,
+    mover: Option<Mover>,
+    owner: Option<Owner>,
+    /// How mounts' owners are mapped, by the mounts' positions.
+    owners: Vec<Option<OwnedFd>>,
+    materials: Option<Materials>,
+    shared_root: Option<SharedRoot>,
+}
+
+impl Provisions {
+    fn make(
+        request: &Create<'_>,
+        plan: &Plan,
+        filter: Option<&Filter>,
+        caller: &Channel,
+    ) -> Result<Self, Failure> {
+        let gate = Gate::open(request.gate, caller)?;
+        let kept = filter.map(keep_filter).transpose().step(|| "keep the seccomp filter")?;
+        let mover = Mover::of(&plan.net_devices)?;
+        let owner = Owner::of(plan.namespaces.user.as_ref())?;
+        give_pipes(&request.stdio, &plan.process, owner.as_ref())?;
+        let owners = mapping::make_all(&plan.mounts)?;
+        let materials = take_materials(request, plan, owner.as_ref(), &owners)?;
+        let shared_root = materials.as_ref().map(|materials| SharedRoot::of(plan, materials));
+        let shared_root = shared_root.transpose()?.flatten();
+        Ok(Self { gate, kept, mover, owner, owners, materials, shared_root })
+    }
+}
+
 /// Clones init and waits until it is ready.
 fn give_birth(
     request: &Create<'_>,
@@ -110,16 +143,8 @@ fn give_birth(
     caller: &Channel,
 ) -> Answered {
     let early = |failure| (failure, None);
-    let gate = Gate::open(request.gate, caller).map_err(early)?;
-    let kept =
-        filter.as_ref().map(keep_filter).transpose().step(|| "keep the seccomp filter").map_err(early)?;
-    let mover = Mover::of(&plan.net_devices).map_err(early)?;
-    let owner = Owner::of(plan.namespaces.user.as_ref()).map_err(early)?;
-    give_pipes(&request.stdio, &plan.process, owner.as_ref()).map_err(early)?;
-    let owners = mapping::make_all(&plan.mounts).map_err(early)?;
-    let materials = take_materials(request, &plan, owner.as_ref(), &owners).map_err(early)?;
-    let shared_root = materials.as_ref().map(|materials| SharedRoot::of(&plan, materials));
-    let shared_root = shared_root.transpose().map_err(early)?.flatten();
+    let provisions = Provisions::make(request, &plan, filter.as_ref(), caller).map_err(early)?;
+    let Provisions { gate, kept, mover, owner, owners, materials, shared_root } = provisions;
     let (ours, theirs) = Channel::pair().step(|| "connect with init").map_err(early)?;
     let clone = || clone_init(&plan.namespaces, owner.as_ref(), cgroup, caller);
     let role = if owner.is_some() { midwife::deliver(caller, clone) } else { clone() };
@@ -147,8 +172,7 @@ fn give_birth(
                 filter: filter.as_ref(),
                 mover: mover.as_ref(),
             };
-            let raised = newborn.raise(&plan);
-            let (notes, console) = match raised {
+            let (notes, console) = match newborn.raise(&plan) {
                 Ok(ready) => ready,
                 Err(failure) => {
                     let failure = unmount_after(&pidfd, shared_root.as_ref(), failure);
