@@ -407,8 +407,15 @@ impl RuntimeService for RuntimeDoor {
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<UpdatePodSandboxResourcesRequest>,
+        request: Request<UpdatePodSandboxResourcesRequest>,
     ) -> Answer<UpdatePodSandboxResourcesResponse> {
-        missing("UpdatePodSandboxResources", "UpdateContainerResources changes each container's limits")
+        let request = request.into_inner();
+        let id = request.pod_sandbox_id;
+        answer("UpdatePodSandboxResources", id.clone(), async {
+            let change = pod::resources(request.overhead, request.resources)?;
+            self.engine.resize_pod(field::filled("pod_sandbox_id", &id)?, change).await?;
+            Ok(UpdatePodSandboxResourcesResponse {})
+        })
+        .await
     }
 }

@@ -60,7 +60,7 @@ pub(crate) use view::View;
 use cleat_conmon_proto::Request;
 use container::Container;
 use driver::{Command, Target, Verb};
-use model::{ContainerConfig, Id, PodConfig, Resources};
+use model::{ContainerConfig, Id, PodConfig, PodResources, Resources};
 use monitor::{MonitorError, Process};
 use pod::Pod;
 use registry::Registry;
@@ -93,6 +93,14 @@ impl Engine {
     async fn end_pod(&self, id: &str, verb: Verb) -> Result<()> {
         let Some(pod) = known(self.view().pod(id))? else { return Ok(()) };
         self.registry.ask(&pod.id, Target::Pod, verb).await.map_or(Ok(()), |outcome| outcome.map(drop))
+    }
+
+    /// Takes note of what a pod is said to need from now on: what `change` states. Its cgroup is its client's to limit.
+    pub(crate) async fn resize_pod(&self, id: &str, change: PodResources) -> Result<()> {
+        let pod = self.view().pod(id)?;
+        let command = |reply| Command::Resize { change: Box::new(change), reply };
+        let outcome = self.registry.command(&pod.id, command).await;
+        outcome.map_or_else(|| Err(gone("pod", &pod.id)), |outcome| outcome.map(drop))
     }
 
     /// Prepares a container in a pod, or joins the preparation of the one with this name and configuration.

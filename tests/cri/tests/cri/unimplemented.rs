@@ -12,10 +12,6 @@ fn privileged_what_is_not_built_says_so_with_its_name() {
         let table: Vec<(&str, Option<Status>)> = vec![
             ("UpdateRuntimeConfig", cri.update_runtime_config(UpdateRuntimeConfigRequest::default()).err()),
             ("CheckpointContainer", cri.checkpoint_container(CheckpointContainerRequest::default()).err()),
-            (
-                "UpdatePodSandboxResources",
-                cri.update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest::default()).err(),
-            ),
         ];
         for (name, status) in table {
             let status = status.with_context(|| format!("{name} answered OK"))?;
