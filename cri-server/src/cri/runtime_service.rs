@@ -342,9 +342,14 @@ impl RuntimeService for RuntimeDoor {
 
     async fn update_runtime_config(
         &self,
-        _: Request<UpdateRuntimeConfigRequest>,
+        request: Request<UpdateRuntimeConfigRequest>,
     ) -> Answer<UpdateRuntimeConfigResponse> {
-        missing("UpdateRuntimeConfig", "the pods' addresses come from the network's configuration")
+        answer("UpdateRuntimeConfig", String::new(), async {
+            let ranges = node::pod_ranges(request.into_inner().runtime_config)?;
+            self.engine.check_pod_ranges(ranges).await?;
+            Ok(UpdateRuntimeConfigResponse {})
+        })
+        .await
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {

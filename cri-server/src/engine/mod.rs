@@ -60,6 +60,7 @@ pub(crate) use view::View;
 use cleat_conmon_proto::Request;
 use container::Container;
 use driver::{Command, Target, Verb};
+use ipnet::IpNet;
 use model::{ContainerConfig, Id, PodConfig, PodResources, Resources};
 use monitor::{MonitorError, Process};
 use pod::Pod;
@@ -288,6 +289,24 @@ impl Engine {
             })
             .await;
         status.map_err(|error| chain(&error))
+    }
+
+    /// Refuses ranges that the cluster has given this node's pods while they get addresses of others: the operator has
+    /// to change the one or the other, since live pods keep their addresses.
+    pub(crate) async fn check_pod_ranges(&self, ranges: Vec<IpNet>) -> Result<()> {
+        let look = |shared: &Shared| {
+            let failed = |error| EngineError::step("read the configuration", "the network", &error);
+            shared.networks.current().map(|network| shared::subnets(&network)).map_err(failed)
+        };
+        let subnets = self.shared.blocking(look).await?;
+        networks::unserved(&ranges, &subnets).map_or(Ok(()), |range| {
+            Err(EngineError::WrongState {
+                action: "give pods addresses of",
+                object: range.to_string(),
+                state: "outside the built-in network's subnets",
+                remedy: "let `network.subnets` lie within it, or put a CNI configuration in place",
+            })
+        })
     }
 
     /// Whether mounts can be made read-only recursively.

@@ -99,7 +99,7 @@ fn mounted(mount: Mount) -> Value {
     })
 }
 
-/// Limits.
+/// Limits, by the names that the CRI gives them.
 pub(super) fn limits(limits: &Resources) -> Value {
     let numbers = resources::linux(limits);
     let pages = numbers.hugepage_limits.iter();
