@@ -60,7 +60,8 @@ pub(crate) use view::{Key, View};
 use cleat_conmon_proto::Request;
 use container::Container;
 use driver::{Command, Target, Verb};
-use model::{ContainerConfig, Id, PodConfig, Resources};
+use ipnet::IpNet;
+use model::{ContainerConfig, Id, PodConfig, PodResources, Resources};
 use monitor::{MonitorError, Process};
 use pod::Pod;
 use registry::Registry;
@@ -93,6 +94,14 @@ impl Engine {
     async fn end_pod(&self, id: impl Into<Key<'_>>, verb: Verb) -> Result<()> {
         let Some(pod) = known(self.view().pod(id))? else { return Ok(()) };
         self.registry.ask(&pod.id, Target::Pod, verb).await.map_or(Ok(()), |outcome| outcome.map(drop))
+    }
+
+    /// Takes note of what a pod is said to need from now on: what `change` states. Its cgroup is its client's to limit.
+    pub(crate) async fn resize_pod(&self, id: &str, change: PodResources) -> Result<()> {
+        let pod = self.view().pod(id)?;
+        let command = |reply| Command::Resize { change: Box::new(change), reply };
+        let outcome = self.registry.command(&pod.id, command).await;
+        outcome.map_or_else(|| Err(gone("pod", &pod.id)), |outcome| outcome.map(drop))
     }
 
     /// Prepares a container in a pod, or joins the preparation of the one with this name and configuration.
@@ -288,6 +297,24 @@ impl Engine {
             })
             .await;
         status.map_err(|error| chain(&error))
+    }
+
+    /// Refuses ranges that the cluster has given this node's pods while they get addresses of others: the operator has
+    /// to change the one or the other, since live pods keep their addresses.
+    pub(crate) async fn check_pod_ranges(&self, ranges: Vec<IpNet>) -> Result<()> {
+        let look = |shared: &Shared| {
+            let failed = |error| EngineError::step("read the configuration", "the network", &error);
+            shared.networks.current().map(|network| shared::subnets(&network)).map_err(failed)
+        };
+        let subnets = self.shared.blocking(look).await?;
+        networks::unserved(&ranges, &subnets).map_or(Ok(()), |range| {
+            Err(EngineError::WrongState {
+                action: "give pods addresses of",
+                object: range.to_string(),
+                state: "outside the built-in network's subnets",
+                remedy: "let `network.subnets` lie within it, or put a CNI configuration in place",
+            })
+        })
     }
 
     /// Whether mounts can be made read-only recursively.
