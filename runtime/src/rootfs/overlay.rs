@@ -57,7 +57,10 @@ fn in_one_string(layers: Layers<'_>) -> io::Result<OwnedFd> {
     workshop::inside(|| mount_and_copy(layers))?
 }
 
-#[expect(clippy::disallowed_methods, reason = "the target is the host's own folder, in a namespace of nobody else")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the target is the host's own folder, in a namespace of nobody else"
+)]
 fn mount_and_copy(layers: Layers<'_>) -> io::Result<OwnedFd> {
     let Layers { lower, upper, work, label } = layers;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
