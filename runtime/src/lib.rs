@@ -36,7 +36,7 @@ use failure::Step;
 pub use failure::Failure;
 pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
-pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio};
+pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio, SubCgroup};
 pub use rootfs::SharedRoot;
 pub use target::Target;
 

@@ -4,18 +4,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::{Clone, Cloned, clone3, exit_now};
 use nix::sys::personality::Persona;
 use rustix::process::{chroot, fchdir};
 use rustix::thread::CpuSet;
 
-use super::builder::abandon;
 use super::channel::{Answer, Channel, Received, Report, shortened};
 use super::init::hand_over;
 use super::mapping::Owner;
 use super::newborn::await_report;
+use super::place::Place;
 use super::{
     Answered, check_terminal, give_pipes, given_up, kept_filter, start_session, streams, tie_to_caller,
 };
@@ -23,7 +22,6 @@ use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
-use crate::target::exec_cgroup;
 use crate::{Exec, Failure, Target, agent, process, rootfs, selinux};
 
 /// The exit code of a process that never executed its program.
@@ -39,10 +37,10 @@ const JOINED: u64 =
 pub(crate) fn exec(target: &Target, request: &Exec<'_>, caller: &Channel) -> Answered {
     let early = |failure| (shortened(failure), None);
     let prepared = prepare(target, request).map_err(early)?;
-    let kill_cgroup = exec_cgroup(target.cgroup(), request.id).map_err(early)?;
-    kill_cgroup.create_for_kill().step(|| format!("make cgroup {}", kill_cgroup.path())).map_err(early)?;
-    give_birth(target, request, prepared, &kill_cgroup, caller).map_err(|(failure, orphan)| {
-        let failure = abandon(&kill_cgroup, orphan.as_ref(), failure);
+    let place = Place::new(target.cgroup(), request).map_err(early)?;
+    place.make().map_err(early)?;
+    give_birth(target, request, prepared, &place, caller).map_err(|(failure, orphan)| {
+        let failure = place.abandon(orphan.as_ref(), failure);
         (shortened(failure), orphan)
     })
 }
@@ -94,11 +92,11 @@ fn give_birth(
     target: &Target,
     request: &Exec<'_>,
     prepared: Prepared,
-    kill_cgroup: &Cgroup,
+    place: &Place<'_>,
     caller: &Channel,
 ) -> Answered {
     let early = |failure| (failure, None);
-    let folder = kill_cgroup.v2_dir_fd().step(|| "open the exec's cgroup").map_err(early)?;
+    let folder = place.birthplace().map_err(early)?;
     namespace::join(&target.pidfd, namespace::PID)
         .step(|| "join the container's pid namespace")
         .map_err(early)?;
@@ -107,7 +105,7 @@ fn give_birth(
     match clone3(&how).step(|| "clone the process").map_err(early)? {
         Cloned::Child => {
             drop(ours);
-            let joined = tie_to_caller(caller).and_then(|()| join(target, kill_cgroup, &prepared));
+            let joined = tie_to_caller(caller).and_then(|()| join(target, place, &prepared));
             run(joined, request, prepared, &theirs)
         }
         Cloned::Parent { pid, pidfd } => {
@@ -170,11 +168,10 @@ fn run(joined: Result<Vec<String>, Failure>, request: &Exec<'_>, prepared: Prepa
 
 /// Sets limits, where our capabilities reach everything, and joins the container: its v1 cgroups (the process was born in
 /// a cgroup2 one), then its namespaces, which take the cgroups' paths out of reach. Gives notes on the limits.
-fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Vec<String>, Failure> {
+fn join(target: &Target, place: &Place<'_>, prepared: &Prepared) -> Result<Vec<String>, Failure> {
     let Prepared { plan, procfs, owner, persona, root, .. } = prepared;
     set_cpus(plan.exec_cpus.initial.as_ref())?;
-    let cgroups = target.cgroup.join_self().and_then(|()| kill_cgroup.join_self_for_kill());
-    cgroups.step(|| "join the container's cgroups")?;
+    place.join()?;
     set_cpus(plan.exec_cpus.last.as_ref())?;
     process::set_execution_domain(Some(*persona))?;
     let notes = process::limit(plan, procfs, None)?;

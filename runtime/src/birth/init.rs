@@ -94,7 +94,10 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     if !request.options.keep_keyring {
         cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     }
-    let more = request.options.preserve_fds;
+    let more = request.options.inherited();
+    if request.options.listen_fds > 0 {
+        plan.process.tell_of_sockets(request.options.listen_fds, rustix::process::getpid());
+    }
     let inherited = process::Inherited { streams: streams(&request.stdio, console.as_ref(), more)?, more };
     let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
     let prepared = process::become_process(plan.process, &tree, inherited, filter, hand_over)?;

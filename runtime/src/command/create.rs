@@ -20,7 +20,9 @@ pub(super) struct Options {
     pub(super) pid_file: Option<PathBuf>,
     pub(super) console_socket: Option<PathBuf>,
     pub(super) pidfd_socket: Option<PathBuf>,
-    pub(super) preserve_fds: u32,
+    preserve_fds: u32,
+    /// Not an option: a socket activation's.
+    listen_fds: u32,
     no_pivot: bool,
     keep_keyring: bool,
 }
@@ -50,7 +52,14 @@ impl Options {
             no_pivot: self.no_pivot,
             keep_keyring: self.keep_keyring,
             preserve_fds: self.preserve_fds,
+            listen_fds: self.listen_fds,
         }
+    }
+
+    /// Counts the descriptors that the container inherits, and fails unless all are open.
+    pub(super) fn count_inherited(&mut self) -> Result<(), CommandError> {
+        self.listen_fds = inherited::listening()?;
+        inherited::check(self.listen_fds + self.preserve_fds)
     }
 }
 
@@ -59,7 +68,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     let mut options = Options::default();
     let positional = arguments.each(None, |option| options.take(option))?;
     let id = one_id(positional)?;
-    inherited::check(options.preserve_fds)?;
+    options.count_inherited()?;
     let configuration = configuration(&options)?;
     if configuration.terminal && options.console_socket.is_none() {
         return Err(CommandError::Usage("process.terminal needs --console-socket".into()));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use cleat_sys::priority::Scheduler;
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, Process};
-use rustix::process::Resource;
+use rustix::process::{Pid, Resource};
 use rustix::thread::CapabilitySet;
 
 use super::{CpuAffinity, IoPriority, SpecError, priority};
@@ -100,6 +100,16 @@ impl ProcessPlan {
         };
         // The last one holds, as in a shell.
         self.environment.iter().rev().find_map(|entry| value(entry).map(|start| &entry.as_bytes()[start..]))
+    }
+
+    /// Tells the program, whose number is `own`, of so many sockets from descriptor 3 on (sd_listen_fds(3)).
+    pub(crate) fn tell_of_sockets(&mut self, sockets: u32, own: Pid) {
+        self.environment.retain(|entry| {
+            !entry.as_bytes().starts_with(b"LISTEN_FDS=") && !entry.as_bytes().starts_with(b"LISTEN_PID=")
+        });
+        let variables = [format!("LISTEN_FDS={sockets}"), format!("LISTEN_PID={}", own.as_raw_nonzero())];
+        let entry = |text| CString::new(text).expect("numbers have no zero byte");
+        self.environment.extend(variables.map(entry));
     }
 }
 
