@@ -112,6 +112,11 @@ bench-runtime: build ## Measure cleat-runtime beside runc and crun (root); ARGS=
 	@hack/deps bench-runtime
 	@hack/bench-runtime $(ARGS)
 
+.PHONY: bench-image
+bench-image: build ## Measure pulls beside containerd and podman (root); ARGS=3 for three rounds
+	@hack/deps bench-image
+	@hack/bench-image $(ARGS)
+
 .PHONY: vm-test
 vm-test: build ## Run the demo and the runtime's tests in a virtual machine with cgroup v2 (root; about five minutes)
 	@hack/deps vm

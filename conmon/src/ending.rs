@@ -42,6 +42,14 @@ impl Monitor {
         }
     }
 
+    /// Ends a container that waits to be started when the last client that watches it has gone: its daemon died or gave
+    /// it up, and the next one, which cannot know whether it exists yet, counts on its end.
+    pub(crate) fn end_if_forsaken(&mut self) {
+        if matches!(self.container.stage, Stage::Created(_)) && !self.connections.any_watches() {
+            best_effort("kill a container nobody will start", self.container.target.kill_all());
+        }
+    }
+
     fn begin_drain(&mut self, status: ExitStatus) {
         // What became of the start is known by now, if it was under way: that answer precedes init's end.
         self.settle_start();

@@ -51,8 +51,7 @@ pub(crate) fn launch(connection: UnixStream) -> Option<Monitor> {
     }
 }
 
-/// Says that the container exists, and goes on serving the connection. The container stays where that fails: the daemon
-/// finds it by the monitor's socket.
+/// Says that the container exists, and goes on serving the connection.
 fn greet(monitor: &mut Monitor, connection: UnixStream) {
     let ready =
         connection.set_nonblocking(true).and_then(|()| monitor.connections.add(&monitor.poller, connection));
@@ -63,6 +62,7 @@ fn greet(monitor: &mut Monitor, connection: UnixStream) {
         let created = Message::Created { pid: monitor.container.pid };
         monitor.connections.send(&monitor.poller, number, &created, None);
     }
+    monitor.end_if_forsaken();
 }
 
 fn receive(connection: &UnixStream) -> Result<Launch, Failure> {

@@ -151,5 +151,6 @@ impl Monitor {
         self.inputs.let_go(&self.poller, number);
         self.outputs.disconnect(&self.poller, number);
         self.connections.remove(&self.poller, number);
+        self.end_if_forsaken();
     }
 }

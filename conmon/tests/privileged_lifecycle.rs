@@ -71,8 +71,7 @@ fn privileged_a_container_starts_once() {
 #[test]
 fn privileged_the_container_outlives_its_daemon() {
     let mut fixture = Fixture::start("sleep 0.3; exit 3");
-    let (unused, _) = std::os::unix::net::UnixStream::pair().unwrap();
-    fixture.client = harness::Client::new(unused);
+    fixture.hang_up();
     let later = fixture.connect();
     later.send(&Request::Watch);
     assert_eq!(later.expect_exited().status, ExitStatus::Exited(3));
@@ -149,6 +148,22 @@ fn privileged_a_daemon_that_dies_before_the_launch_leaves_no_monitor() {
     let (mut monitor, client) = spawn_monitor(&sealed_monitor(), &folder.path().join("complaints"));
     drop(client);
     eventually("the monitor ends", || monitor.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn privileged_a_container_that_nobody_will_start_ends() {
+    for has_been_told in [true, false] {
+        let mut fixture = if has_been_told {
+            Fixture::create("echo it ran")
+        } else {
+            Fixture::abandon(Bundle::new("echo it ran"))
+        };
+        fixture.hang_up();
+        fixture.assert_nothing_left();
+        let record = fixture.record().unwrap();
+        assert_eq!((record.status, record.started_at_ns), (ExitStatus::Signaled(9), 0));
+        assert!(fixture.log().is_empty());
+    }
 }
 
 #[test]

@@ -92,6 +92,11 @@ impl Connections {
         }
     }
 
+    /// Whether anybody watches.
+    pub(crate) fn any_watches(&self) -> bool {
+        self.list.iter().any(|connection| connection.watches)
+    }
+
     /// Whether nothing waits for any client to read it.
     pub(crate) fn all_sent(&self) -> bool {
         self.list.iter().all(|connection| connection.outbox.is_empty())

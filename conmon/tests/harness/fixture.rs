@@ -88,14 +88,31 @@ impl Fixture {
 
     /// As [`Fixture::launch`], with whatever the monitor answers.
     pub(crate) fn try_launch(bundle: Bundle, change: impl FnOnce(&mut Launch)) -> (Self, Message) {
-        bundle.write();
         let mut launch = launch_of(&bundle);
         change(&mut launch);
-        let (monitor, client) = spawn_monitor(&sealed_monitor(), &bundle.path().join("complaints"));
-        let fixture = Self { bundle, monitor, client, pid: 0 };
-        fixture.client.send(&launch);
+        let fixture = Self::send_launch(bundle, &launch);
         let answer = fixture.client.expect();
         (fixture, answer)
+    }
+
+    /// A monitor that was told to create a container; nobody waits for its answer.
+    pub(crate) fn abandon(bundle: Bundle) -> Self {
+        let launch = launch_of(&bundle);
+        Self::send_launch(bundle, &launch)
+    }
+
+    fn send_launch(bundle: Bundle, launch: &Launch) -> Self {
+        bundle.write();
+        let (monitor, client) = spawn_monitor(&sealed_monitor(), &bundle.path().join("complaints"));
+        let fixture = Self { bundle, monitor, client, pid: 0 };
+        fixture.client.send(launch);
+        fixture
+    }
+
+    /// Closes the launch connection.
+    pub(crate) fn hang_up(&mut self) {
+        let (unused, _) = UnixStream::pair().unwrap();
+        self.client = Client::new(unused);
     }
 
     /// One more connection, by the monitor's socket.

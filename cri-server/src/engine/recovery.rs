@@ -179,31 +179,37 @@ impl Case<'_> {
                     member.process = Some(process);
                     return Ok((member, Some(connection)));
                 }
-                self.end(&mut member, &recorded_end(&state_dir), started_at_ns)?;
+                self.end(&mut member, started_at_ns).await?;
             }
-            ContainerState::Starting => self.look_at_start(&mut member)?,
+            // Without an outcome nobody was told that it succeeded, so it is undone; a program that had begun counts as
+            // ended, since it must not run twice.
+            ContainerState::Starting => self.end(&mut member, 0).await?,
             _ => {}
         }
         Ok((member, None))
     }
 
-    fn end(&self, member: &mut Member, end: &End, started_at_ns: i64) -> Result<()> {
-        steps::kill_cgroup(self.shared, &member.container.cgroup)?;
-        member.apply(ContainerEvent::Ended(steps::exit_of(end, started_at_ns)))
+    /// Ends a container that has ended or must. Its monitor may be about to write down how, so that is looked at when the
+    /// monitor is gone.
+    /// `started_at_ns` is 0 where only the record can tell.
+    async fn end(&self, member: &mut Member, started_at_ns: i64) -> Result<()> {
+        let container = member.container.clone();
+        let end = self.shared.blocking(move |shared| end_blocking(shared, &container)).await?;
+        let started_at_ns = match &end {
+            End::Recorded(record) if started_at_ns == 0 => record.started_at_ns,
+            End::Recorded(_) | End::Lost => started_at_ns,
+        };
+        member.apply(ContainerEvent::Ended(steps::exit_of(&end, started_at_ns)))
     }
+}
 
-    /// A start without an outcome. Nobody was told that it succeeded, so it is undone; a program that had begun counts
-    /// as ended, since it must not run twice.
-    fn look_at_start(&self, member: &mut Member) -> Result<()> {
-        let state_dir = self.shared.paths.container(&member.container.id).state;
-        match recorded_end(&state_dir) {
-            End::Recorded(record) => {
-                let started = record.started_at_ns;
-                self.end(member, &End::Recorded(record), started)
-            }
-            End::Lost => self.end(member, &End::Lost, 0),
-        }
-    }
+fn end_blocking(shared: &Shared, container: &Container) -> Result<End> {
+    steps::kill_cgroup(shared, &container.cgroup)?;
+    let state_dir = shared.paths.container(&container.id).state;
+    steps::await_monitor(None, &state_dir).map_err(|error| {
+        EngineError::step("wait for the monitor", format!("container {}", container.id), &error)
+    })?;
+    Ok(recorded_end(&state_dir))
 }
 
 /// The process `pid`, if its monitor in `state_dir` answers and still has it.

@@ -14,12 +14,12 @@ use super::criu::{Criu, Program};
 use super::options::Checkpoint;
 use super::request::{self, External, Found};
 use super::rpc::{Features, Kind, Notify, Request};
-use super::{DESCRIPTORS, NULL, forget, verdict};
+use super::{DESCRIPTORS, NULL, forget, plan, verdict};
+use crate::Failure;
 use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::rootfs::{self, Tree};
 use crate::spec::Plan;
-use crate::{Failure, birth};
 
 const STEP: &str = "checkpoint the container";
 
@@ -29,7 +29,7 @@ pub(super) fn dump(asked: &Checkpoint<'_>) -> Result<(), Failure> {
     program.check()?;
     require_features(asked, &program)?;
     check_freezer(asked.cgroup)?;
-    let plan = birth::read_plan(asked.id, asked.bundle, false)?;
+    let plan = plan(asked.id, asked.bundle, false)?;
     // Root of a user namespace reaches into the folder, by criu's descriptors alone, when it is restored.
     let mode = if plan.namespaces.user.is_some() { 0o711 } else { 0o700 };
     let images = make_folder(&asked.criu.images, mode)?;

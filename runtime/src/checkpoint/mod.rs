@@ -29,8 +29,9 @@ use std::path::Path;
 pub use options::{CgroupsMode, Checkpoint, CriuOptions, DumpOptions, PageServer, Restore};
 pub use restore::Restored;
 
-use crate::Failure;
 use crate::failure::Step;
+use crate::spec::{MountNamespace, Plan};
+use crate::{Failure, birth};
 use rpc::{Kind, Response};
 
 /// The file beside the images with what the standard streams were, as runc has it.
@@ -50,6 +51,16 @@ pub fn checkpoint(asked: &Checkpoint<'_>) -> Result<(), Failure> {
 /// (`EBUSY` otherwise).
 pub fn restore(asked: &Restore<'_>) -> Result<Restored, Failure> {
     restore::restore(asked)
+}
+
+/// The plan of the container; one whose mounts are in a namespace of others is refused.
+fn plan(id: &str, bundle: &Path, systemd_cgroup: bool) -> Result<Plan, Failure> {
+    let plan = birth::read_plan(id, bundle, systemd_cgroup)?;
+    if plan.namespaces.mounts != MountNamespace::New {
+        let reason = "criu takes no mount namespace apart in which others live";
+        return Err(Failure::because("check linux.namespaces", reason));
+    }
+    Ok(plan)
 }
 
 /// Removes an earlier log of the same name: what it says is not about now.

@@ -20,7 +20,7 @@ use super::dump::{hierarchies, make_folder, open_folder};
 use super::options::Restore;
 use super::request::{self, Stage};
 use super::rpc::{CgroupRoot, Kind, Notify, Request};
-use super::{DESCRIPTORS, forget, verdict};
+use super::{DESCRIPTORS, forget, plan, verdict};
 use crate::birth::{self, read_json};
 use crate::failure::Step;
 use crate::procfs::Procfs;
@@ -58,7 +58,7 @@ struct Heard {
 pub(super) fn restore(asked: &Restore<'_>) -> Result<Restored, Failure> {
     let program = Program::find(asked.criu.program.as_deref())?;
     program.check()?;
-    let mut plan = birth::read_plan(asked.id, asked.bundle, asked.systemd_cgroup)?;
+    let mut plan = plan(asked.id, asked.bundle, asked.systemd_cgroup)?;
     let root = &plan.root.path;
     plan.root.path = fs::canonicalize(root).step(|| format!("find {}", root.display()))?;
     let streams = read_json(&asked.criu.images.join(DESCRIPTORS))?;

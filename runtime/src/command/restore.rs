@@ -40,7 +40,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     let handed_over = hand_over(&options, &restored);
     let Restored { pidfd, console, target, .. } = restored;
     if let Err(error) = handed_over {
-        discard(global, &pidfd, &target);
+        discard(global, &pidfd, &target, &record);
         remove_folder(global, &folder);
         hooks::after_end(global, &record);
         return Err(error);
@@ -80,10 +80,15 @@ fn restore(
         }
     };
     let streams = if configuration.terminal { Vec::new() } else { create::own_streams() };
-    let record = Record::new(id, restored.pid, restored.target.cgroup().path(), configuration);
-    let record = record.with_streams(streams);
-    folder.write(&record).inspect_err(|_| discard(global, &restored.pidfd, &restored.target))?;
-    Ok((restored, record))
+    let record = Record::restored(id, &restored, configuration).with_streams(streams);
+    match folder.write(&record) {
+        Ok(()) => Ok((restored, record)),
+        Err(error) => {
+            discard(global, &restored.pidfd, &restored.target, &record);
+            hooks::after_end(global, &record);
+            Err(error)
+        }
+    }
 }
 
 fn hand_over(options: &Options, restored: &Restored) -> Result<(), CommandError> {

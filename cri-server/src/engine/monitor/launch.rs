@@ -3,10 +3,9 @@
 //! The program is copied once, at the daemon's start, into a sealed memory file and every monitor is executed from it:
 //! all of them share its pages, and no container can write to it through `/proc/<pid>/exe` (CVE-2019-5736).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
@@ -19,9 +18,6 @@ use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
 use super::{Connection, MonitorError};
-
-/// Name of the file in a monitor's state folder that takes its complaints.
-const COMPLAINTS: &str = "monitor.log";
 
 /// The monitor's program, ready to be executed any number of times.
 #[derive(Debug)]
@@ -100,11 +96,7 @@ impl Launcher {
     /// The standard library spawns without copying the daemon's page tables (posix_spawn), as long as nothing is asked
     /// for that it would have to do in the child.
     fn execute(&self, launch: &Launch, socket: UnixStream) -> io::Result<Child> {
-        let complaints = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(launch.state_dir.join(COMPLAINTS))?;
+        let complaints = super::lock::take(&launch.state_dir)?;
         Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
             .arg0("cleat-conmon")
             .arg(&launch.id)

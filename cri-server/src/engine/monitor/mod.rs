@@ -4,11 +4,12 @@
 //! of the processes and kills through them and the cgroup.
 mod connection;
 mod launch;
+mod lock;
 mod process;
 
 pub(super) use connection::Connection;
 pub(super) use launch::{Launched, Launcher};
-pub(super) use process::{End, Process, recorded_end, watch_end};
+pub(super) use process::{End, Process, recorded_end, wait_for_monitor, watch_end};
 
 use std::io;
 use std::path::PathBuf;

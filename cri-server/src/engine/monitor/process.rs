@@ -15,9 +15,13 @@ use tokio::sync::{OnceCell, watch};
 
 use super::{Connection, MonitorError};
 
-/// How long a monitor may take to end after its container, milliseconds. It has nothing to do then but to end; one that
-/// takes longer is stopped or starved, and no reason to hold up a removal.
-const MONITOR_LIMIT_MS: u16 = 2_000;
+/// How long a monitor may take to end once the end of its container is known. It has nothing to do then but to end; one
+/// that takes longer is stopped or starved, and no reason to hold up a removal.
+const MONITOR_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a monitor of an earlier daemon may take to end once its container was killed: it may have to wait for output
+/// that a process outside the container holds (two seconds) before it writes down the end.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a container's init ended, as far as the daemon can know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,11 +110,12 @@ impl Process {
     }
 
     /// Waits until the monitor's process is gone too: it ends by itself after the container. Blocks; `false` when it
-    /// takes longer than [`MONITOR_LIMIT_MS`].
+    /// takes longer than [`MONITOR_LIMIT`].
     pub(crate) fn wait_for_monitor(&self) -> io::Result<bool> {
+        let limit = PollTimeout::try_from(MONITOR_LIMIT).map_err(io::Error::other)?;
         let mut events = [PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN)];
         loop {
-            match poll(&mut events, PollTimeout::from(MONITOR_LIMIT_MS)) {
+            match poll(&mut events, limit) {
                 Ok(ready) => return Ok(ready > 0),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -144,6 +149,12 @@ pub(crate) fn recorded_end(state_dir: &Path) -> End {
     let record =
         fs::read(state_dir.join(EXIT_RECORD_NAME)).ok().and_then(|text| serde_json::from_slice(&text).ok());
     record.map_or(End::Lost, End::Recorded)
+}
+
+/// As [`Process::wait_for_monitor`], for a monitor that this daemon has no handle of: one of a launch that failed, or of
+/// an earlier daemon. At most one lives in `state_dir`.
+pub(crate) fn wait_for_monitor(state_dir: &Path) -> io::Result<bool> {
+    super::lock::wait_until_free(state_dir, ORPHAN_LIMIT)
 }
 
 /// Reaps `child` when it ends. Each child is waited for by its own descriptor: a `waitpid` for any child would take

@@ -25,6 +25,6 @@ pub(super) use exit::exit_of;
 pub(super) use remove_container::{remove_container, sweep_container};
 pub(super) use run_pod::{PodUp, run_pod};
 pub(super) use start_container::{StartFailure, Started, start_container};
-pub(super) use stop::{kill, kill_cgroup, stop};
+pub(super) use stop::{await_monitor, kill, kill_cgroup, stop};
 pub(super) use take_down_pod::{remove_pod, stop_pod, sweep_pod};
 pub(super) use update_container::update_container;

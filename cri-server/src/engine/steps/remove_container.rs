@@ -25,10 +25,11 @@ pub(crate) async fn remove_container(
 }
 
 fn remove(shared: &Shared, container: &Container, process: Option<&Process>) -> Result<()> {
+    let state_dir = shared.paths.container(&container.id).state;
     let mut cleanup = Cleanup::of(format!("container {}", container.id));
     cleanup
-        .step("wait for the monitor", await_monitor(process))
         .step("end the processes", empty_cgroup(shared, &container.cgroup))
+        .step("wait for the monitor", await_monitor(process, &state_dir))
         .step("remove the cgroup", remove_cgroup(shared, &container.cgroup))
         .step("remove the files", sweep_container(shared, &container.id));
     cleanup.finish()

@@ -1,5 +1,7 @@
 //! Ending a container's processes: asking first, then the kernel, never the monitor.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::engine::error::{EngineError, Result};
-use crate::engine::monitor::Process;
+use crate::engine::monitor::{Process, wait_for_monitor};
 use crate::engine::shared::Shared;
 
 /// How long a killed container may take to end before the caller is told. Only a process that the kernel cannot end
@@ -60,13 +62,15 @@ pub(crate) async fn kill(shared: &Arc<Shared>, process: &Process, cgroup: &str) 
     })
 }
 
-/// Waits for the end of a container's monitor, so that what is removed is gone as a whole. One that lingers is told of and
-/// left alone: it holds nothing but itself.
-pub(super) fn await_monitor(process: Option<&Process>) -> std::io::Result<()> {
-    if let Some(process) = process
-        && !process.wait_for_monitor()?
-    {
-        tracing::warn!(pid = process.pid(), "the monitor of a removed container lingers");
+/// Waits for the end of a container's monitor, so that what is removed is gone as a whole; without a handle of its process
+/// it is known by its state folder. One that lingers is told of and left alone: it holds nothing but itself.
+pub(crate) fn await_monitor(process: Option<&Process>, state_dir: &Path) -> io::Result<()> {
+    let is_gone = match process {
+        Some(process) => process.wait_for_monitor()?,
+        None => wait_for_monitor(state_dir)?,
+    };
+    if !is_gone {
+        tracing::warn!(folder = %state_dir.display(), "the monitor of a container that has ended lingers");
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ fn detach(shared: &Shared, pod: &Pod) -> Result<()> {
 fn remove_blocking(shared: &Shared, pod: &Pod, pause: Option<&Process>) -> Result<()> {
     let mut cleanup = Cleanup::of(format!("pod {}", pod.id));
     cleanup
-        .step("wait for the monitor", await_monitor(pause))
+        .step("wait for the monitor", await_monitor(pause, &shared.paths.pod(&pod.id).state))
         .step("remove the files", sweep_pod(shared, &pod.id))
         .step("remove the pause process's cgroup", remove_cgroup(shared, &pause_cgroup(pod)));
     if pod.config.cgroup_parent.is_none() {
