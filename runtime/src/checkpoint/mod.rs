@@ -88,8 +88,11 @@ fn verdict(
         }
         Err(failure) => failure,
     };
-    let Some(errors) = errors_of(log) else { return Err(without_log) };
-    Err(Failure::because(step, format!("criu says: {errors} (its log: {})", log.display())))
+    if !log.exists() {
+        return Err(without_log);
+    }
+    let said = errors_of(log).map_or(without_log.reason, |errors| format!("criu says: {errors}"));
+    Err(Failure::because(step, format!("{said} (its log: {})", log.display())))
 }
 
 /// The errors in a log; none when it cannot be read either.

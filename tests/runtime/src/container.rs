@@ -155,14 +155,6 @@ impl Container {
         self.wait_for(&format!("output {wanted:?}"), || self.output().contains(wanted));
     }
 
-    /// Waits until somebody has made the container.
-    ///
-    /// # Panics
-    /// When it takes too long.
-    pub fn await_existence(&self) {
-        self.wait_for("a state", || self.simple("state").status.success());
-    }
-
     /// Waits until the number in a file has grown twice: what writes it is at work.
     ///
     /// # Panics

@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use cleat_sys::holder::Holder;
 use cleat_sys::namespace;
@@ -158,46 +159,66 @@ fn privileged_a_container_may_run_on_and_be_checkpointed_again() {
     counting.goes_on(&[]);
 }
 
+/// A command that runs a container in the foreground, and its output.
+struct Foreground {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Foreground {
+    fn start(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the runtime can be run");
+        let lines = BufReader::new(child.stdout.take().expect("it is a pipe")).lines();
+        Self { child, lines }
+    }
+
+    /// The next number that the container counts to, once it has; none after its end.
+    fn next(&mut self) -> Option<u64> {
+        let line = self.lines.next()?.expect("output can be read");
+        Some(line.parse().expect("it counts"))
+    }
+
+    /// How it ended, with what it said about errors.
+    fn end(self) -> Output {
+        self.child.wait_with_output().expect("it can be waited for")
+    }
+}
+
 #[test]
 fn privileged_pipes_and_the_exit_code_are_the_callers_of_the_restore() {
     let mut bundle =
         Bundle::script("i=0; until test -e /tmp/stop; do i=$((i+1)); echo $i; sleep 0.05; done; exit 7");
     std::os::unix::fs::symlink("busybox", bundle.rootfs("bin/test")).unwrap();
     let container = Container::new(&mut bundle);
-    let mut first = container.command("run");
-    let first = first.arg("--bundle").arg(bundle.path()).arg(&container.id).stdin(Stdio::piped());
-    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    container.await_existence();
-    container.await_status("running");
+    let mut first =
+        Foreground::start(container.command("run").arg("--bundle").arg(bundle.path()).arg(&container.id));
+    assert_eq!(first.next(), Some(1));
     let folder = tempfile::tempdir().unwrap();
-    let check = std::process::Command::new("criu").arg("check").output().expect("criu is installed");
+    let images = folder.path().join("images");
+    let taken = checkpoint(&container, &images, &[]);
+    let check = Command::new("criu").arg("check").output().expect("criu is installed");
     if !check.status.success() {
         println!("NOT TESTED {}: criu cannot work on this kernel: {}", container.id, text(&check));
-        assert!(!checkpoint(&container, &folder.path().join("images"), &[]).status.success());
+        assert!(!taken.status.success());
         fs::write(bundle.rootfs("tmp/stop"), "").unwrap();
-        assert_eq!(first.wait_with_output().unwrap().status.code(), Some(7), "it ran on");
+        while first.next().is_some() {}
+        assert_eq!(first.end().status.code(), Some(7), "it ran on");
         return;
     }
-    let taken = checkpoint(&container, &folder.path().join("images"), &[]);
     assert!(taken.status.success(), "{}", text(&taken));
-    let first = first.wait_with_output().unwrap();
-    assert_eq!(first.status.code(), Some(137), "a checkpointed container was killed");
-    let last =
-        String::from_utf8(first.stdout).unwrap().lines().last().map_or(0, |line| line.parse().unwrap());
+    let last = std::iter::from_fn(|| first.next()).last().unwrap_or(1);
+    assert_eq!(first.end().status.code(), Some(137), "a checkpointed container was killed");
 
-    let mut second = container.command("restore");
-    let second =
-        second.arg("--bundle").arg(bundle.path()).arg("--image-path").arg(folder.path().join("images"));
-    let second =
-        second.arg(&container.id).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let second = second.spawn().unwrap();
-    container.await_existence();
+    let mut restore = container.command("restore");
+    let restore = restore.arg("--bundle").arg(bundle.path()).arg("--image-path").arg(&images);
+    let mut second = Foreground::start(restore.arg(&container.id));
+    let next = second.next();
     fs::write(bundle.rootfs("tmp/stop"), "").unwrap();
-    let second = second.wait_with_output().unwrap();
+    while second.next().is_some() {}
+    let second = second.end();
     assert_eq!(second.status.code(), Some(7), "{}", text(&second));
-    if let Some(line) = String::from_utf8(second.stdout).unwrap().lines().next() {
-        assert!(line.parse::<u64>().unwrap() > last, "{line} after {last}");
-    }
+    assert!(next.is_some_and(|next| next > 1 && next <= last + 1), "{next:?} after {last}");
 }
 
 #[test]
