@@ -93,7 +93,9 @@ impl ServeTask {
 
 /// Serves the clients of exec, attach and port forward.
 async fn serve_streams(config: &Config, engine: &Engine) -> Result<(Arc<Server>, ServeTask)> {
-    let settings = cleat_streaming::Settings { address: config.streaming.address };
+    let streaming = &config.streaming;
+    let settings =
+        cleat_streaming::Settings { address: streaming.address, idle_limit: streaming.idle_limit };
     let server = Server::bind(settings, Arc::new(Sessions(engine.clone()))).await;
     let server = Arc::new(server.context("serve streams (setting streaming.address)")?);
     let shutdown = CancellationToken::new();

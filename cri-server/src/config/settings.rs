@@ -252,6 +252,12 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Where exec, attach and port-forward are served to the kubelet and crictl of this node; port 0 takes a free one.",
     ),
     row(
+        "streaming.idle_timeout_s",
+        Kind::Integer { min: 0, max: 30 * 86_400 },
+        Fallback::Integer(14_400),
+        "How long such a session may be without a byte in either direction before it is closed, in seconds; 0 is for ever.",
+    ),
+    row(
         "docker.listen",
         Kind::OptionalSocket,
         Fallback::Text(""),

@@ -157,6 +157,8 @@ pub(crate) struct Api {
 pub(crate) struct Streaming {
     /// Where they are served.
     pub(crate) address: SocketAddr,
+    /// How long a session may be without a byte.
+    pub(crate) idle_limit: Option<Duration>,
 }
 
 impl From<&Effective> for Config {
@@ -260,7 +262,11 @@ impl Reader<'_> {
     }
 
     fn streaming(&self) -> Streaming {
-        Streaming { address: net::parse_socket_address(self.text("streaming.address")).expect(CHECKED) }
+        let idle_limit = Duration::from_secs(self.number("streaming.idle_timeout_s"));
+        Streaming {
+            address: net::parse_socket_address(self.text("streaming.address")).expect(CHECKED),
+            idle_limit: Some(idle_limit).filter(|limit| !limit.is_zero()),
+        }
     }
 
     fn network(&self) -> Network {

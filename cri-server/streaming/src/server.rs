@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{AttachRequest, Backend, ExecRequest, PortForwardRequest};
-use crate::session;
+use crate::connection::{self, Connection};
+use crate::session::{self, Context};
 use crate::tokens::{Request, Tokens, TooMany};
 
 /// Most clients at a time; more wait to be accepted.
@@ -19,16 +20,21 @@ const CONNECTIONS: usize = 1024;
 /// How long accepting rests after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How the server listens.
+/// What the kubelet, containerd and CRI-O allow an idle session.
+const IDLE_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// How the server listens, and what it allows.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
+    /// How long a session may be without a byte in either direction before it is closed; for ever without one.
+    pub idle_limit: Option<Duration>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)) }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), idle_limit: Some(IDLE_LIMIT) }
     }
 }
 
@@ -51,7 +57,7 @@ pub struct Server {
 /// What the sessions share.
 struct Shared {
     tokens: Tokens,
-    backend: Arc<dyn Backend>,
+    context: Context,
 }
 
 impl Server {
@@ -63,7 +69,8 @@ impl Server {
         let failed = |source| BindError { address: settings.address, source };
         let listener = TcpListener::bind(settings.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, shared: Arc::new(Shared { tokens: Tokens::default(), backend }) })
+        let context = Context { backend, idle_limit: settings.idle_limit };
+        Ok(Self { listener, address, shared: Arc::new(Shared { tokens: Tokens::default(), context }) })
     }
 
     /// The URL under which one client may exec, once, within a minute.
@@ -95,14 +102,17 @@ impl Server {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut sessions = JoinSet::new();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { break };
-            let accepted = tokio::select! {
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                next = next => next,
             };
             while sessions.try_join_next().is_some() {}
-            let stream = match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
-                Ok(stream) => stream,
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a streaming client");
                     // Out of descriptors most likely: trying again at once would only burn the processor.
@@ -113,8 +123,7 @@ impl Server {
             let shared = self.shared.clone();
             sessions.spawn(async move {
                 let _place = place;
-                let ended = session::run(Box::new(stream), &shared.tokens, shared.backend.clone()).await;
-                if let Err(error) = ended {
+                if let Err(error) = serve_client(stream, &shared).await {
                     tracing::debug!(%error, "a streaming session broke");
                 }
             });
@@ -126,4 +135,9 @@ impl Server {
         let path = self.shared.tokens.insert(request, Instant::now())?;
         Ok(format!("http://{}{path}", self.address))
     }
+}
+
+async fn serve_client(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    connection::prepare(&stream)?;
+    session::run(Connection::tcp(stream)?, &shared.tokens, &shared.context).await
 }
