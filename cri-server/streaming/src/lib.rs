@@ -18,6 +18,8 @@ mod backend;
 mod connection;
 mod delivery;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod over_spdy;
 mod over_websocket;

@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::delivery::{Delivery, deliver};
 use crate::wire::{Reset, Wire};
+#[cfg(test)]
+pub(crate) use headers::Deflater;
 pub(crate) use headers::{Headers, Inflater};
 
 /// Chunks that wait for a stream's consumer.
