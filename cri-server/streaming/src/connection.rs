@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio_rustls::server::TlsStream;
 
 use crate::presence::Presence;
 
@@ -64,6 +65,12 @@ impl Connection {
         let (reader, sink) = stream.into_split();
         let reader = BufReader::with_capacity(READ_AHEAD_BYTES, Box::new(reader) as Box<_>);
         Ok(Self { reader, sink: Sink::Tcp(sink), presence })
+    }
+
+    /// A client that has agreed on TLS.
+    pub(crate) fn tls(stream: TlsStream<TcpStream>) -> io::Result<Self> {
+        let presence = Presence::of(stream.get_ref().0)?;
+        Ok(Self::inside(Box::new(stream), presence))
     }
 
     /// What a client speaks inside something else, which `presence` is known of.

@@ -5,8 +5,8 @@
 //! copies between their channels and the descriptors its [`Backend`] gives. It knows no container and no engine.
 //!
 //! ```text
-//! server ── head (HTTP/1.1) ── tokens ── session ─┬─ over_spdy ────── spdy ──────┐
-//!                                                 └─ over_websocket ─ websocket ─┴─ remote, forward ── Backend
+//! server ── (tls) ── head (HTTP/1.1) ── tokens ── session ─┬─ over_spdy ────── spdy ──────┐
+//!                                                          └─ over_websocket ─ websocket ─┴─ remote, forward ── Backend
 //! ```
 //!
 //! Each connection has one task that reads frames and one `Wire` that everything of the session sends on.
@@ -29,6 +29,7 @@ mod server;
 mod session;
 mod spdy;
 mod stage;
+mod tls;
 mod tokens;
 mod websocket;
 mod wire;
@@ -38,4 +39,5 @@ pub use backend::{
     Size,
 };
 pub use server::{BindError, Server, Settings};
+pub use tls::{TlsError, TlsFiles};
 pub use tokens::TooMany;

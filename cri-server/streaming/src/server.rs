@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{AttachRequest, Backend, ExecRequest, PortForwardRequest};
 use crate::connection::{self, Connection};
-use crate::session::{self, Context};
+use crate::session::{self, Context, OPEN_LIMIT};
+use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::tokens::{Request, Tokens, TooMany};
 
 /// Most clients at a time; more wait to be accepted.
@@ -30,21 +32,31 @@ pub struct Settings {
     pub address: SocketAddr,
     /// How long a session may be without a byte in either direction before it is closed; for ever without one.
     pub idle_limit: Option<Duration>,
+    /// What clients have to speak TLS with; without it none does.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), idle_limit: Some(IDLE_LIMIT) }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), idle_limit: Some(IDLE_LIMIT), tls: None }
     }
 }
 
-/// The server cannot listen.
+/// The server cannot serve as it should.
 #[derive(Debug, thiserror::Error)]
-#[error("listen for streaming clients on {address}")]
-pub struct BindError {
-    address: SocketAddr,
-    #[source]
-    source: io::Error,
+pub enum BindError {
+    /// It cannot listen.
+    #[error("listen for streaming clients on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It has no certificate that it could serve with.
+    #[error("prepare TLS for streaming clients")]
+    Tls(#[source] TlsError),
 }
 
 /// The streaming server.
@@ -57,6 +69,7 @@ pub struct Server {
 /// What the sessions share.
 struct Shared {
     tokens: Tokens,
+    tls: Option<Tls>,
     context: Context,
 }
 
@@ -64,13 +77,14 @@ impl Server {
     /// Listens. Connections wait until [`Server::serve`] runs.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or the files of TLS are of no use.
     pub async fn bind(settings: Settings, backend: Arc<dyn Backend>) -> Result<Self, BindError> {
-        let failed = |source| BindError { address: settings.address, source };
+        let failed = |source| BindError::Listen { address: settings.address, source };
+        let tls = settings.tls.map(Tls::new).transpose().map_err(BindError::Tls)?;
         let listener = TcpListener::bind(settings.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let context = Context { backend, idle_limit: settings.idle_limit };
-        Ok(Self { listener, address, shared: Arc::new(Shared { tokens: Tokens::default(), context }) })
+        Ok(Self { listener, address, shared: Arc::new(Shared { tokens: Tokens::default(), tls, context }) })
     }
 
     /// The URL under which one client may exec, once, within a minute.
@@ -133,11 +147,19 @@ impl Server {
 
     fn url(&self, request: Request) -> Result<String, TooMany> {
         let path = self.shared.tokens.insert(request, Instant::now())?;
-        Ok(format!("http://{}{path}", self.address))
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}{path}", self.address))
     }
 }
 
 async fn serve_client(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     connection::prepare(&stream)?;
-    session::run(Connection::tcp(stream)?, &shared.tokens, &shared.context).await
+    let client = match &shared.tls {
+        Some(tls) => match timeout(OPEN_LIMIT, tls.accept(stream)).await {
+            Ok(agreed) => Connection::tls(agreed?)?,
+            Err(_) => return Ok(()),
+        },
+        None => Connection::tcp(stream)?,
+    };
+    session::run(client, &shared.tokens, &shared.context).await
 }

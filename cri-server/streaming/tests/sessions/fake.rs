@@ -68,6 +68,11 @@ impl Control for Process {
 }
 
 impl Fake {
+    /// One whose events nobody listens to.
+    pub(crate) fn quiet() -> Self {
+        Self { events: mpsc::unbounded_channel().0 }
+    }
+
     fn start(&self, command: &str) -> Running {
         let ((their_in, our_in), (our_out, mut their_out)) =
             (std::io::pipe().unwrap(), std::io::pipe().unwrap());

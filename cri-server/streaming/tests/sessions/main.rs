@@ -6,6 +6,7 @@ mod fake;
 mod forward;
 mod frames;
 mod remote;
+mod tls;
 
 use crate::fake::{Client, contains, exec};
 use crate::frames::{control, ping, reset, spdy, stream, websocket};
