@@ -55,12 +55,13 @@ pub(crate) use one::{Attachment, One};
 pub(crate) use open::Parts;
 pub(crate) use session::{Ending, Resizer, Session, Streams, TerminalSize};
 pub(crate) use shared::Settings;
-pub(crate) use view::View;
+pub(crate) use view::{Key, View};
 
 use cleat_conmon_proto::Request;
 use container::Container;
 use driver::{Command, Target, Verb};
-use model::{ContainerConfig, Id, PodConfig, Resources};
+use ipnet::IpNet;
+use model::{ContainerConfig, Id, PodConfig, PodResources, Resources};
 use monitor::{MonitorError, Process};
 use pod::Pod;
 use registry::Registry;
@@ -81,18 +82,26 @@ impl Engine {
     }
 
     /// Stops a pod and its containers. A pod that is stopped or unknown is fine.
-    pub(crate) async fn stop_pod(&self, id: &str) -> Result<()> {
+    pub(crate) async fn stop_pod(&self, id: impl Into<Key<'_>>) -> Result<()> {
         self.end_pod(id, Verb::StopPod).await
     }
 
     /// Removes a pod and its containers. An unknown pod is fine.
-    pub(crate) async fn remove_pod(&self, id: &str) -> Result<()> {
+    pub(crate) async fn remove_pod(&self, id: impl Into<Key<'_>>) -> Result<()> {
         self.end_pod(id, Verb::RemovePod).await
     }
 
-    async fn end_pod(&self, id: &str, verb: Verb) -> Result<()> {
+    async fn end_pod(&self, id: impl Into<Key<'_>>, verb: Verb) -> Result<()> {
         let Some(pod) = known(self.view().pod(id))? else { return Ok(()) };
         self.registry.ask(&pod.id, Target::Pod, verb).await.map_or(Ok(()), |outcome| outcome.map(drop))
+    }
+
+    /// Takes note of what a pod is said to need from now on: what `change` states. Its cgroup is its client's to limit.
+    pub(crate) async fn resize_pod(&self, id: &str, change: PodResources) -> Result<()> {
+        let pod = self.view().pod(id)?;
+        let command = |reply| Command::Resize { change: Box::new(change), reply };
+        let outcome = self.registry.command(&pod.id, command).await;
+        outcome.map_or_else(|| Err(gone("pod", &pod.id)), |outcome| outcome.map(drop))
     }
 
     /// Prepares a container in a pod, or joins the preparation of the one with this name and configuration.
@@ -103,32 +112,32 @@ impl Engine {
     }
 
     /// Starts a container.
-    pub(crate) async fn start_container(&self, id: &str) -> Result<()> {
+    pub(crate) async fn start_container(&self, id: impl Into<Key<'_>>) -> Result<()> {
         self.ask_container(id, Verb::Start).await
     }
 
     /// Asks a container to end and kills it after `grace`. One that does not run, or is unknown, is fine.
-    pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+    pub(crate) async fn stop_container(&self, id: impl Into<Key<'_>>, grace: Duration) -> Result<()> {
         match known(self.view().container(id))? {
-            Some(_) => self.ask_container(id, Verb::Stop { grace }).await,
+            Some(found) => self.ask_container(&found.id, Verb::Stop { grace }).await,
             None => Ok(()),
         }
     }
 
     /// Removes a container, killing it first. An unknown one is fine.
-    pub(crate) async fn remove_container(&self, id: &str) -> Result<()> {
+    pub(crate) async fn remove_container(&self, id: impl Into<Key<'_>>) -> Result<()> {
         match known(self.view().container(id))? {
-            Some(_) => self.ask_container(id, Verb::Remove).await,
+            Some(found) => self.ask_container(&found.id, Verb::Remove).await,
             None => Ok(()),
         }
     }
 
     /// Changes a container's limits: what `change` states, all of it or nothing.
-    pub(crate) async fn update_container(&self, id: &str, change: Resources) -> Result<()> {
+    pub(crate) async fn update_container(&self, id: impl Into<Key<'_>>, change: Resources) -> Result<()> {
         self.ask_container(id, Verb::Update(change)).await
     }
 
-    async fn ask_container(&self, id: &str, verb: Verb) -> Result<()> {
+    async fn ask_container(&self, id: impl Into<Key<'_>>, verb: Verb) -> Result<()> {
         let container = self.view().container(id)?;
         let target = Target::Container(container.id.clone());
         let outcome = self.registry.ask(&container.pod, target, verb).await;
@@ -138,7 +147,7 @@ impl Engine {
     /// Runs a command in a running container and collects its output; kills it after `limit`.
     pub(crate) async fn exec_sync(
         &self,
-        id: &str,
+        id: impl Into<Key<'_>>,
         command: Vec<String>,
         limit: Option<Duration>,
     ) -> Result<ExecOutput> {
@@ -147,7 +156,7 @@ impl Engine {
     }
 
     /// Starts a command in a running container for a client that stays at its streams.
-    pub(crate) async fn exec(&self, id: &str, command: ExecCommand) -> Result<Session> {
+    pub(crate) async fn exec(&self, id: impl Into<Key<'_>>, command: ExecCommand) -> Result<Session> {
         let (container, process) = self.running(id, "execute a command in")?;
         exec::exec_session(&self.shared, &container, &process, command).await
     }
@@ -156,7 +165,7 @@ impl Engine {
     /// than `stall_limit` is cut off; without one it holds the container's output up.
     pub(crate) async fn attach(
         &self,
-        id: &str,
+        id: impl Into<Key<'_>>,
         streams: Streams,
         stall_limit: Option<Duration>,
     ) -> Result<Session> {
@@ -165,24 +174,28 @@ impl Engine {
     }
 
     /// Refuses a container that does not run, for `action`: so that a client is told before it comes for its streams.
-    pub(crate) fn check_running(&self, id: &str, action: &'static str) -> Result<Arc<Container>> {
+    pub(crate) fn check_running<'a>(
+        &self,
+        id: impl Into<Key<'a>>,
+        action: &'static str,
+    ) -> Result<Arc<Container>> {
         self.running(id, action).map(|(container, _)| container)
     }
 
     /// Refuses a pod that is not ready, for `action`, as [`Engine::check_running`] does for containers.
-    pub(crate) fn check_ready(&self, id: &str, action: &'static str) -> Result<Arc<Pod>> {
+    pub(crate) fn check_ready<'a>(&self, id: impl Into<Key<'a>>, action: &'static str) -> Result<Arc<Pod>> {
         let pod = self.view().pod(id)?;
         forward::check_ready(&pod, action).map(|()| pod)
     }
 
     /// Connects to a port of a ready pod, by its loopback interface.
-    pub(crate) async fn connect(&self, pod: &str, port: u16) -> Result<tokio::net::TcpStream> {
+    pub(crate) async fn connect(&self, pod: impl Into<Key<'_>>, port: u16) -> Result<tokio::net::TcpStream> {
         let pod = self.view().pod(pod)?;
         forward::connect(&self.shared, &pod, port).await
     }
 
     /// Has a container's log closed and opened anew by its name.
-    pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
+    pub(crate) async fn reopen_log(&self, id: impl Into<Key<'_>>) -> Result<()> {
         let (container, process) = self.running(id, "reopen the log of")?;
         let failed = |error: MonitorError| {
             EngineError::step("reopen the log", format!("container {}", container.id), &error)
@@ -193,7 +206,11 @@ impl Engine {
     }
 
     /// A container and the live handle of its program.
-    fn running(&self, id: &str, action: &'static str) -> Result<(Arc<Container>, Arc<Process>)> {
+    fn running<'a>(
+        &self,
+        id: impl Into<Key<'a>>,
+        action: &'static str,
+    ) -> Result<(Arc<Container>, Arc<Process>)> {
         let view = self.view();
         let container = view.container(id)?;
         match view.processes.get(&container.id) {
@@ -280,6 +297,24 @@ impl Engine {
             })
             .await;
         status.map_err(|error| chain(&error))
+    }
+
+    /// Refuses ranges that the cluster has given this node's pods while they get addresses of others: the operator has
+    /// to change the one or the other, since live pods keep their addresses.
+    pub(crate) async fn check_pod_ranges(&self, ranges: Vec<IpNet>) -> Result<()> {
+        let look = |shared: &Shared| {
+            let failed = |error| EngineError::step("read the configuration", "the network", &error);
+            shared.networks.current().map(|network| shared::subnets(&network)).map_err(failed)
+        };
+        let subnets = self.shared.blocking(look).await?;
+        networks::unserved(&ranges, &subnets).map_or(Ok(()), |range| {
+            Err(EngineError::WrongState {
+                action: "give pods addresses of",
+                object: range.to_string(),
+                state: "outside the built-in network's subnets",
+                remedy: "let `network.subnets` lie within it, or put a CNI configuration in place",
+            })
+        })
     }
 
     /// Whether mounts can be made read-only recursively.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
-use crate::engine::model::{ContainerConfig, Id, Resources};
+use crate::engine::model::{ContainerConfig, Id, PodResources, Resources};
 use crate::engine::monitor::End;
 
 /// Gets the outcome of a request: the id of the object it was about. A receiver that has gone away is no error: the
@@ -60,6 +60,13 @@ pub(crate) enum Command {
     Create {
         /// The configuration.
         config: Box<ContainerConfig>,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// The pod is said to need something else from now on.
+    Resize {
+        /// What has changed.
+        change: Box<PodResources>,
         /// Who waits.
         reply: Reply,
     },

@@ -122,6 +122,10 @@ impl Driver {
                 Ok(id) => self.request(Target::Container(id), Verb::Create, reply),
                 Err(error) => answer(reply, Err(error)),
             },
+            Command::Resize { change, reply } => {
+                let outcome = self.resize(&change).map(|()| self.pod.id.clone());
+                answer(reply, outcome);
+            }
             Command::Ended { target, end } => self.ended(&target, &end),
         }
     }

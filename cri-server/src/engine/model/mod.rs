@@ -13,7 +13,7 @@ mod user;
 pub(crate) use container::{ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation};
 pub(crate) use id::Id;
 pub(crate) use pod::{Dns, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol};
-pub(crate) use resources::{HugepageLimit, Resources};
+pub(crate) use resources::{HugepageLimit, PodResources, Resources};
 pub(crate) use security::{
     AppArmor, Capabilities, GroupsPolicy, Identity, SeLinux, Seccomp, Security, UserChoice,
 };
