@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::engine::error::Result;
 use crate::engine::model::{ContainerConfig, Id, PodResources, Resources};
 use crate::engine::monitor::End;
+use crate::engine::steps::CheckpointOrder;
 
 /// Gets the outcome of a request: the id of the object it was about. A receiver that has gone away is no error: the
 /// work was done.
@@ -43,6 +44,8 @@ pub(crate) enum Verb {
     Remove,
     /// Change its limits.
     Update(Resources),
+    /// Write its processes and files into an archive.
+    Checkpoint(CheckpointOrder),
 }
 
 /// A message to a driver.
