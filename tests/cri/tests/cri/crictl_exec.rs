@@ -157,6 +157,24 @@ fn privileged_a_client_that_vanishes_closes_the_pipes_and_hangs_up_the_terminal(
     });
 }
 
+#[test]
+fn privileged_a_hundred_sessions_leave_nothing_behind() {
+    check(Node::builder(), |node| {
+        let (crictl, id) = (node.cleat().crictl()?, target(node)?);
+        let daemon = node.cleat().pid().context("the daemon runs")?;
+        let session = |round: usize| crictl.run(&["exec", "-r", TRANSPORTS[round % 2], &id, "echo", "out"]);
+        session(0)?;
+        let (before, descriptors) = (node.snapshot()?, descriptors(daemon)?);
+        for round in 0..100 {
+            assert_eq!(session(round)?, "out", "round {round}");
+        }
+        node.until("the daemon's descriptors are closed", || {
+            Ok((self::descriptors(daemon)? <= descriptors).then_some(()))
+        })?;
+        before.leaks(&node.snapshot()?).none()
+    });
+}
+
 fn vanish(node: &Node, crictl: &Crictl<'_>, id: &str, transport: &str) -> Result<()> {
     let mut piped = crictl.spawn(&["exec", "-r", transport, "-i", id, "sh", "-c", "cat; sleep 0"])?;
     piped.write(b"line\n")?;
