@@ -14,6 +14,7 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+mod apparmor;
 mod attach;
 pub(crate) mod container;
 mod driver;
@@ -66,6 +67,8 @@ use monitor::{MonitorError, Process};
 use pod::Pod;
 use registry::Registry;
 use shared::Shared;
+
+use crate::spec::AppArmorSupport;
 
 /// The one engine behind every front door. Cheap to clone.
 #[derive(Clone)]
@@ -339,7 +342,8 @@ impl Engine {
             "kernel": format!("{}.{}", host.kernel.major, host.kernel.minor),
             "cgroups": format!("{:?}", self.shared.cgroups.mode()).to_lowercase(),
             "seccomp": host.seccomp,
-            "appArmor": host.app_armor,
+            "appArmor": host.app_armor != AppArmorSupport::Off,
+            "appArmorDefault": host.app_armor.to_string(),
             "selinux": host.selinux,
             "recursiveReadOnly": host.recursive_read_only,
             "userNamespaces": host.user_namespaces,
