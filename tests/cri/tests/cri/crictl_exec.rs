@@ -133,6 +133,8 @@ fn privileged_crictl_exec_does_not_wait_for_what_its_command_left_behind() {
             let output = crictl.spawn(&["exec", "-r", transport, &id, "sh", "-c", script])?.finish(LIMIT)?;
             assert_eq!(String::from_utf8_lossy(&output.stdout), "left\n", "{transport}");
             assert!(output.status.success(), "{transport}");
+            // Its shell may have ended before it has become what it is.
+            await_some(node, &id, "sleep 4321")?;
             kill(node, &id, "sleep 4321")?;
             await_none(node, &id, "sleep 4321")?;
         }
