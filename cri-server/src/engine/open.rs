@@ -20,6 +20,7 @@ use super::records::{Records, RecordsError};
 use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 
@@ -120,6 +121,7 @@ fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Resu
         records: Records::open(&paths.database()).map_err(OpenError::Records)?,
         launcher: Launcher::new(&settings.conmon).map_err(OpenError::Monitor)?,
         snapshots: Overlay::new(images.clone()),
+        layers: Layers::default(),
         board: Board::default(),
         waiting: Waiting::default(),
         settings: settings.clone(),

@@ -14,6 +14,7 @@ use super::monitor::Launcher;
 use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 use crate::spec;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub images: Store,
     /// Containers' writable layers.
     pub snapshots: Overlay,
+    /// What those take.
+    pub layers: Layers,
     /// The networks pods are attached to.
     pub(crate) networks: Networks,
     /// The host's cgroup hierarchies.
