@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub cgroup_driver: cgroup::Driver,
     /// Most output kept of one `exec_sync`, bytes, both streams together.
     pub exec_output_bytes: usize,
+    /// Folders of files that describe devices; the later wins.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// The resolv.conf that is copied for pods without DNS settings of their own.
     pub host_resolv_conf: PathBuf,
 }
