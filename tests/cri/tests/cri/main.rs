@@ -24,6 +24,7 @@ mod network;
 mod pod_options;
 mod refusals;
 mod resources;
+mod retries;
 mod series;
 mod unimplemented;
 mod user_namespaces;
