@@ -28,13 +28,15 @@ impl Backend for Sessions {
             environment: Vec::new(),
             working_dir: None,
         };
-        Box::pin(async move { self.0.exec(&request.container_id, command).await.map(running).map_err(told) })
+        Box::pin(async move {
+            self.0.exec(request.container_id.as_str(), command).await.map(running).map_err(told)
+        })
     }
 
     fn attach(&self, request: AttachRequest) -> BoxFuture<'_, Result<Running, Failure>> {
         let streams = Streams { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
         Box::pin(async move {
-            let session = self.0.attach(&request.container_id, streams, Some(STALL_LIMIT)).await;
+            let session = self.0.attach(request.container_id.as_str(), streams, Some(STALL_LIMIT)).await;
             session.map(running).map_err(told)
         })
     }

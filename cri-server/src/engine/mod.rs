@@ -14,6 +14,7 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+mod apparmor;
 mod attach;
 pub(crate) mod container;
 mod driver;
@@ -55,7 +56,7 @@ pub(crate) use one::{Attachment, One};
 pub(crate) use open::Parts;
 pub(crate) use session::{Ending, Resizer, Session, Streams, TerminalSize};
 pub(crate) use shared::Settings;
-pub(crate) use view::View;
+pub(crate) use view::{Key, View};
 
 use cleat_conmon_proto::Request;
 use container::Container;
@@ -66,6 +67,8 @@ use monitor::{MonitorError, Process};
 use pod::Pod;
 use registry::Registry;
 use shared::Shared;
+
+use crate::spec::AppArmorSupport;
 
 /// The one engine behind every front door. Cheap to clone.
 #[derive(Clone)]
@@ -82,16 +85,16 @@ impl Engine {
     }
 
     /// Stops a pod and its containers. A pod that is stopped or unknown is fine.
-    pub(crate) async fn stop_pod(&self, id: &str) -> Result<()> {
+    pub(crate) async fn stop_pod(&self, id: impl Into<Key<'_>>) -> Result<()> {
         self.end_pod(id, Verb::StopPod).await
     }
 
     /// Removes a pod and its containers. An unknown pod is fine.
-    pub(crate) async fn remove_pod(&self, id: &str) -> Result<()> {
+    pub(crate) async fn remove_pod(&self, id: impl Into<Key<'_>>) -> Result<()> {
         self.end_pod(id, Verb::RemovePod).await
     }
 
-    async fn end_pod(&self, id: &str, verb: Verb) -> Result<()> {
+    async fn end_pod(&self, id: impl Into<Key<'_>>, verb: Verb) -> Result<()> {
         let Some(pod) = known(self.view().pod(id))? else { return Ok(()) };
         self.registry.ask(&pod.id, Target::Pod, verb).await.map_or(Ok(()), |outcome| outcome.map(drop))
     }
@@ -112,32 +115,32 @@ impl Engine {
     }
 
     /// Starts a container.
-    pub(crate) async fn start_container(&self, id: &str) -> Result<()> {
+    pub(crate) async fn start_container(&self, id: impl Into<Key<'_>>) -> Result<()> {
         self.ask_container(id, Verb::Start).await
     }
 
     /// Asks a container to end and kills it after `grace`. One that does not run, or is unknown, is fine.
-    pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+    pub(crate) async fn stop_container(&self, id: impl Into<Key<'_>>, grace: Duration) -> Result<()> {
         match known(self.view().container(id))? {
-            Some(_) => self.ask_container(id, Verb::Stop { grace }).await,
+            Some(found) => self.ask_container(&found.id, Verb::Stop { grace }).await,
             None => Ok(()),
         }
     }
 
     /// Removes a container, killing it first. An unknown one is fine.
-    pub(crate) async fn remove_container(&self, id: &str) -> Result<()> {
+    pub(crate) async fn remove_container(&self, id: impl Into<Key<'_>>) -> Result<()> {
         match known(self.view().container(id))? {
-            Some(_) => self.ask_container(id, Verb::Remove).await,
+            Some(found) => self.ask_container(&found.id, Verb::Remove).await,
             None => Ok(()),
         }
     }
 
     /// Changes a container's limits: what `change` states, all of it or nothing.
-    pub(crate) async fn update_container(&self, id: &str, change: Resources) -> Result<()> {
+    pub(crate) async fn update_container(&self, id: impl Into<Key<'_>>, change: Resources) -> Result<()> {
         self.ask_container(id, Verb::Update(change)).await
     }
 
-    async fn ask_container(&self, id: &str, verb: Verb) -> Result<()> {
+    async fn ask_container(&self, id: impl Into<Key<'_>>, verb: Verb) -> Result<()> {
         let container = self.view().container(id)?;
         let target = Target::Container(container.id.clone());
         let outcome = self.registry.ask(&container.pod, target, verb).await;
@@ -147,7 +150,7 @@ impl Engine {
     /// Runs a command in a running container and collects its output; kills it after `limit`.
     pub(crate) async fn exec_sync(
         &self,
-        id: &str,
+        id: impl Into<Key<'_>>,
         command: Vec<String>,
         limit: Option<Duration>,
     ) -> Result<ExecOutput> {
@@ -156,7 +159,7 @@ impl Engine {
     }
 
     /// Starts a command in a running container for a client that stays at its streams.
-    pub(crate) async fn exec(&self, id: &str, command: ExecCommand) -> Result<Session> {
+    pub(crate) async fn exec(&self, id: impl Into<Key<'_>>, command: ExecCommand) -> Result<Session> {
         let (container, process) = self.running(id, "execute a command in")?;
         exec::exec_session(&self.shared, &container, &process, command).await
     }
@@ -165,7 +168,7 @@ impl Engine {
     /// than `stall_limit` is cut off; without one it holds the container's output up.
     pub(crate) async fn attach(
         &self,
-        id: &str,
+        id: impl Into<Key<'_>>,
         streams: Streams,
         stall_limit: Option<Duration>,
     ) -> Result<Session> {
@@ -174,24 +177,28 @@ impl Engine {
     }
 
     /// Refuses a container that does not run, for `action`: so that a client is told before it comes for its streams.
-    pub(crate) fn check_running(&self, id: &str, action: &'static str) -> Result<Arc<Container>> {
+    pub(crate) fn check_running<'a>(
+        &self,
+        id: impl Into<Key<'a>>,
+        action: &'static str,
+    ) -> Result<Arc<Container>> {
         self.running(id, action).map(|(container, _)| container)
     }
 
     /// Refuses a pod that is not ready, for `action`, as [`Engine::check_running`] does for containers.
-    pub(crate) fn check_ready(&self, id: &str, action: &'static str) -> Result<Arc<Pod>> {
+    pub(crate) fn check_ready<'a>(&self, id: impl Into<Key<'a>>, action: &'static str) -> Result<Arc<Pod>> {
         let pod = self.view().pod(id)?;
         forward::check_ready(&pod, action).map(|()| pod)
     }
 
     /// Connects to a port of a ready pod, by its loopback interface.
-    pub(crate) async fn connect(&self, pod: &str, port: u16) -> Result<tokio::net::TcpStream> {
+    pub(crate) async fn connect(&self, pod: impl Into<Key<'_>>, port: u16) -> Result<tokio::net::TcpStream> {
         let pod = self.view().pod(pod)?;
         forward::connect(&self.shared, &pod, port).await
     }
 
     /// Has a container's log closed and opened anew by its name.
-    pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
+    pub(crate) async fn reopen_log(&self, id: impl Into<Key<'_>>) -> Result<()> {
         let (container, process) = self.running(id, "reopen the log of")?;
         let failed = |error: MonitorError| {
             EngineError::step("reopen the log", format!("container {}", container.id), &error)
@@ -202,7 +209,11 @@ impl Engine {
     }
 
     /// A container and the live handle of its program.
-    fn running(&self, id: &str, action: &'static str) -> Result<(Arc<Container>, Arc<Process>)> {
+    fn running<'a>(
+        &self,
+        id: impl Into<Key<'a>>,
+        action: &'static str,
+    ) -> Result<(Arc<Container>, Arc<Process>)> {
         let view = self.view();
         let container = view.container(id)?;
         match view.processes.get(&container.id) {
@@ -329,7 +340,8 @@ impl Engine {
             "kernel": format!("{}.{}", host.kernel.major, host.kernel.minor),
             "cgroups": format!("{:?}", self.shared.cgroups.mode()).to_lowercase(),
             "seccomp": host.seccomp,
-            "appArmor": host.app_armor,
+            "appArmor": host.app_armor != AppArmorSupport::Off,
+            "appArmorDefault": host.app_armor.to_string(),
             "selinux": host.selinux,
             "recursiveReadOnly": host.recursive_read_only,
             "userNamespaces": host.user_namespaces,

@@ -71,7 +71,7 @@ impl Engine {
         let created = self.registry.command(&group, command).await;
         let created = created.unwrap_or_else(|| Err(super::gone("container", &group)));
         if created.is_err() {
-            self.remove_pod(group.as_str()).await?;
+            self.remove_pod(&group).await?;
         }
         created
     }
@@ -116,12 +116,12 @@ impl Engine {
 
     /// Removes it, killing it first.
     pub(crate) async fn remove_one(&self, one: &One) -> Result<()> {
-        self.remove_pod(one.group.id.as_str()).await
+        self.remove_pod(&one.group.id).await
     }
 
     /// Sends it a signal.
     pub(crate) fn signal_one(&self, one: &One, signal: i32) -> Result<()> {
-        let (_, process) = self.running(one.container.id.as_str(), "send a signal to")?;
+        let (_, process) = self.running(&one.container.id, "send a signal to")?;
         let object = || format!("container {}", one.container.id);
         process.signal(signal).map_err(|error| EngineError::step("send a signal", object(), &error))
     }
@@ -135,7 +135,7 @@ impl Engine {
     ) -> Result<Attachment> {
         let id = &one.container.id;
         if matches!(one.container.state, ContainerState::Running { .. }) {
-            return self.attach(id.as_str(), streams, stall_limit).await.map(Attachment::Now);
+            return self.attach(id, streams, stall_limit).await.map(Attachment::Now);
         }
         let (reply, session) = oneshot::channel();
         self.shared.waiting.client(id, Early { streams, stall_limit, reply });
@@ -154,7 +154,7 @@ impl Engine {
 
     /// Its processes, in the daemon's pid namespace.
     pub(crate) async fn processes_of(&self, one: &One) -> Result<Vec<i32>> {
-        let (container, _) = self.running(one.container.id.as_str(), "list the processes of")?;
+        let (container, _) = self.running(&one.container.id, "list the processes of")?;
         self.shared
             .blocking(move |shared| {
                 let listed =
@@ -168,7 +168,7 @@ impl Engine {
 
     /// Sets the size of its terminal.
     pub(crate) async fn resize_one(&self, one: &One, size: super::TerminalSize) -> Result<()> {
-        let (_, process) = self.running(one.container.id.as_str(), "resize the terminal of")?;
+        let (_, process) = self.running(&one.container.id, "resize the terminal of")?;
         super::Resizer::Container(process).resize(size).await
     }
 }

@@ -13,6 +13,28 @@ use super::model::Id;
 use super::monitor::Process;
 use super::pod::Pod;
 
+/// What an object is looked up by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Key<'a> {
+    /// What a client of the CRI said: an id or the unique start of one. It never means a container without a pod or its
+    /// group: those are not the kubelet's to act on.
+    Said(&'a str),
+    /// The id of an object that was found before, whatever its kind.
+    Known(&'a Id),
+}
+
+impl<'a> From<&'a str> for Key<'a> {
+    fn from(said: &'a str) -> Self {
+        Self::Said(said)
+    }
+}
+
+impl<'a> From<&'a Id> for Key<'a> {
+    fn from(known: &'a Id) -> Self {
+        Self::Known(known)
+    }
+}
+
 /// All pods and containers at one moment, by id. Those still being created are absent: nobody was told their ids.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
@@ -25,20 +47,23 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The pod with this id or unique start of an id.
+    /// The pod that `key` means.
     ///
     /// # Errors
     /// [`EngineError::NotFound`] and [`EngineError::Ambiguous`].
-    pub(crate) fn pod(&self, id: &str) -> Result<Arc<Pod>> {
-        find(&self.pods, id, "pod", "pods")
+    pub(crate) fn pod<'a>(&self, key: impl Into<Key<'a>>) -> Result<Arc<Pod>> {
+        find(&self.pods, key.into(), ["pod", "pods"], |pod| !pod.config.kind.is_one())
     }
 
-    /// The container with this id or unique start of an id.
+    /// The container that `key` means.
     ///
     /// # Errors
     /// [`EngineError::NotFound`] and [`EngineError::Ambiguous`].
-    pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
-        find(&self.containers, id, "container", "ps -a")
+    pub(crate) fn container<'a>(&self, key: impl Into<Key<'a>>) -> Result<Arc<Container>> {
+        let in_pod = |container: &Container| {
+            self.pods.get(&container.pod).is_some_and(|pod| !pod.config.kind.is_one())
+        };
+        find(&self.containers, key.into(), ["container", "ps -a"], in_pod)
     }
 
     /// The containers of a pod.
@@ -49,15 +74,23 @@ impl View {
 
 fn find<T>(
     objects: &BTreeMap<Id, Arc<T>>,
-    name: &str,
-    kind: &'static str,
-    list: &'static str,
+    key: Key<'_>,
+    [kind, list]: [&'static str; 2],
+    is_of_pods: impl Fn(&T) -> bool,
 ) -> Result<Arc<T>> {
+    let name = match key {
+        Key::Said(name) => name,
+        Key::Known(id) => id.as_str(),
+    };
     let missing = || EngineError::NotFound { kind, name: name.to_owned(), list };
+    if let Key::Known(id) = key {
+        return objects.get(id).cloned().ok_or_else(missing);
+    }
     if name.is_empty() {
         return Err(missing());
     }
-    let mut fitting = objects.iter().filter(|(id, _)| id.as_str().starts_with(name));
+    let fits = |(id, object): &(&Id, &Arc<T>)| id.as_str().starts_with(name) && is_of_pods(object);
+    let mut fitting = objects.iter().filter(fits);
     match (fitting.next(), fitting.next()) {
         (Some((_, object)), None) => Ok(object.clone()),
         (None, _) => Err(missing()),

@@ -66,7 +66,7 @@ enum Stage {
 }
 
 struct Exec {
-    container: String,
+    container: Id,
     request: Request,
     stage: Stage,
 }
@@ -116,7 +116,7 @@ pub(super) async fn create(door: &Door, one: &One, ask: Ask) -> Answer {
         }
     }
     let id = Id::random().map_err(|error| Refusal::failed(format!("make an id: {error}")))?.to_string();
-    let container = one.container.id.to_string();
+    let container = one.container.id.clone();
     door.execs.add(id.clone(), Exec { container, request, stage: Stage::Created });
     Ok(in_json(StatusCode::CREATED, &json!({"Id": id})))
 }
@@ -150,7 +150,7 @@ fn inspect(door: &Door, id: &str) -> Answer {
     Ok(in_json(
         StatusCode::OK,
         &json!({
-            "ID": id, "ContainerID": container, "Running": matches!(stage, Stage::Running(_)), "ExitCode": code,
+            "ID": id, "ContainerID": container.as_str(), "Running": matches!(stage, Stage::Running(_)), "ExitCode": code,
             "OpenStdin": request.attach_stdin, "OpenStdout": request.attach_stdout,
             "OpenStderr": request.attach_stderr, "CanRemove": matches!(stage, Stage::Ended(_)), "Pid": 0,
             "DetachKeys": "",

@@ -69,7 +69,7 @@ async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
             u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs)
         }
     };
-    Ok(door.engine.stop_container(one.container.id.as_str(), grace).await?)
+    Ok(door.engine.stop_container(&one.container.id, grace).await?)
 }
 
 /// `POST /containers/{id}/kill`.

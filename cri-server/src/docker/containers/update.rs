@@ -17,6 +17,6 @@ pub(super) async fn update(door: &Door, one: &One, ask: Ask) -> Answer {
     if !matches!(wanted.restart_policy.name.as_str(), "" | "no") {
         return Err(Refusal::not_built("a container with a restart policy"));
     }
-    door.engine.update_container(one.container.id.as_str(), resources(&wanted)).await?;
+    door.engine.update_container(&one.container.id, resources(&wanted)).await?;
     Ok(in_json(StatusCode::OK, &json!({"Warnings": null})))
 }

@@ -9,6 +9,7 @@ use oci_spec::image::Config;
 
 use super::run_pod::{pod_facts, write_spec};
 use super::{cdi, devices, image_volumes};
+use crate::engine::apparmor;
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{Id, Identity, Seccomp, cgroup};
@@ -104,6 +105,7 @@ fn specification(
     let pod_paths = shared.paths.pod(&pod.id);
     let devices = devices::grants(&container.config.devices)?;
     let profile = localhost_profile(&container.config.security.seccomp)?;
+    apparmor::check_loaded(&container.config.security.app_armor)?;
     let facts = spec::ContainerFacts {
         id: &container.id,
         config: &container.config,

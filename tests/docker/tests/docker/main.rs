@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod containers;
+mod doors;
 mod http;
 mod images;
 mod recovery;
