@@ -21,6 +21,7 @@ use super::records::{Records, RecordsError};
 use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 
@@ -100,6 +101,7 @@ impl Engine {
             records: Records::open(&paths.database()).map_err(OpenError::Records)?,
             launcher: Launcher::new(&parts.settings.conmon).map_err(OpenError::Monitor)?,
             snapshots: Overlay::new(images.clone()),
+            layers: Layers::default(),
             board: Board::default(),
             waiting: Waiting::default(),
             settings: parts.settings,
