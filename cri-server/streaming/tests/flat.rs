@@ -23,8 +23,8 @@ use crate::frames::{data, message, pair, reset, spdy, stream, websocket};
 /// Sessions before the first look: buffers, threads and the allocator are as they stay.
 const WARM_UP: u32 = 200;
 const SESSIONS: u32 = 1000;
-/// What the allocator may hold on to. A kilobyte of each session would be twice as much.
-const SLACK_BYTES: u64 = 512 * 1024;
+/// What the allocator and a few more threads may hold on to. A kilobyte of each session would be more.
+const SLACK_BYTES: u64 = 768 * 1024;
 
 /// Reads until `part` has come.
 async fn until(stream: &mut TcpStream, part: &[u8]) {
