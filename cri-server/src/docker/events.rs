@@ -78,6 +78,9 @@ fn line(event: &Event) -> Option<Value> {
         EventKind::Started => "start",
         EventKind::Stopped => "die",
         EventKind::Deleted => "destroy",
+        EventKind::Paused => "pause",
+        EventKind::Resumed => "unpause",
+        EventKind::Renamed => "rename",
     };
     let image = describe::requested_image(&event.pod);
     let labels = event.pod.config.labels.iter().map(|(key, value)| (key.clone(), json!(value)));

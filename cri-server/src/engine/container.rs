@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            prepared           start             executed
-//! Creating ──────────▶ Created ───────▶ Starting ──────────▶ Running
-//!                                           │ failed            │ ended
-//!                                           └─────▶ Exited ◀────┘
+//! Creating ──────────▶ Created ───────▶ Starting ──────────▶ Running ◀──▶ Paused
+//!                                           │ failed            │ ended      │
+//!                                           └─────▶ Exited ◀────┴────────────┘
 //! ```
 //! A container without a pod may be started again after its end. A container may be removed in any of these; that it is being removed is an operation (in the journal), not a state:
 //! until the removal has succeeded it is still what it was.
@@ -72,6 +72,13 @@ pub(crate) enum ContainerState {
         /// When the program was executed, nanoseconds since the Unix epoch.
         started_at_ns: i64,
     },
+    /// Its processes stand still until they are let go on. The freezer is the truth: a start of the daemon looks there.
+    Paused {
+        /// The container's init, in the daemon's pid namespace.
+        pid: i32,
+        /// When the program was executed, nanoseconds since the Unix epoch.
+        started_at_ns: i64,
+    },
     /// Its program ended, or could not be started, or never will be.
     Exited(Exit),
 }
@@ -133,6 +140,10 @@ pub(crate) enum ContainerEvent {
         /// When, nanoseconds since the Unix epoch.
         started_at_ns: i64,
     },
+    /// Its processes were made to stand still.
+    Paused,
+    /// They go on.
+    Resumed,
     /// It ended or could not be started.
     Ended(Exit),
 }
@@ -151,7 +162,13 @@ impl ContainerState {
             (Self::Starting, Event::Started { pid, started_at_ns }) => {
                 Ok(Self::Running { pid, started_at_ns })
             }
-            (Self::Starting | Self::Running { .. }, Event::Ended(exit)) => Ok(Self::Exited(exit)),
+            (&Self::Running { pid, started_at_ns }, Event::Paused) => Ok(Self::Paused { pid, started_at_ns }),
+            (&Self::Paused { pid, started_at_ns }, Event::Resumed) => {
+                Ok(Self::Running { pid, started_at_ns })
+            }
+            (Self::Starting | Self::Running { .. } | Self::Paused { .. }, Event::Ended(exit)) => {
+                Ok(Self::Exited(exit))
+            }
             (state, event) => Err(IllegalTransition {
                 object: "a container",
                 state: state.name(),
@@ -168,6 +185,7 @@ impl ContainerState {
             Self::Created => "created but not started",
             Self::Starting => "being started",
             Self::Running { .. } => "running",
+            Self::Paused { .. } => "paused",
             Self::Exited(_) => "exited",
         }
     }
@@ -176,7 +194,16 @@ impl ContainerState {
     #[must_use]
     pub(crate) fn pid(&self) -> Option<i32> {
         match self {
-            Self::Running { pid, .. } => Some(*pid),
+            Self::Running { pid, .. } | Self::Paused { pid, .. } => Some(*pid),
+            _ => None,
+        }
+    }
+
+    /// When its program was executed, while it runs: nanoseconds since the Unix epoch.
+    #[must_use]
+    pub(crate) fn started_at_ns(&self) -> Option<i64> {
+        match self {
+            Self::Running { started_at_ns, .. } | Self::Paused { started_at_ns, .. } => Some(*started_at_ns),
             _ => None,
         }
     }
@@ -203,6 +230,9 @@ mod tests {
             ContainerEvent::Prepared,
             ContainerEvent::Start,
             ContainerEvent::Started { pid: 7, started_at_ns: 1 },
+            ContainerEvent::Paused,
+            ContainerEvent::Resumed,
+            ContainerEvent::Paused,
             ContainerEvent::Ended(exit()),
         ] {
             state = state.next(event).unwrap();
@@ -217,7 +247,9 @@ mod tests {
         for (state, event) in [
             (ContainerState::Creating, ContainerEvent::Start),
             (running.clone(), ContainerEvent::Start),
-            (running, ContainerEvent::Prepared),
+            (running.clone(), ContainerEvent::Prepared),
+            (running, ContainerEvent::Resumed),
+            (exited.clone(), ContainerEvent::Paused),
             (exited, ContainerEvent::Ended(exit())),
         ] {
             assert!(state.next(event.clone()).is_err(), "{state:?} {event:?}");

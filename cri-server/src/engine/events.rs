@@ -33,6 +33,12 @@ pub(crate) enum EventKind {
     Stopped,
     /// It is gone.
     Deleted,
+    /// Its processes stand still.
+    Paused,
+    /// They go on.
+    Resumed,
+    /// It has another name.
+    Renamed,
 }
 
 /// Something that happened to a pod or container.
@@ -119,6 +125,7 @@ enum Phase {
     Absent,
     Made,
     Running,
+    Paused,
     Ended,
 }
 
@@ -132,11 +139,18 @@ fn changes(pod: &Id, before: &View, after: &View) -> Vec<(Id, EventKind)> {
     };
     let gone = before.containers_of(pod).filter(|container| !after.containers.contains_key(&container.id));
     let ids = gone.chain(after.containers_of(pod)).map(|container| &container.id);
-    let of_containers = ids
-        .flat_map(|id| told(id, between(phase(before.containers.get(id)), phase(after.containers.get(id)))));
+    let of_containers =
+        ids.flat_map(|id| told(id, of_container(before.containers.get(id), after.containers.get(id))));
     let begins = of_pod.first() == Some(&EventKind::Created);
     let (first, last) = if begins { (of_pod, [].as_slice()) } else { ([].as_slice(), of_pod) };
     told(pod, first).chain(of_containers).chain(told(pod, last)).collect()
+}
+
+fn of_container(before: Option<&Arc<Container>>, after: Option<&Arc<Container>>) -> &'static [EventKind] {
+    match (before, after) {
+        (Some(old), Some(new)) if old.config.name != new.config.name => &[EventKind::Renamed],
+        _ => between(phase(before), phase(after)),
+    }
 }
 
 fn pod_phase(pod: Option<&Arc<Pod>>) -> Phase {
@@ -153,6 +167,7 @@ fn phase(container: Option<&Arc<Container>>) -> Phase {
         None => Phase::Absent,
         Some(ContainerState::Creating | ContainerState::Created | ContainerState::Starting) => Phase::Made,
         Some(ContainerState::Running { .. }) => Phase::Running,
+        Some(ContainerState::Paused { .. }) => Phase::Paused,
         Some(ContainerState::Exited(_)) => Phase::Ended,
     }
 }
@@ -160,18 +175,25 @@ fn phase(container: Option<&Arc<Container>>) -> Phase {
 /// What has to have happened between two phases. Nothing goes back but a container that is started again.
 fn between(before: Phase, after: Phase) -> &'static [EventKind] {
     use EventKind::{Created, Deleted, Started, Stopped};
-    use Phase::{Absent, Ended, Made, Running};
+    use Phase::{Absent, Ended, Made, Paused, Running};
     match (before, after) {
         (Absent, Made) => &[Created],
         (Absent, Running) => &[Created, Started],
+        (Absent, Paused) => &[Created, Started, EventKind::Paused],
         (Absent, Ended) => &[Created, Stopped],
         (Made | Ended, Running) => &[Started],
-        (Made | Running, Ended) => &[Stopped],
-        (Running, Absent) => &[Stopped, Deleted],
+        (Made | Ended, Paused) => &[Started, EventKind::Paused],
+        (Running, Paused) => &[EventKind::Paused],
+        (Paused, Running) => &[EventKind::Resumed],
+        (Made | Running | Paused, Ended) => &[Stopped],
+        (Running | Paused, Absent) => &[Stopped, Deleted],
         (Made | Ended, Absent) => &[Deleted],
-        (Running | Ended, Made) | (Absent, Absent) | (Made, Made) | (Running, Running) | (Ended, Ended) => {
-            &[]
-        }
+        (Running | Paused | Ended, Made)
+        | (Absent, Absent)
+        | (Made, Made)
+        | (Running, Running)
+        | (Paused, Paused)
+        | (Ended, Ended) => &[],
     }
 }
 
@@ -194,13 +216,14 @@ mod tests {
 
     #[test]
     fn every_way_through_life_is_told_whole() {
-        use EventKind::{Created, Deleted, Started, Stopped};
+        use EventKind::{Created, Deleted, Paused, Resumed, Started, Stopped};
         use Phase::{Absent, Ended, Made, Running};
         for (way, told) in [
             (&[Absent, Made, Running, Ended, Absent][..], &[Created, Started, Stopped, Deleted][..]),
             (&[Absent, Running, Absent], &[Created, Started, Stopped, Deleted]),
             (&[Absent, Made, Made, Ended, Absent], &[Created, Stopped, Deleted]),
             (&[Absent, Made, Absent], &[Created, Deleted]),
+            (&[Running, Phase::Paused, Running, Phase::Paused, Ended], &[Paused, Resumed, Paused, Stopped]),
         ] {
             let steps = way.windows(2).flat_map(|pair| between(pair[0], pair[1]));
             assert_eq!(steps.copied().collect::<Vec<_>>(), told, "{way:?}");

@@ -110,7 +110,7 @@ impl Engine {
     /// Asks a container to end and kills it after `grace`. One that does not run, or is unknown, is fine.
     pub(crate) async fn stop_container(&self, id: impl Into<Key<'_>>, grace: Duration) -> Result<()> {
         match known(self.view().container(id))? {
-            Some(found) => self.ask_container(&found.id, Verb::Stop { grace }).await,
+            Some(found) => self.ask_container(&found.id, Verb::Stop { grace, signal: None }).await,
             None => Ok(()),
         }
     }

@@ -119,11 +119,35 @@ impl Engine {
         self.remove_pod(&one.group.id).await
     }
 
-    /// Sends it a signal.
-    pub(crate) fn signal_one(&self, one: &One, signal: i32) -> Result<()> {
-        let (_, process) = self.running(&one.container.id, "send a signal to")?;
-        let object = || format!("container {}", one.container.id);
-        process.signal(signal).map_err(|error| EngineError::step("send a signal", object(), &error))
+    /// Asks it to end, by `signal` in place of its own, and kills it after `grace`. One that does not run is fine.
+    pub(crate) async fn stop_one(&self, one: &One, grace: Duration, signal: Option<i32>) -> Result<()> {
+        self.ask_container(&one.container.id, Verb::Stop { grace, signal }).await
+    }
+
+    /// Makes its processes stand still.
+    pub(crate) async fn pause_one(&self, one: &One) -> Result<()> {
+        self.ask_container(&one.container.id, Verb::Pause).await
+    }
+
+    /// Lets its processes go on.
+    pub(crate) async fn resume_one(&self, one: &One) -> Result<()> {
+        self.ask_container(&one.container.id, Verb::Resume).await
+    }
+
+    /// Calls it `name`, which nobody else may have.
+    pub(crate) async fn rename_one(&self, one: &One, name: &str) -> Result<()> {
+        self.registry.rename(&one.group.id, name).await
+    }
+
+    /// Sends it a signal, which ends a pause.
+    pub(crate) async fn signal_one(&self, one: &One, signal: i32) -> Result<()> {
+        let (container, process) = self.running(&one.container.id, "send a signal to")?;
+        let object = || format!("container {}", container.id);
+        process.signal(signal).map_err(|error| EngineError::step("send a signal", object(), &error))?;
+        match container.state {
+            ContainerState::Paused { .. } => self.resume_one(one).await,
+            _ => Ok(()),
+        }
     }
 
     /// Attaches a client, which may come before the program.
@@ -134,7 +158,7 @@ impl Engine {
         stall_limit: Option<Duration>,
     ) -> Result<Attachment> {
         let id = &one.container.id;
-        if matches!(one.container.state, ContainerState::Running { .. }) {
+        if one.container.state.pid().is_some() {
             return self.attach(id, streams, stall_limit).await.map(Attachment::Now);
         }
         let (reply, session) = oneshot::channel();

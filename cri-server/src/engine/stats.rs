@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cleat_image::Snapshotter;
 use cleat_sys::cgroup::Cgroup;
 
-use super::container::{Container, ContainerState};
+use super::container::Container;
 use super::error::{EngineError, Result};
 use super::pod::Pod;
 use super::shared::{Shared, now_ns};
@@ -197,7 +197,7 @@ fn of_part(
 pub(crate) fn of_container(shared: &Shared, container: &Container) -> Result<ContainerStats> {
     let mut stats =
         ContainerStats { at_ns: now_ns(), writable: writable(shared, container), ..Default::default() };
-    if matches!(container.state, ContainerState::Running { .. }) {
+    if container.state.pid().is_some() {
         let figures = of_cgroup(shared, &container.cgroup)?;
         stats.cpu = figures.cpu;
         stats.memory = figures.memory;

@@ -41,13 +41,18 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
     group.annotations.insert(COMMAND.to_owned(), json!(command).to_string());
     let auto_remove = request.host_config.auto_remove;
     let created = door.engine.create_one(&name, auto_remove, group, config).await;
-    let id = created.map_err(|error| match error {
+    let id = created.map_err(taken)?;
+    Ok(in_json(StatusCode::CREATED, &json!({"Id": id.to_string(), "Warnings": []})))
+}
+
+/// A name that another container has is told in dockerd's words.
+pub(super) fn taken(error: EngineError) -> Refusal {
+    match error {
         EngineError::Exists { name, id, .. } => Refusal::conflict(format!(
             "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
         )),
         other => other.into(),
-    })?;
-    Ok(in_json(StatusCode::CREATED, &json!({"Id": id.to_string(), "Warnings": []})))
+    }
 }
 
 /// Refuses what would otherwise be left out silently.
@@ -81,7 +86,7 @@ fn check_built(request: &Create) -> Result<(), Refusal> {
 }
 
 /// The name, if it may be one.
-fn checked_name(name: &str) -> Result<&str, Refusal> {
+pub(super) fn checked_name(name: &str) -> Result<&str, Refusal> {
     let name = name.strip_prefix('/').unwrap_or(name);
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     let first = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);

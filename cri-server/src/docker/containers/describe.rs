@@ -19,6 +19,7 @@ pub(super) fn word(state: &ContainerState) -> &'static str {
     match state {
         ContainerState::Creating | ContainerState::Created | ContainerState::Starting => "created",
         ContainerState::Running { .. } => "running",
+        ContainerState::Paused { .. } => "paused",
         ContainerState::Exited(Exit { reason: ExitReason::StartError, .. }) => "created",
         ContainerState::Exited(_) => "exited",
     }
@@ -37,6 +38,7 @@ fn status(state: &ContainerState, now_ns: i64) -> String {
     let since = |then: i64| duration((now_ns - then) / NS_PER_SECOND);
     match state {
         ContainerState::Running { started_at_ns, .. } => format!("Up {}", since(*started_at_ns)),
+        ContainerState::Paused { started_at_ns, .. } => format!("Up {} (Paused)", since(*started_at_ns)),
         ContainerState::Exited(exit) if exit.reason != ExitReason::StartError => {
             format!("Exited ({}) {} ago", exit.code, since(exit.finished_at_ns))
         }
@@ -198,12 +200,14 @@ fn config(one: &One, mut request: Value) -> Value {
 
 fn state(state: &ContainerState) -> Value {
     let (exit, pid, started) = match state {
-        ContainerState::Running { pid, started_at_ns } => (None, *pid, *started_at_ns),
+        ContainerState::Running { pid, started_at_ns } | ContainerState::Paused { pid, started_at_ns } => {
+            (None, *pid, *started_at_ns)
+        }
         ContainerState::Exited(exit) => (Some(exit), 0, exit.started_at_ns),
         _ => (None, 0, 0),
     };
     json!({
-        "Status": word(state), "Running": pid != 0, "Paused": false, "Restarting": false, "Dead": false, "Pid": pid,
+        "Status": word(state), "Running": pid != 0, "Paused": matches!(state, ContainerState::Paused { .. }), "Restarting": false, "Dead": false, "Pid": pid,
         "OOMKilled": exit.is_some_and(|exit| exit.reason == ExitReason::OomKilled),
         "ExitCode": exit.map_or(0, |exit| exit.code),
         "Error": exit.map_or("", |exit| exit.message.as_str()),
@@ -280,6 +284,7 @@ mod tests {
         for (state, one, two) in [
             (ContainerState::Created, "created", "Created"),
             (running, "running", "Up 2 seconds"),
+            (ContainerState::Paused { pid: 7, started_at_ns: 0 }, "paused", "Up 2 seconds (Paused)"),
             (exit(ExitReason::Error), "exited", "Exited (3) 2 seconds ago"),
             (exit(ExitReason::StartError), "created", "Created"),
         ] {

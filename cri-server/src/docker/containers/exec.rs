@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::pause::check_not_paused;
 use super::request::{or_default, words};
 use super::size;
 use super::streams::{Client, Pipes, content_type, switch};
@@ -105,6 +106,7 @@ pub(super) async fn create(door: &Door, one: &One, ask: Ask) -> Answer {
     if one.container.state.pid().is_none() {
         return Err(Refusal::conflict(format!("container {} is not running", one.container.id)));
     }
+    check_not_paused(one, "exec")?;
     if request.cmd.is_empty() {
         return Err(Refusal::bad("no exec command specified"));
     }

@@ -6,7 +6,9 @@ pub(super) mod describe;
 mod exec;
 mod list;
 mod logs;
+mod pause;
 mod remove;
+mod rename;
 mod request;
 mod run;
 mod stats;
@@ -39,7 +41,10 @@ pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: As
         ContainerAct::Start => run::start(door, &one).await,
         ContainerAct::Stop => run::stop(door, &one, &ask).await,
         ContainerAct::Restart => run::restart(door, &one, &ask).await,
-        ContainerAct::Kill => run::kill(door, &one, &ask),
+        ContainerAct::Kill => run::kill(door, &one, &ask).await,
+        ContainerAct::Pause => pause::pause(door, &one).await,
+        ContainerAct::Resume => pause::resume(door, &one).await,
+        ContainerAct::Rename => rename::rename(door, &one, &ask).await,
         ContainerAct::Wait => wait::wait(door, one, &ask),
         ContainerAct::Remove => remove::remove(door, &one, &ask).await,
         ContainerAct::Logs => logs::logs(door, &one, &ask).await,

@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::pause::is_paused;
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -19,10 +20,12 @@ pub(super) async fn remove(door: &Door, one: &One, ask: &Ask) -> Answer {
         return Err(Refusal::not_built("removing a link"));
     }
     if one.container.state.pid().is_some() && !ask.query.is_on("force") {
-        return Err(Refusal::conflict(format!(
-            "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-            one.name()
-        )));
+        let why = if is_paused(one) {
+            "container is paused and must be unpaused first"
+        } else {
+            "container is running: stop the container before removing or force remove"
+        };
+        return Err(Refusal::conflict(format!("cannot remove container \"/{}\": {why}", one.name())));
     }
     door.engine.remove_one(one).await?;
     Ok(empty(StatusCode::NO_CONTENT))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use nix::errno::Errno;
 
+use super::pause::is_paused;
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -20,6 +21,9 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// `POST /containers/{id}/start`.
 pub(super) async fn start(door: &Door, one: &One) -> Answer {
+    if is_paused(one) {
+        return Err(Refusal::conflict("cannot start a paused container, try unpause instead"));
+    }
     if one.container.state.pid().is_some() {
         return Ok(empty(StatusCode::NOT_MODIFIED));
     }
@@ -59,9 +63,7 @@ pub(super) async fn restart(door: &Door, one: &One, ask: &Ask) -> Answer {
 }
 
 async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
-    if !ask.query.get("signal").is_empty() {
-        return Err(Refusal::not_built("stopping with another signal"));
-    }
+    let signal = signal(ask)?;
     let grace = match ask.query.get("t") {
         "" => GRACE,
         text => {
@@ -69,15 +71,12 @@ async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
             u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs)
         }
     };
-    Ok(door.engine.stop_container(&one.container.id, grace).await?)
+    Ok(door.engine.stop_one(one, grace, signal).await?)
 }
 
 /// `POST /containers/{id}/kill`.
-pub(super) fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
-    let signal = match ask.query.get("signal") {
-        "" => nix::libc::SIGKILL,
-        text => spec::parse_signal(text).map_err(|_| Refusal::bad(format!("Invalid signal: {text}")))?,
-    };
+pub(super) async fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
+    let signal = signal(ask)?.unwrap_or(nix::libc::SIGKILL);
     if one.container.state.pid().is_none() {
         let id = &one.container.id;
         return Err(Refusal::conflict(format!(
@@ -85,8 +84,18 @@ pub(super) fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
             one.name()
         )));
     }
-    door.engine.signal_one(one, signal)?;
+    door.engine.signal_one(one, signal).await?;
     Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// The signal in a query, if it names one.
+fn signal(ask: &Ask) -> Result<Option<i32>, Refusal> {
+    match ask.query.get("signal") {
+        "" => Ok(None),
+        text => {
+            spec::parse_signal(text).map(Some).map_err(|_| Refusal::bad(format!("Invalid signal: {text}")))
+        }
+    }
 }
 
 #[cfg(test)]

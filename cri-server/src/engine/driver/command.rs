@@ -38,7 +38,13 @@ pub(crate) enum Verb {
     Stop {
         /// How long it may take to end by itself.
         grace: Duration,
+        /// The signal that asks it to, in place of its own.
+        signal: Option<i32>,
     },
+    /// Make its processes stand still.
+    Pause,
+    /// Let them go on.
+    Resume,
     /// Remove it, killing it first.
     Remove,
     /// Change its limits.
@@ -60,6 +66,13 @@ pub(crate) enum Command {
     Create {
         /// The configuration.
         config: Box<ContainerConfig>,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// Call the group of one, and its container, by another name.
+    Rename {
+        /// The name.
+        name: String,
         /// Who waits.
         reply: Reply,
     },

@@ -63,9 +63,17 @@ pub(super) fn container(pod: &Pod, container: &Container, verb: &Verb) -> Verdic
             state.name(),
             "a container is started once; create another one to run it again",
         ),
-        (Verb::Stop { .. }, ContainerState::Running { .. }) | (Verb::Remove, _) => Verdict::Begin,
+        (Verb::Stop { .. }, ContainerState::Running { .. } | ContainerState::Paused { .. })
+        | (Verb::Remove, _)
+        | (Verb::Pause, ContainerState::Running { .. })
+        | (Verb::Resume, ContainerState::Paused { .. }) => Verdict::Begin,
         (Verb::Stop { .. }, _) => Verdict::Done,
-        (Verb::Update(_), ContainerState::Created | ContainerState::Running { .. }) => Verdict::Begin,
+        (Verb::Pause, _) => refuse("pause", object(), state.name(), "only what runs can be paused"),
+        (Verb::Resume, _) => refuse("resume", object(), state.name(), "only what is paused can go on"),
+        (
+            Verb::Update(_),
+            ContainerState::Created | ContainerState::Running { .. } | ContainerState::Paused { .. },
+        ) => Verdict::Begin,
         (Verb::Update(_), _) => refuse(
             "update",
             object(),
@@ -111,7 +119,7 @@ mod tests {
     use super::*;
     use crate::engine::model::Resources;
 
-    const STOP: Verb = Verb::Stop { grace: Duration::from_secs(600) };
+    const STOP: Verb = Verb::Stop { grace: Duration::from_secs(600), signal: None };
 
     #[test]
     fn what_is_to_go_does_not_wait_for_what_it_makes_pointless() {
@@ -129,7 +137,7 @@ mod tests {
     #[test]
     fn a_request_joins_the_same_one_only() {
         let limits = |cpu_shares| Verb::Update(Resources { cpu_shares, ..Resources::default() });
-        assert!(joins(&STOP, &Verb::Stop { grace: Duration::ZERO }));
+        assert!(joins(&STOP, &Verb::Stop { grace: Duration::ZERO, signal: Some(2) }));
         assert!(joins(&limits(Some(2)), &limits(Some(2))));
         assert!(!joins(&limits(Some(2)), &limits(Some(3))));
         assert!(!joins(&Verb::StopPod, &Verb::RemovePod));

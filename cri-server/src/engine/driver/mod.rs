@@ -122,6 +122,10 @@ impl Driver {
                 Ok(id) => self.request(Target::Container(id), Verb::Create, reply),
                 Err(error) => answer(reply, Err(error)),
             },
+            Command::Rename { name, reply } => {
+                let renamed = self.rename(&name);
+                answer(reply, renamed.map(|()| self.pod.id.clone()));
+            }
             Command::Ended { target, end } => self.ended(&target, &end),
         }
     }
@@ -271,4 +275,13 @@ fn answer(reply: Reply, outcome: Result<Id>) {
 
 fn missing(id: &Id) -> EngineError {
     EngineError::NotFound { kind: "container", name: id.to_string(), list: "ps -a" }
+}
+
+fn missing_process(id: &Id) -> EngineError {
+    EngineError::WrongState {
+        action: "pause or resume",
+        object: format!("container {id}"),
+        state: "exited",
+        remedy: "it ended meanwhile",
+    }
 }

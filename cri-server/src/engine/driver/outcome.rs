@@ -37,6 +37,10 @@ pub(super) enum Done {
     Started(std::result::Result<Started, Box<StartFailure>>),
     /// A container was to be stopped.
     Stopped(Result<()>),
+    /// A container was to stand still.
+    Paused(Result<()>),
+    /// A container was to go on.
+    Resumed(Result<()>),
     /// A container was to be removed.
     Removed(Result<()>),
     /// A container's limits were to be changed.
@@ -89,6 +93,12 @@ impl Driver {
             (Target::Container(id), Done::Prepared(Err(error))) => self.undo_preparation(id, error),
             (Target::Container(id), Done::Started(started)) => self.container_is_started(id, started),
             (Target::Container(_), Done::Stopped(stopped)) => stopped,
+            (Target::Container(id), Done::Paused(paused)) => {
+                paused.and_then(|()| self.container_stands(id, ContainerEvent::Paused))
+            }
+            (Target::Container(id), Done::Resumed(resumed)) => {
+                resumed.and_then(|()| self.container_stands(id, ContainerEvent::Resumed))
+            }
             (Target::Container(id), Done::Removed(removed)) => {
                 removed.and_then(|()| self.container_is_gone(id))
             }
@@ -211,6 +221,25 @@ impl Driver {
         }
     }
 
+    /// Its processes stand still, or no longer. One that has ended meanwhile has no such state.
+    fn container_stands(&mut self, id: &Id, event: ContainerEvent) -> Result<()> {
+        let runs = self.members.get(id).is_some_and(|member| member.container.state.pid().is_some());
+        if runs { self.change(id, |member| member.apply(event)) } else { Err(super::missing_process(id)) }
+    }
+
+    /// The group of one and its container are called `name` from now on, for readers and after a restart.
+    pub(super) fn rename(&mut self, name: &str) -> Result<()> {
+        self.change_pod(|pod| name.clone_into(&mut pod.config.name.name));
+        self.commit_pod()?;
+        let ids: Vec<Id> = self.members.keys().cloned().collect();
+        ids.iter().try_for_each(|id| {
+            self.change(id, |member| {
+                name.clone_into(&mut Arc::make_mut(&mut member.container).config.name);
+                Ok(())
+            })
+        })
+    }
+
     fn container_is_updated(&mut self, id: &Id, resources: Resources) -> Result<()> {
         self.change(id, |member| {
             Arc::make_mut(&mut member.container).resources = resources;
@@ -301,7 +330,7 @@ impl Driver {
 
     fn container_ended(&mut self, id: &Id, end: &End) -> Result<()> {
         let started = self.members.get(id).map(|member| member.container.state.clone());
-        let Some(ContainerState::Running { started_at_ns, .. }) = started else { return Ok(()) };
+        let Some(started_at_ns) = started.and_then(|state| state.started_at_ns()) else { return Ok(()) };
         if *end == End::Lost {
             self.kill_leftovers(id);
         }

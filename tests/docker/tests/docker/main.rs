@@ -7,5 +7,6 @@ mod doors;
 mod http;
 mod images;
 mod recovery;
+mod states;
 mod streams;
 mod system;
