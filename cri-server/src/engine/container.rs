@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ContainerConfig, Id, Identity, Resources};
 use super::pod::IllegalTransition;
+use super::restart::Restarts;
 
 /// A container's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +43,19 @@ pub(crate) struct Container {
     pub stop_signal: i32,
     /// Limits in force: those asked for and every later update.
     pub resources: Resources,
+    /// Its starts by itself.
+    #[serde(default)]
+    pub restarts: Restarts,
     /// Where it is in its life.
     pub state: ContainerState,
+}
+
+impl Container {
+    /// Whether it has ended and waits to be started again.
+    pub(crate) fn is_restarting(&self) -> bool {
+        let rests = matches!(self.state, ContainerState::Exited(_) | ContainerState::Starting);
+        rests && self.restarts.due_at_ns.is_some()
+    }
 }
 
 /// The image of a container.
@@ -206,6 +218,26 @@ impl ContainerState {
             Self::Running { started_at_ns, .. } | Self::Paused { started_at_ns, .. } => Some(*started_at_ns),
             _ => None,
         }
+    }
+}
+
+/// A container that was created and nothing else, for tests.
+#[cfg(test)]
+pub(crate) fn sample(id: &Id, pod: &Id) -> Container {
+    Container {
+        id: id.clone(),
+        pod: pod.clone(),
+        is_alone: true,
+        config: ContainerConfig::default(),
+        image: ImageUse { id: String::new(), reference: String::new() },
+        identity: Identity::default(),
+        created_at_ns: 0,
+        cgroup: String::new(),
+        log_path: None,
+        stop_signal: 15,
+        resources: Resources::default(),
+        restarts: Restarts::default(),
+        state: ContainerState::Created,
     }
 }
 

@@ -4,6 +4,7 @@
 //! commit ([`super::view::Board`]), so that no change can be forgotten. Who subscribes is told everything from then on,
 //! or that he was too slow: the buffer is bounded, and nobody's slowness costs anybody else.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,10 +15,13 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::container::{Container, ContainerState};
-use super::model::Id;
+use super::model::{Id, Kind};
 use super::pod::{Pod, PodState};
 use super::shared::now_ns;
 use super::view::View;
+
+/// How many events of containers without a pod are kept for who asks for those of the past, as dockerd does.
+const KEPT: usize = 256;
 
 /// How many events a subscriber may lag behind: a full node starting and ending all its containers.
 const BUFFER: usize = 1024;
@@ -62,11 +66,13 @@ pub(crate) struct Event {
 pub(super) struct Announcer {
     sequence: u64,
     sender: broadcast::Sender<Arc<Event>>,
+    /// The last events of containers without a pod, the oldest first.
+    past: VecDeque<Arc<Event>>,
 }
 
 impl Default for Announcer {
     fn default() -> Self {
-        Self { sequence: 0, sender: broadcast::Sender::new(BUFFER) }
+        Self { sequence: 0, sender: broadcast::Sender::new(BUFFER), past: VecDeque::new() }
     }
 }
 
@@ -76,25 +82,38 @@ impl Announcer {
         Subscription(BroadcastStream::new(self.sender.subscribe()))
     }
 
+    /// What is kept of containers without a pod since `since_ns`, and everything from now on.
+    pub(super) fn subscribe_since(&self, since_ns: i64) -> (Vec<Arc<Event>>, Subscription) {
+        let past = self.past.iter().filter(|event| event.at_ns >= since_ns).cloned().collect();
+        (past, self.subscribe())
+    }
+
     /// Tells what a commit that concerned `pod` and its containers changed.
     pub(super) fn announce(&mut self, pod: &Id, before: &View, after: &View) {
         let Some(shown) = after.pods.get(pod).or_else(|| before.pods.get(pod)) else { return };
         for (subject, kind) in changes(pod, before, after) {
             self.sequence += 1;
+            let is_kept = matches!(&shown.config.kind, Kind::One { container, .. } if subject == *container);
             // Nobody listens: the number is taken nevertheless.
-            if self.sender.receiver_count() == 0 {
+            if self.sender.receiver_count() == 0 && !is_kept {
                 continue;
             }
-            let event = Event {
+            let event = Arc::new(Event {
                 sequence: self.sequence,
                 at_ns: now_ns(),
                 kind,
                 subject,
                 pod: shown.clone(),
                 containers: after.containers_of(pod).cloned().collect(),
-            };
-            if self.sender.send(Arc::new(event)).is_err() {
-                tracing::trace!("the last subscriber has just left");
+            });
+            if is_kept {
+                if self.past.len() == KEPT {
+                    self.past.pop_front();
+                }
+                self.past.push_back(event.clone());
+            }
+            if self.sender.send(event).is_err() {
+                tracing::trace!("nobody listens");
             }
         }
     }
@@ -206,7 +225,15 @@ mod tests {
 
     fn pod(id: &Id, state: PodState) -> Arc<Pod> {
         let (config, cgroup) = (PodConfig::default(), String::new());
-        Arc::new(Pod { id: id.clone(), config, created_at_ns: 0, cgroup, addresses: Vec::new(), state })
+        Arc::new(Pod {
+            id: id.clone(),
+            config,
+            created_at_ns: 0,
+            cgroup,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+            state,
+        })
     }
 
     fn picture(pods: &[Arc<Pod>]) -> View {
@@ -247,6 +274,25 @@ mod tests {
         }
         drop(announcer);
         assert!(all.next().await.is_none());
+    }
+
+    #[test]
+    fn the_last_events_of_containers_without_a_pod_are_kept() {
+        let (id, container, mut announcer) =
+            (Id::random().unwrap(), Id::random().unwrap(), Announcer::default());
+        let mut group = Pod::clone(&pod(&id, PodState::NotReady));
+        group.config.kind = Kind::One { container: container.clone(), auto_remove: false };
+        let member = crate::engine::container::sample(&container, &id);
+        let mut up = picture(&[Arc::new(group)]);
+        up.containers.insert(container.clone(), Arc::new(member));
+        let nothing = picture(&[]);
+        for _ in 0..KEPT {
+            announcer.announce(&id, &nothing, &up);
+        }
+        let (past, _) = announcer.subscribe_since(0);
+        assert_eq!(past.len(), KEPT);
+        assert!(past.iter().all(|event| event.subject == container));
+        assert!(announcer.subscribe_since(i64::MAX).0.is_empty());
     }
 
     #[tokio::test]

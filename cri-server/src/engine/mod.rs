@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod exec;
 mod forward;
+mod free_ports;
 mod host;
 mod images;
 pub(crate) mod metrics;
@@ -35,6 +36,7 @@ pub(crate) mod pod;
 mod records;
 mod recovery;
 mod registry;
+pub(crate) mod restart;
 mod session;
 mod shared;
 pub(crate) mod stats;
@@ -223,6 +225,11 @@ impl Engine {
     /// Everything that happens to pods and containers from now on.
     pub(crate) fn subscribe(&self) -> Subscription {
         self.shared.board.subscribe()
+    }
+
+    /// What is kept of containers without a pod since then (nanoseconds since the Unix epoch), and everything from now on.
+    pub(crate) fn subscribe_since(&self, since_ns: i64) -> (Vec<Arc<Event>>, Subscription) {
+        self.shared.board.subscribe_since(since_ns)
     }
 
     /// A container's figures.

@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cleat_sys::cgroup::Cgroup;
+use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 use super::Engine;
 use super::container::{Container, ContainerState};
-use super::driver::{Command, Target, Verb};
+use super::driver::{Command, Reply, Target, Verb};
 use super::error::{EngineError, Result};
-use super::model::{ContainerConfig, Id, Kind, PodConfig, PodName};
+use super::model::{ContainerConfig, Id, Kind, PodConfig, PodName, RestartPolicy};
 use super::pod::Pod;
+use super::restart::Wanted;
 use super::session::{Session, Streams};
 use super::waiting::Early;
 
@@ -65,7 +67,7 @@ impl Engine {
             hostname,
             ..group
         };
-        let config = ContainerConfig { name: name.to_owned(), log_path: Some("log".into()), ..config };
+        let config = ContainerConfig { name: name.to_owned(), ..config };
         let group = self.registry.add_one(&self.shared, group)?;
         let command = |reply| Command::Create { config: Box::new(config), reply };
         let created = self.registry.command(&group, command).await;
@@ -108,6 +110,7 @@ impl Engine {
     /// Starts it, the first time or again.
     pub(crate) async fn start_one(&self, one: &One) -> Result<()> {
         let gone = || Err(super::gone("container", &one.container.id));
+        self.want(one, Wanted::Up).await?;
         let up = self.registry.ask(&one.group.id, Target::Pod, Verb::RunPod).await;
         up.unwrap_or_else(gone)?;
         let target = Target::Container(one.container.id.clone());
@@ -119,8 +122,29 @@ impl Engine {
         self.remove_pod(&one.group.id).await
     }
 
-    /// Asks it to end, by `signal` in place of its own, and kills it after `grace`. One that does not run is fine.
+    /// Notes that its user wants it to run, or not to; without a policy, now or before, nothing depends on it.
+    async fn want(&self, one: &One, wanted: Wanted) -> Result<()> {
+        let restarts = &one.container.restarts;
+        if restarts.policy == RestartPolicy::No && restarts.count == 0 {
+            return Ok(());
+        }
+        self.note(one, |reply| Command::Want { wanted, reply }).await
+    }
+
+    /// Has it started again by itself by `policy` from now on.
+    pub(crate) async fn set_restart_policy(&self, one: &One, policy: RestartPolicy) -> Result<()> {
+        self.note(one, |reply| Command::Policy { policy, reply }).await
+    }
+
+    async fn note(&self, one: &One, command: impl FnOnce(Reply) -> Command) -> Result<()> {
+        let noted = self.registry.command(&one.group.id, command).await;
+        noted.unwrap_or_else(|| Err(super::gone("container", &one.container.id))).map(drop)
+    }
+
+    /// Asks it to end, by `signal` in place of its own, and kills it after `grace`. One that does not run is fine, and
+    /// is not started again.
     pub(crate) async fn stop_one(&self, one: &One, grace: Duration, signal: Option<i32>) -> Result<()> {
+        self.want(one, Wanted::Down).await?;
         self.ask_container(&one.container.id, Verb::Stop { grace, signal }).await
     }
 
@@ -139,9 +163,12 @@ impl Engine {
         self.registry.rename(&one.group.id, name).await
     }
 
-    /// Sends it a signal, which ends a pause.
+    /// Sends it a signal, which ends a pause. One that is to end it is a stop.
     pub(crate) async fn signal_one(&self, one: &One, signal: i32) -> Result<()> {
         let (container, process) = self.running(&one.container.id, "send a signal to")?;
+        if signal == Signal::SIGKILL as i32 || signal == container.stop_signal {
+            self.want(one, Wanted::Down).await?;
+        }
         let object = || format!("container {}", container.id);
         process.signal(signal).map_err(|error| EngineError::step("send a signal", object(), &error))?;
         match container.state {

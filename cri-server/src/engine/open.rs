@@ -12,6 +12,7 @@ use cleat_sys::cgroup::{CgroupError, Layout};
 
 use super::Engine;
 use super::error::EngineError;
+use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
 use super::monitor::{Launcher, MonitorError};
 use super::networks::{CniFolders, Networks};
@@ -122,6 +123,7 @@ fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Resu
         snapshots: Overlay::new(images.clone()),
         board: Board::default(),
         waiting: Waiting::default(),
+        free_ports: FreePorts::default(),
         settings: settings.clone(),
         images,
         networks,

@@ -157,7 +157,8 @@ impl Case<'_> {
                 .forget_container(&container.id)
                 .map_err(|error| EngineError::step("forget", format!("container {}", container.id), &error));
         }
-        let (member, connection) = self.look_at_container(container).await?;
+        let (mut member, connection) = self.look_at_container(container).await?;
+        member.start_again_at_boot();
         let container = member.container.clone();
         self.shared
             .records
@@ -165,6 +166,7 @@ impl Case<'_> {
             .map_err(|error| EngineError::step("commit", format!("container {}", container.id), &error))?;
         self.shared.board.publish(&container.pod, |view| member.publish(view));
         driver.adopt_member(member, connection);
+        driver.schedule(&container.id);
         Ok(())
     }
 

@@ -193,7 +193,15 @@ fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
             why: "no handler of this name is configured; the default one has no name".to_owned(),
         });
     }
-    Ok(Pod { id, config, created_at_ns: now_ns(), cgroup, addresses: Vec::new(), state: PodState::Creating })
+    Ok(Pod {
+        id,
+        config,
+        created_at_ns: now_ns(),
+        cgroup,
+        addresses: Vec::new(),
+        ports: Vec::new(),
+        state: PodState::Creating,
+    })
 }
 
 fn submit(inbox: &Inbox, target: Target, verb: Verb, reply: Reply) {

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Config;
-use oci_spec::runtime::{Process, Spec, User};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Spec, User};
 
 use super::path::normalised;
-use super::{ContainerFacts, Host, PodFacts, SpecError};
-use crate::engine::model::{ContainerConfig, Identity};
+use super::{ContainerFacts, Host, PodFacts, SpecError, capability};
+use crate::engine::model::{ContainerConfig, Identity, Security};
 
 /// Where programs are looked for when neither the image nor the client says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -116,6 +116,23 @@ pub(crate) fn exec_process(spec: &Spec, command: &[String], tty: bool) -> Result
     Ok(process)
 }
 
+/// Makes `process`, which would run as `known`, run as `wanted`. The home folder follows the user, unless the container was
+/// given one: then it is not that of `known`.
+pub(crate) fn run_as(process: &mut Process, known: &Identity, wanted: &Identity) {
+    let home = |identity: &Identity| format!("HOME={}", identity.home.as_deref().unwrap_or(DEFAULT_HOME));
+    let (old, new) = (home(known), home(wanted));
+    let mut environment = process.env().clone().unwrap_or_default();
+    environment.iter_mut().filter(|variable| **variable == old).for_each(|variable| new.clone_into(variable));
+    process.set_env(Some(environment)).set_user(user(wanted));
+}
+
+/// Gives `process` all that the daemon itself may do. The container's system call filter and devices stay.
+pub(crate) fn make_privileged(process: &mut Process, host: &Host) -> Result<(), SpecError> {
+    let security = Security { privileged: true, ..Security::default() };
+    process.set_capabilities(Some(capability::sets(host, &security)?)).set_apparmor_profile(None);
+    Ok(())
+}
+
 /// The container's own process, as far as it does not depend on confinement.
 pub(super) fn process(
     host: &Host,
@@ -130,8 +147,47 @@ pub(super) fn process(
         .set_cwd(working_dir(facts.config, facts.image)?)
         .set_terminal(Some(facts.config.tty))
         .set_user(user(facts.identity))
-        .set_rlimits(Some(host.rlimits.clone()));
+        .set_rlimits(Some(rlimits(host, facts.config)?));
     Ok(process)
+}
+
+/// The host's limits, but for those that the client states.
+fn rlimits(host: &Host, config: &ContainerConfig) -> Result<Vec<PosixRlimit>, SpecError> {
+    let mut all = host.rlimits.clone();
+    for limit in &config.rlimits {
+        let kind = rlimit_kind(&limit.name).ok_or_else(|| SpecError::UnknownRlimit(limit.name.clone()))?;
+        if limit.soft > limit.hard {
+            return Err(SpecError::RlimitAboveHard { soft: limit.soft, hard: limit.hard });
+        }
+        let wanted = PosixRlimitBuilder::default().typ(kind).soft(limit.soft).hard(limit.hard).build();
+        all.retain(|known| known.typ() != kind);
+        all.push(wanted.expect("every field is set"));
+    }
+    Ok(all)
+}
+
+/// The kernel's limit of this name, as ulimit(1p) and Docker write it.
+fn rlimit_kind(name: &str) -> Option<PosixRlimitType> {
+    use PosixRlimitType as Kind;
+    Some(match name {
+        "as" => Kind::RlimitAs,
+        "core" => Kind::RlimitCore,
+        "cpu" => Kind::RlimitCpu,
+        "data" => Kind::RlimitData,
+        "fsize" => Kind::RlimitFsize,
+        "locks" => Kind::RlimitLocks,
+        "memlock" => Kind::RlimitMemlock,
+        "msgqueue" => Kind::RlimitMsgqueue,
+        "nice" => Kind::RlimitNice,
+        "nofile" => Kind::RlimitNofile,
+        "nproc" => Kind::RlimitNproc,
+        "rss" => Kind::RlimitRss,
+        "rtprio" => Kind::RlimitRtprio,
+        "rttime" => Kind::RlimitRttime,
+        "sigpending" => Kind::RlimitSigpending,
+        "stack" => Kind::RlimitStack,
+        _ => return None,
+    })
 }
 
 /// The primary group is among the further ones, so that `setgroups(2)` gives what the kernel then reports.

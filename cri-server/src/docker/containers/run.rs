@@ -24,7 +24,7 @@ pub(super) async fn start(door: &Door, one: &One) -> Answer {
     if is_paused(one) {
         return Err(Refusal::conflict("cannot start a paused container, try unpause instead"));
     }
-    if one.container.state.pid().is_some() {
+    if one.container.state.pid().is_some() || one.container.is_restarting() {
         return Ok(empty(StatusCode::NOT_MODIFIED));
     }
     door.engine.start_one(one).await.map_err(not_started)?;
@@ -46,7 +46,7 @@ fn not_started(error: EngineError) -> Refusal {
 
 /// `POST /containers/{id}/stop`.
 pub(super) async fn stop(door: &Door, one: &One, ask: &Ask) -> Answer {
-    if one.container.state.pid().is_none() {
+    if one.container.state.pid().is_none() && !one.container.is_restarting() {
         return Ok(empty(StatusCode::NOT_MODIFIED));
     }
     end(door, one, ask).await?;
@@ -77,6 +77,11 @@ async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
 /// `POST /containers/{id}/kill`.
 pub(super) async fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
     let signal = signal(ask)?.unwrap_or(nix::libc::SIGKILL);
+    if one.container.is_restarting() {
+        // There is no process: what is left to end is the waiting for the next one.
+        door.engine.stop_one(one, Duration::ZERO, None).await?;
+        return Ok(empty(StatusCode::NO_CONTENT));
+    }
     if one.container.state.pid().is_none() {
         let id = &one.container.id;
         return Err(Refusal::conflict(format!(

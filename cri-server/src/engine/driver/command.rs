@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
-use crate::engine::model::{ContainerConfig, Id, Resources};
+use crate::engine::model::{ContainerConfig, Id, Resources, RestartPolicy};
 use crate::engine::monitor::End;
+use crate::engine::restart::Wanted;
 
 /// Gets the outcome of a request: the id of the object it was about. A receiver that has gone away is no error: the
 /// work was done.
@@ -75,6 +76,27 @@ pub(crate) enum Command {
         name: String,
         /// Who waits.
         reply: Reply,
+    },
+    /// Note that its user has started or stopped the container without a pod.
+    Want {
+        /// Which.
+        wanted: Wanted,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// Start it again by itself by another policy.
+    Policy {
+        /// The policy.
+        policy: RestartPolicy,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// A container is due to be started again.
+    Again {
+        /// Which.
+        container: Id,
+        /// For the how manieth time.
+        count: u32,
     },
     /// A process that ran has ended.
     Ended {

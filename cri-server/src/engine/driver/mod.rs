@@ -9,6 +9,7 @@
 //! - An operation on the pod waits until its containers are at rest, and holds up theirs.
 //! - An end is committed and published before anybody who waits for it is woken.
 mod acts;
+mod again;
 mod command;
 mod judge;
 mod lane;
@@ -123,9 +124,18 @@ impl Driver {
                 Err(error) => answer(reply, Err(error)),
             },
             Command::Rename { name, reply } => {
-                let renamed = self.rename(&name);
-                answer(reply, renamed.map(|()| self.pod.id.clone()));
+                let noted = self.rename(&name);
+                answer(reply, noted.map(|()| self.pod.id.clone()));
             }
+            Command::Want { wanted, reply } => {
+                let noted = self.want(wanted);
+                answer(reply, noted.map(|()| self.pod.id.clone()));
+            }
+            Command::Policy { policy, reply } => {
+                let noted = self.set_policy(policy);
+                answer(reply, noted.map(|()| self.pod.id.clone()));
+            }
+            Command::Again { container, count } => self.start_again(&container, count),
             Command::Ended { target, end } => self.ended(&target, &end),
         }
     }

@@ -63,13 +63,17 @@ impl Driver {
         let Some(target) = target else { return };
         let running = self.lanes.get_mut(&target).and_then(|lane| lane.running.take());
         let id = self.id_of(&target);
-        let failed_start =
-            result.is_err() && running.as_ref().is_some_and(|running| matches!(running.verb, Verb::Start));
+        let did = |verb: fn(&Verb) -> bool| running.as_ref().is_some_and(|running| verb(&running.verb));
+        let failed_start = result.is_err() && did(|verb| matches!(verb, Verb::Start));
+        let failed = failed_start || (result.is_err() && did(|verb| matches!(verb, Verb::RunPod)));
         for reply in running.into_iter().flat_map(|running| running.replies) {
             answer(reply, result.clone().map(|()| id.clone()));
         }
         if failed_start {
             self.rest();
+        }
+        if failed {
+            self.give_up();
         }
         self.resume();
     }
@@ -115,6 +119,7 @@ impl Driver {
         self.change_pod(|pod| {
             pod.state = state;
             pod.addresses = up.addresses;
+            pod.ports = up.ports;
         });
         self.commit_pod()?;
         if let Some(running) = up.running {
@@ -206,6 +211,7 @@ impl Driver {
                 self.change(id, |member| {
                     let pid = process.pid();
                     member.process = Some(process);
+                    member.is_up();
                     member.apply(ContainerEvent::Started { pid, started_at_ns })
                 })?;
                 self.watch(Target::Container(id.clone()), running.connection);
@@ -225,19 +231,6 @@ impl Driver {
     fn container_stands(&mut self, id: &Id, event: ContainerEvent) -> Result<()> {
         let runs = self.members.get(id).is_some_and(|member| member.container.state.pid().is_some());
         if runs { self.change(id, |member| member.apply(event)) } else { Err(super::missing_process(id)) }
-    }
-
-    /// The group of one and its container are called `name` from now on, for readers and after a restart.
-    pub(super) fn rename(&mut self, name: &str) -> Result<()> {
-        self.change_pod(|pod| name.clone_into(&mut pod.config.name.name));
-        self.commit_pod()?;
-        let ids: Vec<Id> = self.members.keys().cloned().collect();
-        ids.iter().try_for_each(|id| {
-            self.change(id, |member| {
-                name.clone_into(&mut Arc::make_mut(&mut member.container).config.name);
-                Ok(())
-            })
-        })
     }
 
     fn container_is_updated(&mut self, id: &Id, resources: Resources) -> Result<()> {
@@ -336,8 +329,12 @@ impl Driver {
         }
         let exit = exit_of(end, started_at_ns);
         let code = exit.code;
-        self.change(id, |member| member.apply(ContainerEvent::Ended(exit)))?;
+        self.change(id, |member| {
+            member.start_again_after(&exit);
+            member.apply(ContainerEvent::Ended(exit))
+        })?;
         self.shared.waiting.ended(id, code);
+        self.schedule(id);
         Ok(())
     }
 

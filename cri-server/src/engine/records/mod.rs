@@ -156,6 +156,14 @@ impl Records {
         })
     }
 
+    /// Records what has become of a group and its containers beside whatever is open on them.
+    pub(crate) fn note(&self, pod: &Pod, containers: &[&Container]) -> Result<(), RecordsError> {
+        self.write("note", &pod.id, |transaction| {
+            put_pod(transaction, pod)?;
+            containers.iter().try_for_each(|container| put_container(transaction, container))
+        })
+    }
+
     /// Forgets a pod, its addresses and whatever was open on it.
     pub(crate) fn forget_pod(&self, id: &Id) -> Result<(), RecordsError> {
         self.write("forget", id, |transaction| {

@@ -101,7 +101,7 @@ fn specification(
     container: &Container,
     findings: &Findings<'_>,
 ) -> Result<oci_spec::runtime::Spec> {
-    let pod_paths = shared.paths.pod(&pod.id);
+    let pod_paths = shared.paths.of_group(&pod.id, &pod.config);
     let devices = devices::grants(&container.config.devices)?;
     let profile = localhost_profile(&container.config.security.seccomp)?;
     let facts = spec::ContainerFacts {

@@ -55,6 +55,7 @@ fn privileged_docker_paused_containers_stand_still_and_say_so() {
         engine.run(&["exec", "c1", "true"])?;
         refused(engine, &["unpause", "c1"], "is not paused")?;
         engine.run(&["kill", "c1"])?;
+        engine.run(&["wait", "c1"])?;
         refused(engine, &["pause", "c1"], "is not running")?;
         Ok(())
     });
@@ -99,7 +100,7 @@ fn privileged_docker_rename_takes_the_name_and_gives_the_old_one_back() {
             "The container name \"/c2\" is already in use by container",
         )?;
         refused(engine, &["rename", "c1", "c1"], "same name")?;
-        refused(engine, &["rename", "c1", "-x-"], "Invalid container name")?;
+        refused(engine, &["rename", "c1", "x y"], "Invalid container name")?;
         engine.run(&["rename", "c1", "c3"])?;
         ensure!(engine.run(&["inspect", "-f", "{{.Name}} {{.Id}}", "c3"])? == format!("/c3 {id}"));
         refused(engine, &["stop", "c1"], "No such container: c1")?;
