@@ -110,6 +110,8 @@ pub(super) enum ContainerAct {
     Top,
     /// Its figures.
     Stats,
+    /// What it has changed of its image.
+    Changes,
     /// Other limits.
     Update,
     /// One more process.
@@ -213,7 +215,7 @@ fn container(method: &Method, rest: &str) -> Option<Route> {
         (&Method::POST, _, "rename") => Act::Rename,
         (&Method::POST, _, "update") => Act::Update,
         (&Method::GET, _, "stats") => Act::Stats,
-        (&Method::GET, _, "changes") => Act::Missing("listing what a container has changed"),
+        (&Method::GET, _, "changes") => Act::Changes,
         (&Method::GET, _, "export") => Act::Missing("exporting a container"),
         (&Method::GET, _, "attach/ws") => Act::Missing("attaching over a WebSocket"),
         (&Method::GET | &Method::HEAD | &Method::PUT, _, "archive") => Act::Missing("copying files"),

@@ -6,11 +6,15 @@
 //!  end    ──▶ network given back, or all removed      by the group's driver
 //! ```
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cleat_image::ChangeKind;
 use cleat_sys::cgroup::Cgroup;
 use nix::sys::signal::Signal;
+use oci_spec::runtime::Spec;
 use tokio::sync::oneshot;
 
 use super::Engine;
@@ -213,6 +217,27 @@ impl Engine {
                 listed.map_err(|error| {
                     EngineError::step("list the processes", format!("container {}", container.id), &error)
                 })
+            })
+            .await
+    }
+
+    /// What its program has changed of the image: paths, absolute inside, in order. Mount points that its client has not
+    /// asked for are none of its changes.
+    pub(crate) async fn changes_of(&self, one: &One) -> Result<Vec<(Vec<u8>, ChangeKind)>> {
+        let container = one.container.clone();
+        self.shared
+            .blocking(move |shared| {
+                let object = || format!("container {}", container.id);
+                let path = shared.paths.container(&container.id).config();
+                let specification = Spec::load(&path)
+                    .map_err(|error| EngineError::step("read the specification", path.display(), &error))?;
+                let asked =
+                    |path: &Path| container.config.mounts.iter().any(|mount| mount.destination == path);
+                let ours = specification.mounts().iter().flatten().map(oci_spec::runtime::Mount::destination);
+                let hidden =
+                    ours.filter(|path| !asked(path)).map(|path| path.as_os_str().as_bytes().to_vec());
+                let changes = shared.snapshots.changes(container.id.as_str(), &hidden.collect());
+                changes.map_err(|error| EngineError::step("read the changes of", object(), &error))
             })
             .await
     }

@@ -3,6 +3,7 @@
 mod attach;
 mod create;
 pub(super) mod describe;
+mod diff;
 mod exec;
 mod group;
 mod list;
@@ -54,6 +55,7 @@ pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: As
         ContainerAct::Attach => attach::attach(door, one, ask).await,
         ContainerAct::Resize => resize(door, &one, &ask).await,
         ContainerAct::Stats => stats::stats(door, one, &ask).await,
+        ContainerAct::Changes => diff::changes(door, &one).await,
         ContainerAct::Update => update::update(door, &one, ask).await,
         ContainerAct::Top => top::top(door, &one, &ask).await,
         ContainerAct::Exec => exec::create(door, &one, ask).await,
