@@ -59,6 +59,14 @@ pub(crate) enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// The init could not be put where containers find it.
+    #[error("install the init {path}")]
+    Init {
+        /// The program it is made of.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The pause program could not be put where pods find it.
     #[error("install the pause program {path}")]
     Pause {
@@ -113,6 +121,9 @@ fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Resu
     }
     install_pause(&settings.pause, &paths.pause_rootfs())
         .map_err(|source| OpenError::Pause { path: settings.pause.clone(), source })?;
+    // The monitor's program under another name: a copy, since containers get hold of it.
+    install(&settings.conmon, &paths.init())
+        .map_err(|source| OpenError::Init { path: settings.conmon.clone(), source })?;
     let cgroups = Layout::detect().map_err(OpenError::Cgroups)?;
     // The store locks its folder: a second daemon with the same root ends here, before it touches anything.
     let images = Store::open(&paths.images()).map_err(OpenError::Images)?;
@@ -145,19 +156,22 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), OpenError> {
     made.map_err(|source| OpenError::Folder { path: path.to_owned(), source })
 }
 
-/// Puts the pause program into the root filesystem of all pause processes. A new version replaces the file by renaming,
-/// so that running ones keep theirs.
+/// Puts the pause program into the root filesystem of all pause processes.
 fn install_pause(program: &Path, rootfs: &Path) -> io::Result<()> {
     // Mount points, since the root filesystem is mounted read-only.
     for folder in ["proc", "dev", "sys"] {
         fs::create_dir_all(rootfs.join(folder))?;
     }
+    install(program, &rootfs.join("pause"))
+}
+
+/// Copies a program. A new version replaces the file by renaming, so that running ones keep theirs.
+fn install(program: &Path, target: &Path) -> io::Result<()> {
     let bytes = fs::read(program)?;
-    let target = rootfs.join("pause");
-    if fs::read(&target).is_ok_and(|present| present == bytes) {
+    if fs::read(target).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
-    let fresh = rootfs.join("pause.new");
+    let fresh = target.with_extension("new");
     fs::write(&fresh, bytes)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
     fs::rename(fresh, target)

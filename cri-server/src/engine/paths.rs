@@ -69,6 +69,11 @@ impl Paths {
         self.root.join("pause")
     }
 
+    /// The init of containers that ask for one.
+    pub(crate) fn init(&self) -> PathBuf {
+        self.root.join("init")
+    }
+
     /// Persistent folders of all pods.
     pub(crate) fn pods(&self) -> PathBuf {
         self.root.join("pods")

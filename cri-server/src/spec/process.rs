@@ -36,6 +36,17 @@ pub(crate) fn process_args(config: &ContainerConfig, image: &Config) -> Result<V
     checked_args(args)
 }
 
+/// Where the init is in a container that has it: people look for it by this name.
+pub(super) const INIT_DESTINATION: &str = "/sbin/docker-init";
+
+/// The arguments of the init that starts `args`, in a container that has one.
+fn with_init(facts: &ContainerFacts<'_>, args: Vec<String>) -> Vec<String> {
+    match facts.init {
+        Some(_) => [INIT_DESTINATION.to_owned(), "--".to_owned()].into_iter().chain(args).collect(),
+        None => args,
+    }
+}
+
 /// Refuses what no process can be given.
 fn checked_args(args: Vec<String>) -> Result<Vec<String>, SpecError> {
     if args.first().is_none_or(String::is_empty) {
@@ -142,7 +153,7 @@ pub(super) fn process(
     let hostname = if pod.uses_host_uts() { &host.hostname } else { &pod.config.hostname };
     let mut process = Process::default();
     process
-        .set_args(Some(process_args(facts.config, facts.image)?))
+        .set_args(Some(with_init(facts, process_args(facts.config, facts.image)?)))
         .set_env(Some(environment(facts.config, facts.image, hostname, facts.identity)?))
         .set_cwd(working_dir(facts.config, facts.image)?)
         .set_terminal(Some(facts.config.tty))

@@ -43,6 +43,7 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
         user,
         security: security::of_container(context)?,
         stop_signal: signal::number("config.stop_signal", config.stop_signal)?,
+        init: false,
         restart: RestartPolicy::No,
         rlimits: Vec::new(),
     })

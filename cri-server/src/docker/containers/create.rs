@@ -83,7 +83,6 @@ fn check_built(request: &Create) -> Result<(), Refusal> {
         (!matches!(host.uts_mode.as_str(), ""), "this UTS mode"),
         (!matches!(host.userns_mode.as_str(), "" | "host"), "this user namespace mode"),
         (!matches!(host.runtime.as_str(), "" | "cleat"), "a runtime other than cleat"),
-        (host.init, "an init process"),
         (!host.device_requests.is_empty(), "device requests"),
         (!host.links.is_empty(), "links"),
         (!host.volumes_from.is_empty() || !request.volumes.is_empty(), "volumes"),
@@ -156,6 +155,7 @@ fn container(request: &Create, image: &Image) -> Result<ContainerConfig, Refusal
         security: security(request)?,
         pid: if host.pid_mode == "host" { PidMode::Node } else { PidMode::Container },
         stop_signal,
+        init: host.init,
         restart: restart(host)?,
         rlimits: host.ulimits.iter().map(rlimit).collect::<Result<_, _>>()?,
         ..ContainerConfig::default()
@@ -371,7 +371,7 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         for text in [
             r#"{"HostConfig":{"NetworkMode":"own"}}"#,
-            r#"{"HostConfig":{"Init":true}}"#,
+            r#"{"HostConfig":{"Links":["a:b"]}}"#,
             r#"{"Volumes":{"/v":{}}}"#,
         ] {
             assert_eq!(check_built(&request(text)).unwrap_err().status().as_u16(), 501, "{text}");

@@ -51,6 +51,10 @@ pub(crate) struct ContainerConfig {
     pub user: Option<UserMode>,
     /// Signal that asks the program to end, replacing the image's: a Linux signal number.
     pub stop_signal: Option<i32>,
+    /// Whether an init of ours is its process 1, which reaps what is orphaned; without meaning in a pid namespace that it
+    /// does not have alone.
+    #[serde(default)]
+    pub init: bool,
     /// When it is started again by itself; only of a container without a pod.
     #[serde(default)]
     pub restart: RestartPolicy,

@@ -11,7 +11,7 @@ use super::run_pod::{pod_facts, write_spec};
 use super::{devices, image_volumes};
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Id, Identity, Seccomp, cgroup};
+use crate::engine::model::{ContainerConfig, Id, Identity, PidMode, Seccomp, cgroup};
 use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 use crate::spec;
@@ -104,6 +104,7 @@ fn specification(
     let pod_paths = shared.paths.of_group(&pod.id, &pod.config);
     let devices = devices::grants(&container.config.devices)?;
     let profile = localhost_profile(&container.config.security.seccomp)?;
+    let init = shared.paths.init();
     let facts = spec::ContainerFacts {
         id: &container.id,
         config: &container.config,
@@ -113,11 +114,17 @@ fn specification(
         volumes: findings.volumes,
         target_pid: findings.target_pid,
         seccomp_profile: profile.as_ref(),
+        init: has_init(&container.config).then_some(init.as_path()),
         rootfs: &shared.paths.container(&container.id).rootfs(),
         cgroups_path: &cgroup::specified(&container.cgroup),
     };
     spec::container(&shared.host, &pod_facts(pod, &pod_paths, pod.pause_pid()), &facts)
         .map_err(|error| EngineError::invalid("the container's configuration", &error))
+}
+
+/// An init reaps what is orphaned in its pid namespace: only the container's own is its to keep.
+fn has_init(config: &ContainerConfig) -> bool {
+    config.init && config.pid == PidMode::Container
 }
 
 /// The profile of this host that `seccomp` names.

@@ -176,3 +176,53 @@ fn privileged_docker_without_a_log() {
         Ok(())
     });
 }
+
+#[test]
+fn privileged_docker_an_init_of_its_own() {
+    check(|engine| {
+        let first = inside(engine, &["--init"], "tr '\\0' ' ' < /proc/1/cmdline")?;
+        ensure!(first.starts_with("/sbin/docker-init -- sh -c"), "{first}");
+        for (script, code) in [("exit 7", 7), ("kill -9 $$", 137)] {
+            refused(engine, &["run", "--rm", "--init", BUSYBOX, "sh", "-c", script], code, "")?;
+        }
+        refused(engine, &["run", "--rm", "--init", BUSYBOX, "nosuch"], 127, "nosuch")?;
+        refused(engine, &["run", "--rm", "--init", BUSYBOX, "/etc"], 126, "/etc")?;
+        // A program that handles no signal ends by one all the same: it is not process 1.
+        engine.run(&["run", "-d", "--init", "--name", "c1", BUSYBOX, "sleep", "1000"])?;
+        engine.run(&["kill", "-s", "TERM", "c1"])?;
+        ensure!(engine.run(&["wait", "c1"])? == "143");
+        // What is orphaned is reaped.
+        let orphan = "for i in 1 2 3; do sh -c 'sleep 0.1 & exec true'; done; exec sleep 1000";
+        engine.run(&["run", "-d", "--init", "--name", "c2", BUSYBOX, "sh", "-c", orphan])?;
+        let left = "ls -d /proc/[0-9]* | wc -l";
+        let looks = format!(
+            "for i in $(seq 100); do test $({left}) -le 5 && break; sleep 0.1; done; cat /proc/[0-9]*/comm"
+        );
+        let processes = engine.run(&["exec", "c2", "sh", "-c", &looks])?;
+        ensure!(processes.lines().filter(|name| *name == "sleep").count() == 1, "{processes}");
+        engine.run(&["stop", "-t", "60", "c2"])?;
+        ensure!(engine.run(&["wait", "c2"])? == "143");
+        Ok(())
+    });
+}
+
+#[test]
+fn privileged_docker_diff_tells_what_was_changed() {
+    check(|engine| {
+        let script = "echo x > /etc/new; rm /etc/group; mkdir /d2; touch /d2/f; chmod 700 /home";
+        engine.run(&["run", "--name", "c1", "-v", "/usr:/hv:ro", BUSYBOX, "sh", "-c", script])?;
+        let changes = engine.run(&["diff", "c1"])?;
+        for line in ["C /etc", "A /etc/new", "D /etc/group", "A /d2", "A /d2/f", "C /home", "A /hv"] {
+            ensure!(changes.lines().any(|found| found == line), "{line:?} is not in {changes}");
+        }
+        for path in ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"] {
+            ensure!(
+                !changes.lines().any(|line| line.ends_with(&format!(" {path}"))),
+                "{path} is in {changes}"
+            );
+        }
+        engine.run(&["run", "--name", "c2", BUSYBOX, "true"])?;
+        ensure!(engine.run(&["diff", "c2"])?.is_empty());
+        Ok(())
+    });
+}
