@@ -85,8 +85,13 @@ impl Execs {
         let Asked { client, request, descriptors } = asked;
         self.admit(&request.id, client)?;
         let stdio = standard_streams(request.stdio, descriptors)?;
-        let exec =
-            cleat_runtime::Exec { id: &request.id, process_json: &request.process, stdio, preserve_fds: 0 };
+        let exec = cleat_runtime::Exec {
+            id: &request.id,
+            process_json: &request.process,
+            stdio,
+            preserve_fds: 0,
+            cgroups: &[],
+        };
         let pending = cleat_runtime::spawn_exec(target, &exec).map_err(failed)?;
         self.last_number = self.last_number.wrapping_add(1);
         let number = self.last_number;

@@ -94,9 +94,14 @@ impl ServeTask {
 
 /// Serves the clients of exec, attach and port forward.
 async fn serve_streams(config: &Config, engine: &Engine) -> Result<(Arc<Server>, ServeTask)> {
-    let settings = cleat_streaming::Settings { address: config.streaming.address };
+    let streaming = &config.streaming;
+    let settings = cleat_streaming::Settings {
+        address: streaming.address,
+        idle_limit: streaming.idle_limit,
+        tls: streaming.tls.clone(),
+    };
     let server = Server::bind(settings, Arc::new(Sessions(engine.clone()))).await;
-    let server = Arc::new(server.context("serve streams (setting streaming.address)")?);
+    let server = Arc::new(server.context("serve streams (section streaming of the settings)")?);
     let shutdown = CancellationToken::new();
     let task = tokio::spawn({
         let (server, shutdown) = (server.clone(), shutdown.clone());

@@ -17,12 +17,14 @@ mod birth;
 mod cgroups;
 mod failure;
 mod hooks;
+mod network;
 mod pending;
 mod process;
 mod procfs;
 mod request;
 mod rootfs;
 pub mod seccomp;
+mod selinux;
 mod spec;
 mod systemd;
 mod target;
@@ -34,7 +36,8 @@ use failure::Step;
 pub use failure::Failure;
 pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
-pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio};
+pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio, SubCgroup};
+pub use rootfs::SharedRoot;
 pub use target::Target;
 
 /// The OCI runtime specification this implements.
@@ -60,7 +63,7 @@ pub fn spawn_exec(target: &Target, exec: &Exec<'_>) -> Result<PendingExec, Failu
 pub fn spawn_update(cgroup: &Cgroup, resources_json: &str) -> Result<PendingUpdate, Failure> {
     let work = |_: &birth::Channel| {
         let done = cgroups::update(cgroup, resources_json).map_err(|failure| (failure, None));
-        done.map(|()| (birth::Answer::Updated, Vec::new()))
+        done.map(|()| (birth::Answer::Done, Vec::new()))
     };
     birth::in_child(work).map(PendingUpdate)
 }
@@ -68,6 +71,15 @@ pub fn spawn_update(cgroup: &Cgroup, resources_json: &str) -> Result<PendingUpda
 /// Removes a container's cgroup after the end of all its processes; of a scope of systemd's, the unit. Absent is fine.
 pub fn remove_cgroup(cgroup: &Cgroup) -> Result<(), Failure> {
     cgroups::remove(cgroup)
+}
+
+/// Takes away, after a container's end, what is mounted for it where others live. Absent is fine. The caller must be
+/// single-threaded (`EBUSY` otherwise).
+pub fn release_root(root: &SharedRoot) -> Result<(), Failure> {
+    let work = |_: &birth::Channel| {
+        root.take_away().map(|()| (birth::Answer::Done, Vec::new())).map_err(|failure| (failure, None))
+    };
+    birth::in_child(work).map(PendingUpdate)?.finish()
 }
 
 /// Changes limits: `linux.resources` of the OCI specification as JSON text. All of it or nothing: the old values are

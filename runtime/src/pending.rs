@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::agent::Container;
 use crate::birth::{Answer, Channel, GO, Outcome, Received, Worker};
 use crate::failure::Step;
+use crate::rootfs::SharedRoot;
 use crate::{Failure, Target};
 
 /// A container that a forked child is creating. Readable when [`PendingCreate::finish`] would not block. Dropped, all
@@ -34,6 +35,8 @@ pub struct Created {
     pub start: StartGate,
     /// What later requests on this container need.
     pub target: Target,
+    /// What is mounted for it where others live, and stays after its end.
+    pub shared_root: Option<SharedRoot>,
     /// What could not be set as asked (limits that need CAP_SYS_RESOURCE) and is clamped, for the log.
     pub notes: Vec<String>,
 }
@@ -64,6 +67,7 @@ impl PendingCreate {
         let born = await_birth(&mut self.0)?;
         let mut target = Target::new(&born.pidfd, &born.cgroup, born.filter)?;
         target.known_as = born.known_as;
+        target.shares_mounts = born.shared_root.is_some();
         let start = StartGate(self.0.channel().step(|| "keep the gate")?);
         Ok(Created {
             pid: born.pid,
@@ -71,6 +75,7 @@ impl PendingCreate {
             console: born.console,
             start,
             target,
+            shared_root: born.shared_root,
             notes: born.notes,
         })
     }
@@ -88,7 +93,7 @@ impl PendingUpdate {
     /// What came of it. On failure the old limits are back in place.
     pub fn finish(mut self) -> Result<(), Failure> {
         match self.0.await_answer()? {
-            (Answer::Updated, _) => Ok(()),
+            (Answer::Done, _) => Ok(()),
             (Answer::Failed(failure), _) => Err(failure),
             (Answer::Born { .. }, _) => Err(unexpected()),
         }
@@ -122,24 +127,25 @@ struct Born {
     filter: Option<OwnedFd>,
     notes: Vec<String>,
     known_as: Option<Container>,
+    shared_root: Option<SharedRoot>,
 }
 
 fn await_birth(worker: &mut Worker) -> Result<Born, Failure> {
     let (answer, descriptors) = worker.await_answer()?;
     let mut descriptors = descriptors.into_iter();
     match answer {
-        Answer::Born { pid, cgroup, console, filter, notes, known_as } => {
+        Answer::Born { pid, cgroup, console, filter, notes, known_as, shared_root } => {
             let pidfd = descriptors.next().ok_or_else(unexpected)?;
             let mut announced = |is: bool| if is { descriptors.next() } else { None };
             let (console, filter) = (announced(console), announced(filter));
-            Ok(Born { pid, pidfd, cgroup, console, filter, notes, known_as })
+            Ok(Born { pid, pidfd, cgroup, console, filter, notes, known_as, shared_root })
         }
         Answer::Failed(failure) => {
             // The process that failed is our child; ECHILD when a reaper of all children was quicker.
             descriptors.for_each(|orphan| drop(cleat_sys::process::reap(&orphan)));
             Err(failure)
         }
-        Answer::Updated => Err(unexpected()),
+        Answer::Done => Err(unexpected()),
     }
 }
 

@@ -31,8 +31,18 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// The container shares the caller's session keyring.
     pub keep_keyring: bool,
-    /// How many descriptors from 3 on the container's program inherits from the caller.
+    /// How many descriptors the container's program inherits from the caller, from 3 on or after the listening ones.
     pub preserve_fds: u32,
+    /// How many descriptors from 3 on are sockets that the program is told of as sd_listen_fds(3) looks for them.
+    pub listen_fds: u32,
+}
+
+impl CreateOptions {
+    /// How many descriptors from 3 on are inherited.
+    #[must_use]
+    pub(crate) fn inherited(&self) -> u32 {
+        self.listen_fds.saturating_add(self.preserve_fds)
+    }
 }
 
 /// Where a container's root filesystem comes from.
@@ -86,4 +96,15 @@ pub struct Exec<'a> {
     pub stdio: Stdio<'a>,
     /// How many descriptors from 3 on it inherits from the caller.
     pub preserve_fds: u32,
+    /// Cgroups that the container has made, to be in instead of the container's own.
+    pub cgroups: &'a [SubCgroup],
+}
+
+/// A cgroup beneath a container's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubCgroup {
+    /// Controllers (or names) of the v1 hierarchies that it is meant for; all hierarchies when empty.
+    pub controllers: Vec<String>,
+    /// Its path from the container's cgroup; without `..`.
+    pub path: String,
 }

@@ -22,6 +22,8 @@ pub struct Target {
     pub(crate) seccomp: Option<OwnedFd>,
     /// Who it is, where its filter notifies an agent.
     pub(crate) known_as: Option<Container>,
+    /// Whether its mount namespace is somebody else's, and its root not that namespace's.
+    pub(crate) shares_mounts: bool,
 }
 
 impl Target {
@@ -29,7 +31,7 @@ impl Target {
         let pidfd = pidfd.try_clone().step(|| "copy init's pidfd")?;
         let layout = Layout::detect().step(|| "look at the host's cgroups")?;
         let cgroup = Cgroup::open(&layout, cgroup).step(|| "open the container's cgroup")?;
-        Ok(Self { pidfd, cgroup, seccomp, known_as: None })
+        Ok(Self { pidfd, cgroup, seccomp, known_as: None, shares_mounts: false })
     }
 
     /// A container that another process created: its init, its cgroup's path, and the profile that exec'd processes get.
@@ -48,6 +50,13 @@ impl Target {
             bundle: state.bundle.to_owned(),
             annotations: state.annotations.clone(),
         });
+        self
+    }
+
+    /// Of a container that was created with a [`crate::SharedRoot`].
+    #[must_use]
+    pub fn sharing_mounts(mut self, is_sharing: bool) -> Self {
+        self.shares_mounts = is_sharing;
         self
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cleat_streaming::TlsFiles;
 use ipnet::IpNet;
 
 use super::effective::Effective;
@@ -157,6 +158,10 @@ pub(crate) struct Api {
 pub(crate) struct Streaming {
     /// Where they are served.
     pub(crate) address: SocketAddr,
+    /// How long a session may be without a byte.
+    pub(crate) idle_limit: Option<Duration>,
+    /// What they are served with, where it is TLS.
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 impl From<&Effective> for Config {
@@ -260,7 +265,21 @@ impl Reader<'_> {
     }
 
     fn streaming(&self) -> Streaming {
-        Streaming { address: net::parse_socket_address(self.text("streaming.address")).expect(CHECKED) }
+        let idle_limit = Duration::from_secs(self.number("streaming.idle_timeout_s"));
+        Streaming {
+            address: net::parse_socket_address(self.text("streaming.address")).expect(CHECKED),
+            idle_limit: Some(idle_limit).filter(|limit| !limit.is_zero()),
+            tls: self.streaming_tls(),
+        }
+    }
+
+    /// A certificate without its key is refused when settings are merged.
+    fn streaming_tls(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            certificate: self.optional_path("streaming.tls_cert")?,
+            key: self.optional_path("streaming.tls_key")?,
+            client_authorities: self.optional_path("streaming.tls_ca"),
+        })
     }
 
     fn network(&self) -> Network {

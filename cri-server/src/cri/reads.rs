@@ -47,7 +47,7 @@ pub(super) async fn pod_status(engine: &Engine, id: &str, verbose: bool) -> Resu
     Ok(PodSandboxStatusResponse {
         status: Some(pod_status::status(&pod)),
         info,
-        containers_statuses: view.containers_of(&pod.id).map(|one| container_status::status(one)).collect(),
+        containers_statuses: container_status::statuses(view.containers_of(&pod.id)),
         timestamp,
     })
 }

@@ -342,9 +342,14 @@ impl RuntimeService for RuntimeDoor {
 
     async fn update_runtime_config(
         &self,
-        _: Request<UpdateRuntimeConfigRequest>,
+        request: Request<UpdateRuntimeConfigRequest>,
     ) -> Answer<UpdateRuntimeConfigResponse> {
-        missing("UpdateRuntimeConfig", "the pods' addresses come from the network's configuration")
+        answer("UpdateRuntimeConfig", String::new(), async {
+            let ranges = node::pod_ranges(request.into_inner().runtime_config)?;
+            self.engine.check_pod_ranges(ranges).await?;
+            Ok(UpdateRuntimeConfigResponse {})
+        })
+        .await
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
@@ -407,8 +412,15 @@ impl RuntimeService for RuntimeDoor {
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<UpdatePodSandboxResourcesRequest>,
+        request: Request<UpdatePodSandboxResourcesRequest>,
     ) -> Answer<UpdatePodSandboxResourcesResponse> {
-        missing("UpdatePodSandboxResources", "UpdateContainerResources changes each container's limits")
+        let request = request.into_inner();
+        let id = request.pod_sandbox_id;
+        answer("UpdatePodSandboxResources", id.clone(), async {
+            let change = pod::resources(request.overhead, request.resources)?;
+            self.engine.resize_pod(field::filled("pod_sandbox_id", &id)?, change).await?;
+            Ok(UpdatePodSandboxResourcesResponse {})
+        })
+        .await
     }
 }

@@ -143,7 +143,7 @@ fn fits(line: &Value, filters: &Filters) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::{Id, PodConfig, PodName};
+    use crate::engine::model::{Id, PodConfig, PodName, PodResources};
     use crate::engine::pod::{Pod, PodState};
 
     fn event(kind: Kind, subject: Id) -> Event {
@@ -153,6 +153,7 @@ mod tests {
         let pod = Pod {
             id: Id::random().unwrap(),
             config,
+            resized: PodResources::default(),
             created_at_ns: 0,
             cgroup: String::new(),
             addresses: Vec::new(),

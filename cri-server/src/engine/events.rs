@@ -221,19 +221,12 @@ mod tests {
     use tokio_stream::StreamExt;
 
     use super::*;
-    use crate::engine::model::PodConfig;
+    use crate::engine::model::{PodConfig, PodResources};
 
     fn pod(id: &Id, state: PodState) -> Arc<Pod> {
-        let (config, cgroup) = (PodConfig::default(), String::new());
-        Arc::new(Pod {
-            id: id.clone(),
-            config,
-            created_at_ns: 0,
-            cgroup,
-            addresses: Vec::new(),
-            ports: Vec::new(),
-            state,
-        })
+        let (config, resized, cgroup) = (PodConfig::default(), PodResources::default(), String::new());
+        let (id, addresses, ports) = (id.clone(), Vec::new(), Vec::new());
+        Arc::new(Pod { id, config, resized, created_at_ns: 0, cgroup, addresses, ports, state })
     }
 
     fn picture(pods: &[Arc<Pod>]) -> View {

@@ -14,6 +14,7 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+mod apparmor;
 mod attach;
 pub(crate) mod container;
 mod driver;
@@ -62,11 +63,14 @@ pub(crate) use view::{Key, View};
 use cleat_conmon_proto::Request;
 use container::Container;
 use driver::{Command, Target, Verb};
-use model::{ContainerConfig, Id, PodConfig, Resources};
+use ipnet::IpNet;
+use model::{ContainerConfig, Id, PodConfig, PodResources, Resources};
 use monitor::{MonitorError, Process};
 use pod::Pod;
 use registry::Registry;
 use shared::Shared;
+
+use crate::spec::AppArmorSupport;
 
 /// The one engine behind every front door. Cheap to clone.
 #[derive(Clone)]
@@ -95,6 +99,14 @@ impl Engine {
     async fn end_pod(&self, id: impl Into<Key<'_>>, verb: Verb) -> Result<()> {
         let Some(pod) = known(self.view().pod(id))? else { return Ok(()) };
         self.registry.ask(&pod.id, Target::Pod, verb).await.map_or(Ok(()), |outcome| outcome.map(drop))
+    }
+
+    /// Takes note of what a pod is said to need from now on: what `change` states. Its cgroup is its client's to limit.
+    pub(crate) async fn resize_pod(&self, id: &str, change: PodResources) -> Result<()> {
+        let pod = self.view().pod(id)?;
+        let command = |reply| Command::Resize { change: Box::new(change), reply };
+        let outcome = self.registry.command(&pod.id, command).await;
+        outcome.map_or_else(|| Err(gone("pod", &pod.id)), |outcome| outcome.map(drop))
     }
 
     /// Prepares a container in a pod, or joins the preparation of the one with this name and configuration.
@@ -297,6 +309,24 @@ impl Engine {
         status.map_err(|error| chain(&error))
     }
 
+    /// Refuses ranges that the cluster has given this node's pods while they get addresses of others: the operator has
+    /// to change the one or the other, since live pods keep their addresses.
+    pub(crate) async fn check_pod_ranges(&self, ranges: Vec<IpNet>) -> Result<()> {
+        let look = |shared: &Shared| {
+            let failed = |error| EngineError::step("read the configuration", "the network", &error);
+            shared.networks.current().map(|network| shared::subnets(&network)).map_err(failed)
+        };
+        let subnets = self.shared.blocking(look).await?;
+        networks::unserved(&ranges, &subnets).map_or(Ok(()), |range| {
+            Err(EngineError::WrongState {
+                action: "give pods addresses of",
+                object: range.to_string(),
+                state: "outside the built-in network's subnets",
+                remedy: "let `network.subnets` lie within it, or put a CNI configuration in place",
+            })
+        })
+    }
+
     /// Whether mounts can be made read-only recursively.
     pub(crate) fn has_recursive_read_only(&self) -> bool {
         self.shared.host.recursive_read_only
@@ -319,7 +349,8 @@ impl Engine {
             "kernel": format!("{}.{}", host.kernel.major, host.kernel.minor),
             "cgroups": format!("{:?}", self.shared.cgroups.mode()).to_lowercase(),
             "seccomp": host.seccomp,
-            "appArmor": host.app_armor,
+            "appArmor": host.app_armor != AppArmorSupport::Off,
+            "appArmorDefault": host.app_armor.to_string(),
             "selinux": host.selinux,
             "recursiveReadOnly": host.recursive_read_only,
             "userNamespaces": host.user_namespaces,

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use cleat_network::Network;
 use cleat_network::bridge::Bridge;
 use cleat_network::cni::{CniNetwork, ConfigError, DEFAULT_PLUGIN_TIMEOUT};
+use ipnet::IpNet;
 
 /// Where CNI looks.
 #[derive(Clone, Debug)]
@@ -108,6 +109,13 @@ impl Networks {
     }
 }
 
+/// The first of the ranges `wanted` that no pod would get an address of, where the built-in network hands out those of
+/// `subnets`. Without subnets somebody else hands addresses out, by a configuration of his own.
+pub(super) fn unserved(wanted: &[IpNet], subnets: &[IpNet]) -> Option<IpNet> {
+    let served = |range: &IpNet| subnets.is_empty() || subnets.iter().any(|subnet| range.contains(subnet));
+    wanted.iter().copied().find(|range| !served(range))
+}
+
 #[cfg(test)]
 mod tests {
     use cleat_network::bridge::BridgeConfig;
@@ -115,6 +123,22 @@ mod tests {
     use super::*;
 
     const CONFIGURATION: &str = r#"{"cniVersion": "1.0.0", "name": "cluster", "plugins": [{"type": "ptp"}]}"#;
+
+    #[test]
+    fn a_range_is_served_by_the_subnets_in_it_or_by_somebody_else() {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let ours = nets(&["10.9.0.0/16", "fd00:9::/64"]);
+        for (wanted, missing) in [
+            (nets(&[]), None),
+            (nets(&["10.9.0.0/16"]), None),
+            (nets(&["10.8.0.0/15", "fd00:9::/64"]), None),
+            (nets(&["10.9.1.0/24"]), Some("10.9.1.0/24")),
+            (nets(&["10.9.0.0/16", "fd00:8::/64"]), Some("fd00:8::/64")),
+        ] {
+            assert_eq!(unserved(&wanted, &ours), missing.map(|net| net.parse().unwrap()), "{wanted:?}");
+            assert_eq!(unserved(&wanted, &[]), None);
+        }
+    }
 
     #[test]
     fn a_configuration_that_arrives_later_is_used_and_one_that_is_broken_is_no_bridge() {

@@ -11,6 +11,7 @@ use cleat_network::bridge::Bridge;
 use cleat_sys::cgroup::{CgroupError, Layout};
 
 use super::Engine;
+use super::apparmor;
 use super::error::EngineError;
 use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
@@ -98,8 +99,25 @@ pub(crate) enum OpenError {
 impl Engine {
     /// Opens the engine: afterwards all pods and containers that run are known and watched, and nothing is half done.
     pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
-        let shared =
-            Arc::new(assemble(&parts.settings, parts.defaults, Networks::new(parts.bridge, parts.cni))?);
+        let (paths, images) = prepare_root(&parts.settings)?;
+        let app_armor = apparmor::prepare(&paths.apparmor()).await;
+        let cgroups = Layout::detect().map_err(OpenError::Cgroups)?;
+        let host =
+            host::probe(&cgroups, &paths.images(), parts.defaults, app_armor).map_err(OpenError::Host)?;
+        let shared = Arc::new(Shared {
+            host,
+            records: Records::open(&paths.database()).map_err(OpenError::Records)?,
+            launcher: Launcher::new(&parts.settings.conmon).map_err(OpenError::Monitor)?,
+            snapshots: Overlay::new(images.clone()),
+            board: Board::default(),
+            waiting: Waiting::default(),
+            free_ports: FreePorts::default(),
+            settings: parts.settings,
+            images,
+            networks: Networks::new(parts.bridge, parts.cni),
+            cgroups,
+            paths,
+        });
         let puller = Puller::new(shared.images.clone(), parts.registries, parts.limits);
         puller.set_policy(parts.policy);
         puller.set_auth_files(parts.auth_files);
@@ -111,7 +129,9 @@ impl Engine {
     }
 }
 
-fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Result<Shared, OpenError> {
+/// Makes the daemon's folders and opens the image store in them. The store locks its folder: a second daemon with the
+/// same root ends here, before it touches anything.
+fn prepare_root(settings: &Settings) -> Result<(Paths, Store), OpenError> {
     let paths = Paths::new(&settings.root, &settings.state);
     make_folder(&settings.root, PRIVATE)?;
     // The socket is in here, for whoever its own mode lets in.
@@ -124,23 +144,8 @@ fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Resu
     // The monitor's program under another name: a copy, since containers get hold of it.
     install(&settings.conmon, &paths.init())
         .map_err(|source| OpenError::Init { path: settings.conmon.clone(), source })?;
-    let cgroups = Layout::detect().map_err(OpenError::Cgroups)?;
-    // The store locks its folder: a second daemon with the same root ends here, before it touches anything.
     let images = Store::open(&paths.images()).map_err(OpenError::Images)?;
-    Ok(Shared {
-        host: host::probe(&cgroups, &paths.images(), defaults).map_err(OpenError::Host)?,
-        records: Records::open(&paths.database()).map_err(OpenError::Records)?,
-        launcher: Launcher::new(&settings.conmon).map_err(OpenError::Monitor)?,
-        snapshots: Overlay::new(images.clone()),
-        board: Board::default(),
-        waiting: Waiting::default(),
-        free_ports: FreePorts::default(),
-        settings: settings.clone(),
-        images,
-        networks,
-        cgroups,
-        paths,
-    })
+    Ok((paths, images))
 }
 
 /// Nobody but root looks into it: specifications hold the environment, which holds secrets, and the ids that name their

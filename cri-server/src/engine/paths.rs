@@ -74,6 +74,11 @@ impl Paths {
         self.root.join("init")
     }
 
+    /// The default AppArmor profile, and what it was compiled to.
+    pub(crate) fn apparmor(&self) -> PathBuf {
+        self.root.join("apparmor")
+    }
+
     /// Persistent folders of all pods.
     pub(crate) fn pods(&self) -> PathBuf {
         self.root.join("pods")

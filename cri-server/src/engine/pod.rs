@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Id, PodConfig, PortMapping};
+use super::model::{Id, PodConfig, PodResources, PortMapping};
 
 /// A pod's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,10 @@ pub(crate) struct Pod {
     pub id: Id,
     /// What was asked for.
     pub config: PodConfig,
+    /// What of its resources was changed since; absent in records of before there were such changes. Apart from
+    /// `config`, by which a repeated request is known.
+    #[serde(default)]
+    pub resized: PodResources,
     /// When the request arrived, nanoseconds since the Unix epoch.
     pub created_at_ns: i64,
     /// Its cgroup, a path in every hierarchy; the containers' are below it.
@@ -107,6 +111,14 @@ impl PodState {
 }
 
 impl Pod {
+    /// What it is said to need now.
+    #[must_use]
+    pub(crate) fn resources(&self) -> PodResources {
+        let PodConfig { overhead, resources, .. } = &self.config;
+        let first = PodResources { overhead: overhead.clone(), resources: resources.clone() };
+        first.changed_by(&self.resized)
+    }
+
     /// The pause process while there is one.
     #[must_use]
     pub(crate) fn pause_pid(&self) -> Option<i32> {

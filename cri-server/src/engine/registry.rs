@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{Command, Driver, Inbox, Reply, Target, Verb};
 use super::error::{EngineError, Result};
-use super::model::{Id, Kind, PodConfig, PodName};
+use super::model::{Id, Kind, PodConfig, PodName, PodResources};
 use super::pod::{Pod, PodState};
 use super::shared::{Shared, now_ns};
 
@@ -196,6 +196,7 @@ fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
     Ok(Pod {
         id,
         config,
+        resized: PodResources::default(),
         created_at_ns: now_ns(),
         cgroup,
         addresses: Vec::new(),

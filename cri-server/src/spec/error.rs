@@ -106,6 +106,12 @@ pub(crate) enum SpecError {
     /// An AppArmor profile where the kernel has no AppArmor.
     #[error("AppArmor profile {0:?} was asked for, but AppArmor is not enabled on this machine")]
     AppArmorUnsupported(String),
+    /// The default AppArmor profile where it could not be loaded.
+    #[error(
+        "the default AppArmor profile was asked for, but it could not be loaded when the daemon started: {0}; \
+         ask for another profile or for none (Unconfined), or mend that and restart the daemon"
+    )]
+    AppArmorDefault(String),
     /// A profile name with characters that AppArmor's own files cannot hold.
     #[error("AppArmor profile name {0:?} is empty or contains a control character")]
     AppArmorName(String),

@@ -49,8 +49,8 @@ pub(crate) use capability::parse as capability;
 pub(crate) use container::container;
 pub(crate) use error::SpecError;
 pub(crate) use facts::{
-    Architecture, ContainerFacts, DeviceGrant, DeviceKind, Host, HostDevice, KernelVersion, NetworkNamespace,
-    PodFacts,
+    AppArmorSupport, Architecture, ContainerFacts, DeviceGrant, DeviceKind, Host, HostDevice, KernelVersion,
+    NetworkNamespace, PodFacts,
 };
 pub(crate) use files::{FileError, HostsEntry, host_lines, hostname_file, hosts_file, resolv_conf};
 pub(crate) use identity::identity;

@@ -294,7 +294,7 @@ fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 mod tests {
     use std::path::PathBuf;
 
-    use oci_spec::runtime::Capability;
+    use oci_spec::runtime::{Capability, LinuxSeccompOperator};
 
     use super::super::fixture::{self, default_capabilities};
     use super::*;
@@ -338,6 +338,48 @@ mod tests {
         assert!(rules(&admin, "clone")[0].args().is_none());
         assert_eq!(rules(&admin, "clone3")[0].action(), LinuxSeccompAction::ScmpActAllow);
         assert!(rules(&admin, "chroot").is_empty());
+    }
+
+    #[test]
+    fn the_default_profile_has_none_of_what_containers_were_left_by() {
+        let profile = Profile::runtime_default().unwrap();
+        for architecture in [Architecture::Amd64, Architecture::Arm64] {
+            let plain = profile.resolve(&default_capabilities(), architecture, NEW);
+            // Ways to the host that were found in the kernel, and what only an administrator of the host uses.
+            for name in [
+                "io_uring_setup",
+                "io_uring_enter",
+                "io_uring_register",
+                "userfaultfd",
+                "keyctl",
+                "add_key",
+                "request_key",
+                "bpf",
+                "perf_event_open",
+                "open_by_handle_at",
+                "mount",
+                "move_mount",
+                "open_tree",
+                "setns",
+                "unshare",
+                "pivot_root",
+                "kexec_load",
+                "init_module",
+                "finit_module",
+            ] {
+                assert!(rules(&plain, name).is_empty(), "{name} on {architecture:?}");
+            }
+            // CVE-2026-31431: AF_ALG (38), and AF_VSOCK (40), in none of the ranges that are let through.
+            let sockets = rules(&plain, "socket");
+            let ranges: Vec<_> = sockets.iter().map(|rule| rule.args().as_ref().unwrap()[0]).collect();
+            let ranges: Vec<_> = ranges.iter().map(|arg| (arg.op(), arg.value())).collect();
+            let expected = [
+                (LinuxSeccompOperator::ScmpCmpLt, 38),
+                (LinuxSeccompOperator::ScmpCmpEq, 39),
+                (LinuxSeccompOperator::ScmpCmpGt, 40),
+            ];
+            assert_eq!(ranges, expected);
+        }
     }
 
     #[test]

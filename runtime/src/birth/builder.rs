@@ -1,6 +1,7 @@
 //! The forked child that makes a container.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use cleat_sys::cgroup::{Cgroup, Layout};
 use cleat_sys::process::{Clone, Cloned, clone3};
@@ -15,12 +16,13 @@ use super::midwife::{self, Role};
 use super::newborn::{Newborn, known_as};
 use super::{Answered, check_terminal, compile_filter, give_pipes, keep_filter, read_json, tie_to_caller};
 use crate::failure::Step;
+use crate::network::Mover;
 use crate::procfs::Procfs;
-use crate::rootfs::Materials;
+use crate::rootfs::{Materials, SharedRoot};
 use crate::seccomp::Filter;
-use crate::spec::{Namespaces, Plan};
+use crate::spec::{MountNamespace, Namespaces, Plan};
 use crate::systemd::{self, Property, Scope};
-use crate::{Create, Failure, cgroups};
+use crate::{Create, Failure, cgroups, selinux};
 
 /// Makes the container; its init waits at the gate.
 pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
@@ -58,12 +60,23 @@ fn prepare(request: &Create<'_>) -> Result<Prepared, Failure> {
         plan.require_systemd(request.id, named).step(step)?;
     }
     check_terminal(&request.stdio, plan.process.terminal)?;
+    check_labels(&plan)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
     let layout = Layout::detect().step(|| "look at the host's cgroups")?;
     let cgroup = Cgroup::open(&layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
     let scope = Scope::of_path(&plan.cgroup_path);
     let scope = scope.map(|scope| Ok((scope, scope_properties(&plan, &cgroup)?))).transpose()?;
     Ok(Prepared { plan, filter, cgroup, scope })
+}
+
+fn check_labels(plan: &Plan) -> Result<(), Failure> {
+    let (process, mounts) = (plan.process.selinux_label.as_ref(), plan.mount_label.as_ref());
+    if process.or(mounts).is_none() {
+        return Ok(());
+    }
+    let procfs = Procfs::open().step(|| "open /proc")?;
+    selinux::require("process.selinuxLabel", process, &procfs)?;
+    selinux::require("linux.mountLabel", mounts, &procfs)
 }
 
 fn scope_properties(plan: &Plan, cgroup: &Cgroup) -> Result<Vec<Property>, Failure> {
@@ -88,6 +101,39 @@ fn make_cgroup(
     Ok(Some(placeholder))
 }
 
+/// What init's birth takes that can be had before it.
+struct Provisions {
+    gate: Gate,
+    /// The filter, for processes that are exec'd later.
+    kept: Option<OwnedFd>,
+    mover: Option<Mover>,
+    owner: Option<Owner>,
+    /// How mounts' owners are mapped, by the mounts' positions.
+    owners: Vec<Option<OwnedFd>>,
+    materials: Option<Materials>,
+    shared_root: Option<SharedRoot>,
+}
+
+impl Provisions {
+    fn make(
+        request: &Create<'_>,
+        plan: &Plan,
+        filter: Option<&Filter>,
+        caller: &Channel,
+    ) -> Result<Self, Failure> {
+        let gate = Gate::open(request.gate, caller)?;
+        let kept = filter.map(keep_filter).transpose().step(|| "keep the seccomp filter")?;
+        let mover = Mover::of(&plan.net_devices)?;
+        let owner = Owner::of(plan.namespaces.user.as_ref())?;
+        give_pipes(&request.stdio, &plan.process, owner.as_ref())?;
+        let owners = mapping::make_all(&plan.mounts)?;
+        let materials = take_materials(request, plan, owner.as_ref(), &owners)?;
+        let shared_root = materials.as_ref().map(|materials| SharedRoot::of(plan, materials));
+        let shared_root = shared_root.transpose()?.flatten();
+        Ok(Self { gate, kept, mover, owner, owners, materials, shared_root })
+    }
+}
+
 /// Clones init and waits until it is ready.
 fn give_birth(
     request: &Create<'_>,
@@ -97,21 +143,17 @@ fn give_birth(
     caller: &Channel,
 ) -> Answered {
     let early = |failure| (failure, None);
-    let gate = Gate::open(request.gate, caller).map_err(early)?;
-    let kept =
-        filter.as_ref().map(keep_filter).transpose().step(|| "keep the seccomp filter").map_err(early)?;
-    let owner = Owner::of(plan.namespaces.user.as_ref()).map_err(early)?;
-    give_pipes(&request.stdio, &plan.process, owner.as_ref()).map_err(early)?;
-    let owners = mapping::make_all(&plan.mounts).map_err(early)?;
-    let take = |owner: &Owner| Materials::take_for(owner.tenant(), &plan, &request.rootfs, &owners);
-    let materials = owner.as_ref().map(take).transpose().map_err(early)?;
+    let provisions = Provisions::make(request, &plan, filter.as_ref(), caller).map_err(early)?;
+    let Provisions { gate, kept, mover, owner, owners, materials, shared_root } = provisions;
     let (ours, theirs) = Channel::pair().step(|| "connect with init").map_err(early)?;
     let clone = || clone_init(&plan.namespaces, owner.as_ref(), cgroup, caller);
     let role = if owner.is_some() { midwife::deliver(caller, clone) } else { clone() };
     match role.map_err(early)? {
         Role::Init(namespaces) => {
             drop(ours);
-            let birth = Birth { request, plan, filter, cgroup, namespaces, owners, materials, caller };
+            let confined = owner.is_some();
+            let birth =
+                Birth { request, plan, filter, cgroup, namespaces, owners, materials, confined, caller };
             init::run(birth, gate, theirs)
         }
         Role::Midwife(builder) => {
@@ -128,15 +170,19 @@ fn give_birth(
                 caller,
                 confined: owner.is_some(),
                 filter: filter.as_ref(),
+                mover: mover.as_ref(),
             };
-            let raised = newborn.raise(&plan);
-            let (notes, console) = match raised {
+            let (notes, console) = match newborn.raise(&plan) {
                 Ok(ready) => ready,
-                Err(failure) => return Err((failure, Some(pidfd))),
+                Err(failure) => {
+                    let failure = unmount_after(&pidfd, shared_root.as_ref(), failure);
+                    return Err((failure, Some(pidfd)));
+                }
             };
             let answer = Answer::Born {
                 pid,
                 cgroup: cgroup.path(),
+                shared_root,
                 console: console.is_some(),
                 filter: kept.is_some(),
                 notes,
@@ -147,6 +193,39 @@ fn give_birth(
     }
 }
 
+/// What init may not take itself, in a user namespace, or what has to be known of after its end: none otherwise.
+fn take_materials(
+    request: &Create<'_>,
+    plan: &Plan,
+    owner: Option<&Owner>,
+    owners: &[Option<OwnedFd>],
+) -> Result<Option<Materials>, Failure> {
+    match owner {
+        Some(owner) => Materials::take_for(owner.tenant(), plan, &request.rootfs, owners).map(Some),
+        None if plan.namespaces.mounts == MountNamespace::New => Ok(None),
+        None => Materials::take(plan, &request.rootfs, owners).map(Some),
+    }
+}
+
+/// Ends init and takes away what it has mounted where others live.
+fn unmount_after(init: &OwnedFd, root: Option<&SharedRoot>, mut failure: Failure) -> Failure {
+    let Some(root) = root else { return failure };
+    end(init);
+    if let Err(also) = crate::release_root(root) {
+        failure.reason = format!("{}; then also: {also}", failure.reason);
+    }
+    failure
+}
+
+/// Namespaces that init joins itself.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// Once it has joined its cgroups.
+    pub(super) cgroup: Option<OwnedFd>,
+    /// Once it needs nothing of the runtime's mount namespace any more.
+    pub(super) mounts: Option<OwnedFd>,
+}
+
 /// Clones init into its new namespaces, from within those that it joins.
 fn clone_init(
     namespaces: &Namespaces,
@@ -155,11 +234,11 @@ fn clone_init(
     caller: &Channel,
 ) -> Result<Role, Failure> {
     let folder = cgroup.v2_dir_fd().step(|| "open the container's cgroup")?;
-    let cgroup_namespace = join_namespaces(namespaces)?;
+    let joined = join_namespaces(namespaces)?;
     make_time_namespace(namespaces)?;
     if let Some(owner) = owner {
-        let joined = cleat_sys::namespace::join(&owner.namespace, cleat_sys::namespace::USER);
-        joined.step(|| format!("join user namespace {}", owner.name))?;
+        let user = cleat_sys::namespace::join(&owner.namespace, cleat_sys::namespace::USER);
+        user.step(|| format!("join user namespace {}", owner.name))?;
         // What a change of credentials may have undone.
         tie_to_caller(caller)?;
         cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
@@ -168,25 +247,32 @@ fn clone_init(
     let created = if owner.is_some() { namespaces.create & !LATE } else { namespaces.create };
     let how = Clone { namespaces: created, sibling: true, cgroup: folder.as_ref().map(OwnedFd::as_fd) };
     match clone3(&how).step(|| "clone init")? {
-        Cloned::Child => Ok(Role::Init(cgroup_namespace)),
+        Cloned::Child => Ok(Role::Init(joined)),
         Cloned::Parent { pid, pidfd } => Ok(Role::Builder { pid, pidfd }),
     }
 }
 
 /// Opens the namespaces to join; those that hold for children only after joining (pid) or that concern nobody else are
-/// joined here, the cgroup namespace is left to init, which first joins its cgroups.
-fn join_namespaces(namespaces: &Namespaces) -> Result<Option<OwnedFd>, Failure> {
+/// joined here, the others are left to init.
+fn join_namespaces(namespaces: &Namespaces) -> Result<Joined, Failure> {
+    let open = |path: &Path| {
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        file.step(|| format!("join namespace {}", path.display()))
+    };
+    let mounts = match &namespaces.mounts {
+        MountNamespace::At(path) => Some(open(path)?),
+        MountNamespace::New | MountNamespace::Runtimes => None,
+    };
     let mut cgroup = None;
     for (kind, path) in &namespaces.join {
-        let step = || format!("join namespace {}", path.display());
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).step(step)?;
+        let file = open(path)?;
         if *kind == cleat_sys::namespace::CGROUP {
             cgroup = Some(file);
         } else {
-            cleat_sys::namespace::join(&file, *kind).step(step)?;
+            cleat_sys::namespace::join(&file, *kind).step(|| format!("join namespace {}", path.display()))?;
         }
     }
-    Ok(cgroup)
+    Ok(Joined { cgroup, mounts })
 }
 
 /// A time namespace is for children, and its clocks are set before the first is born in it (time_namespaces(7)).
@@ -203,17 +289,22 @@ fn make_time_namespace(namespaces: &Namespaces) -> Result<(), Failure> {
 /// Undoes a birth: ends the process, removes its cgroup. What cannot be undone is told along with the failure.
 pub(super) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: Failure) -> Failure {
     if let Some(pidfd) = process {
-        let killed = cleat_sys::process::send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
-        // ESRCH: it has ended and was reaped.
-        if killed.is_ok() {
-            await_end(pidfd);
-        }
+        end(pidfd);
     }
     let killed = cgroup.kill().step(|| format!("kill cgroup {}", cgroup.path()));
     if let Err(also) = killed.and_then(|()| cgroups::remove(cgroup)) {
         failure.reason = format!("{}; then also: {also}", failure.reason);
     }
     failure
+}
+
+/// Kills a process and waits for its end.
+pub(super) fn end(pidfd: &OwnedFd) {
+    let killed = cleat_sys::process::send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
+    // ESRCH: it has ended and was reaped.
+    if killed.is_ok() {
+        await_end(pidfd);
+    }
 }
 
 /// Waits until the process behind `pidfd` has ended (it is somebody else's to reap).

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::agent::Container;
+use crate::rootfs::SharedRoot;
 
 /// The longest message: a failure with the longest path in it several times over.
 const MAX_MESSAGE_BYTES: usize = 32 << 10;
@@ -28,9 +29,11 @@ pub(crate) enum Answer {
         notes: Vec<String>,
         /// Who it is, where an agent is told of each of its processes.
         known_as: Option<Container>,
+        /// What is mounted for it where others live.
+        shared_root: Option<SharedRoot>,
     },
-    /// New limits hold.
-    Updated,
+    /// What was to be done otherwise is done.
+    Done,
     /// It failed; all is undone. A descriptor is the pidfd of a process that the caller has to reap.
     Failed(Failure),
 }
@@ -42,6 +45,8 @@ pub(crate) enum Report {
     Ready { notes: Vec<String> },
     /// It has loaded a filter that notifies. The descriptor is the listener.
     Listener,
+    /// Its network namespace can take the planned devices: it waits for them.
+    Devices,
     /// Its namespaces are made: the hooks in the runtime's are next, and it waits for them.
     Hooks,
     /// It failed and ends.

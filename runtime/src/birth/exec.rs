@@ -2,18 +2,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
-use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::{Clone, Cloned, clone3, exit_now};
 use nix::sys::personality::Persona;
+use rustix::process::{chroot, fchdir};
 use rustix::thread::CpuSet;
 
-use super::builder::abandon;
 use super::channel::{Answer, Channel, Received, Report, shortened};
 use super::init::hand_over;
 use super::mapping::Owner;
 use super::newborn::await_report;
+use super::place::Place;
 use super::{
     Answered, check_terminal, give_pipes, given_up, kept_filter, start_session, streams, tie_to_caller,
 };
@@ -21,8 +22,7 @@ use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
-use crate::target::exec_cgroup;
-use crate::{Exec, Failure, Target, agent, process, rootfs};
+use crate::{Exec, Failure, Target, agent, process, rootfs, selinux};
 
 /// The exit code of a process that never executed its program.
 const NOT_STARTED: i32 = 1;
@@ -37,10 +37,10 @@ const JOINED: u64 =
 pub(crate) fn exec(target: &Target, request: &Exec<'_>, caller: &Channel) -> Answered {
     let early = |failure| (shortened(failure), None);
     let prepared = prepare(target, request).map_err(early)?;
-    let kill_cgroup = exec_cgroup(target.cgroup(), request.id).map_err(early)?;
-    kill_cgroup.create_for_kill().step(|| format!("make cgroup {}", kill_cgroup.path())).map_err(early)?;
-    give_birth(target, request, prepared, &kill_cgroup, caller).map_err(|(failure, orphan)| {
-        let failure = abandon(&kill_cgroup, orphan.as_ref(), failure);
+    let place = Place::new(target.cgroup(), request).map_err(early)?;
+    place.make().map_err(early)?;
+    give_birth(target, request, prepared, &place, caller).map_err(|(failure, orphan)| {
+        let failure = place.abandon(orphan.as_ref(), failure);
         (shortened(failure), orphan)
     })
 }
@@ -53,6 +53,8 @@ struct Prepared {
     persona: Persona,
     /// The container's user namespace, if it is not ours.
     owner: Option<Owner>,
+    /// Init's root, where that is not its mount namespace's.
+    root: Option<OwnedFd>,
 }
 
 /// Everything that can be decided, and opened on the host, before there is an effect.
@@ -64,11 +66,14 @@ fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
     check_terminal(&request.stdio, plan.terminal)?;
     let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(|| "read the seccomp filter")?;
     let procfs = Procfs::open().step(|| "open /proc")?;
+    selinux::require("process.selinuxLabel", plan.selinux_label.as_ref(), &procfs)?;
     let init = pid_of(&procfs, &target.pidfd).step(|| "look for init")?;
     let owner = Owner::of_process(init)?;
     let persona = persona_of(&procfs, init).step(|| "look at init's personality")?;
     give_pipes(&request.stdio, &plan, owner.as_ref())?;
-    Ok(Prepared { plan, filter, procfs, persona, owner })
+    let path = target.shares_mounts.then(|| PathBuf::from(format!("{init}/root")));
+    let root = path.map(|path| procfs.open_link(&path)).transpose().step(|| "open init's root")?;
+    Ok(Prepared { plan, filter, procfs, persona, owner, root })
 }
 
 /// The number of the process behind a pidfd. `ESRCH` when it has ended and was reaped.
@@ -87,11 +92,11 @@ fn give_birth(
     target: &Target,
     request: &Exec<'_>,
     prepared: Prepared,
-    kill_cgroup: &Cgroup,
+    place: &Place<'_>,
     caller: &Channel,
 ) -> Answered {
     let early = |failure| (failure, None);
-    let folder = kill_cgroup.v2_dir_fd().step(|| "open the exec's cgroup").map_err(early)?;
+    let folder = place.birthplace().map_err(early)?;
     namespace::join(&target.pidfd, namespace::PID)
         .step(|| "join the container's pid namespace")
         .map_err(early)?;
@@ -100,7 +105,7 @@ fn give_birth(
     match clone3(&how).step(|| "clone the process").map_err(early)? {
         Cloned::Child => {
             drop(ours);
-            let joined = tie_to_caller(caller).and_then(|()| join(target, kill_cgroup, &prepared));
+            let joined = tie_to_caller(caller).and_then(|()| join(target, place, &prepared));
             run(joined, request, prepared, &theirs)
         }
         Cloned::Parent { pid, pidfd } => {
@@ -117,6 +122,7 @@ fn give_birth(
                 filter: false,
                 notes: Vec::new(),
                 known_as: None,
+                shared_root: None,
             };
             Ok((answer, [Some(pidfd), console].into_iter().flatten().collect()))
         }
@@ -145,9 +151,7 @@ fn await_program(
     match from.receive().step(|| "hear from the process")? {
         Received::Closed => Ok(console),
         Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Ready { .. } | Report::Hooks | Report::Listener, _) => {
-            Err(Failure::because("hear from the process", "it reported twice"))
-        }
+        Received::Message(..) => Err(Failure::because("hear from the process", "it reported twice")),
     }
 }
 
@@ -164,11 +168,10 @@ fn run(joined: Result<Vec<String>, Failure>, request: &Exec<'_>, prepared: Prepa
 
 /// Sets limits, where our capabilities reach everything, and joins the container: its v1 cgroups (the process was born in
 /// a cgroup2 one), then its namespaces, which take the cgroups' paths out of reach. Gives notes on the limits.
-fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Vec<String>, Failure> {
-    let Prepared { plan, procfs, owner, persona, .. } = prepared;
+fn join(target: &Target, place: &Place<'_>, prepared: &Prepared) -> Result<Vec<String>, Failure> {
+    let Prepared { plan, procfs, owner, persona, root, .. } = prepared;
     set_cpus(plan.exec_cpus.initial.as_ref())?;
-    let cgroups = target.cgroup.join_self().and_then(|()| kill_cgroup.join_self_for_kill());
-    cgroups.step(|| "join the container's cgroups")?;
+    place.join()?;
     set_cpus(plan.exec_cpus.last.as_ref())?;
     process::set_execution_domain(Some(*persona))?;
     let notes = process::limit(plan, procfs, None)?;
@@ -176,6 +179,9 @@ fn join(target: &Target, kill_cgroup: &Cgroup, prepared: &Prepared) -> Result<Ve
     let time = if procfs.has("self/ns/time") { namespace::TIME } else { 0 };
     let user = if owner.is_some() { namespace::USER } else { 0 };
     namespace::join(&target.pidfd, JOINED | time | user).step(|| "join the container's namespaces")?;
+    if let Some(root) = root {
+        fchdir(root).and_then(|()| chroot(".")).step(|| "enter init's root")?;
+    }
     if owner.is_some() {
         process::become_root()?;
     }

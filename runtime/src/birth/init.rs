@@ -8,14 +8,16 @@ use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::exit_now;
 
+use super::builder::Joined;
 use super::channel::{Channel, Received, Report, shortened};
 use super::gate::{Gate, Go};
+use super::newborn::Provided;
 use super::{start_session, streams, tie_to_caller};
 use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::seccomp::Filter;
 use crate::spec::{Hooks, Plan};
-use crate::{Create, Failure, HookState, hooks, process, rootfs};
+use crate::{Create, Failure, HookState, hooks, network, process, rootfs};
 
 /// What init is born with.
 pub(super) struct Birth<'a> {
@@ -23,12 +25,14 @@ pub(super) struct Birth<'a> {
     pub(super) plan: Plan,
     pub(super) filter: Option<Filter>,
     pub(super) cgroup: &'a Cgroup,
-    /// An existing cgroup namespace to join.
-    pub(super) namespaces: Option<OwnedFd>,
+    /// Existing namespaces to join.
+    pub(super) namespaces: Joined,
     /// How mounts' owners are mapped, by the mounts' positions.
     pub(super) owners: Vec<Option<OwnedFd>>,
-    /// What was taken outside the user namespace that init is born in; none when it has none of its own.
+    /// What the builder took for it; none when it takes all of it itself.
     pub(super) materials: Option<rootfs::Materials>,
+    /// Whether it has a user namespace of its own.
+    pub(super) confined: bool,
     /// Whose end is init's until it is ready.
     pub(super) caller: &'a Channel,
 }
@@ -57,19 +61,20 @@ pub(super) fn run(birth: Birth<'_>, gate: Gate, builder: Channel) -> ! {
 
 /// Everything before the gate.
 fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared, Story<'a>), Failure> {
-    let Birth { request, mut plan, filter, cgroup, namespaces, owners, materials, caller } = birth;
+    let Birth { request, mut plan, filter, cgroup, namespaces, owners, materials, confined, caller } = birth;
     tie_to_caller(caller)?;
     let story = Story::take(request, &mut plan);
     let procfs = Procfs::open().step(|| "open /proc")?;
     let mut notes = Vec::new();
-    match materials {
-        // Cgroups belong to the host's root, whom init still is.
-        Some(_) => await_limits(builder)?,
-        None => notes = process::limit(&plan.process, &procfs, None)?,
+    // Limits of a confined init are the builder's to set.
+    if !confined {
+        notes = process::limit(&plan.process, &procfs, None)?;
     }
-    enter_cgroups(&plan, cgroup, namespaces)?;
-    process::set_profile(&plan.process, &procfs)?;
-    if materials.is_some() {
+    set_up_network(&plan, confined, builder)?;
+    // Cgroups belong to the host's root, whom init still is.
+    let Joined { cgroup: cgroup_namespace, mounts: namespace } = namespaces;
+    enter_cgroups(&plan, cgroup, cgroup_namespace)?;
+    if confined {
         process::become_root()?;
         namespace::unshare(plan.namespaces.create & LATE).step(|| "make the late namespaces")?;
     }
@@ -79,14 +84,20 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     }
     set_names(&plan)?;
     set_sysctls(&plan, &procfs)?;
-    let supplies = rootfs::Supplies { cgroup, owners, materials, no_pivot: request.options.no_pivot };
+    let no_pivot = request.options.no_pivot;
+    let supplies = rootfs::Supplies { cgroup, owners, materials, namespace, no_pivot };
     let (tree, console) =
         rootfs::enter(&plan, &request.rootfs, supplies, || story.run_create_hooks(builder))?;
     start_session(&request.stdio, console.as_ref())?;
+    // Hooks are no programs of the container: those that were run until here are not confined as these are.
+    process::set_profile(&plan.process, &procfs)?;
     if !request.options.keep_keyring {
         cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     }
-    let more = request.options.preserve_fds;
+    let more = request.options.inherited();
+    if request.options.listen_fds > 0 {
+        plan.process.tell_of_sockets(request.options.listen_fds, rustix::process::getpid());
+    }
     let inherited = process::Inherited { streams: streams(&request.stdio, console.as_ref(), more)?, more };
     let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
     let prepared = process::become_process(plan.process, &tree, inherited, filter, hand_over)?;
@@ -100,11 +111,24 @@ pub(super) fn hand_over(builder: &Channel, listener: &OwnedFd) -> Result<(), Fai
     builder.send(&Report::Listener, &[listener.as_fd()]).step(|| "hand over the seccomp listener")
 }
 
-/// Waits for the builder to set what init's own capabilities, confined to its user namespace, do not reach.
-fn await_limits(builder: &Channel) -> Result<(), Failure> {
-    let step = || "wait for the runtime's child to set limits";
-    match builder.receive::<Go>().step(step)? {
-        Received::Message(Go, _) => Ok(()),
+/// Turns on the loopback device of a new network namespace and takes in the planned devices. Waits for the builder, who
+/// provides these, and to a confined init what its own capabilities do not reach.
+fn set_up_network(plan: &Plan, is_confined: bool, builder: &Channel) -> Result<(), Failure> {
+    if plan.namespaces.create & namespace::NETWORK != 0 {
+        network::raise_loopback()?;
+    }
+    let has_devices = !plan.net_devices.is_empty();
+    let step = || "wait for what the runtime's child provides";
+    if has_devices {
+        network::check_names(&plan.net_devices)?;
+        builder.send(&Report::Devices, &[]).step(step)?;
+    }
+    if !has_devices && !is_confined {
+        return Ok(());
+    }
+    match builder.receive::<Provided>().step(step)? {
+        Received::Message(Provided { devices }, _) if has_devices => network::settle(&devices),
+        Received::Message(..) => Ok(()),
         Received::Closed => Err(Failure::because(step(), "it has ended")),
     }
 }

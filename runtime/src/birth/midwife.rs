@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use cleat_sys::process::{Cloned, exit_now};
 use serde::{Deserialize, Serialize};
 
+use super::builder::Joined;
 use super::channel::{Channel, Received, shortened};
 use super::tie_to_caller;
 use crate::Failure;
@@ -37,8 +38,8 @@ enum Newborn {
 /// Who the calling process is after a birth.
 #[derive(Debug)]
 pub(super) enum Role {
-    /// Init, with the cgroup namespace that it has to join.
-    Init(Option<OwnedFd>),
+    /// Init, with the namespaces that it has to join.
+    Init(Joined),
     /// The builder.
     Builder { pid: i32, pidfd: OwnedFd },
     /// The midwife, with the builder as its child: to let go of everything, then [`see_out`].

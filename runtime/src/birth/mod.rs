@@ -22,6 +22,7 @@ mod init;
 mod mapping;
 mod midwife;
 mod newborn;
+mod place;
 mod worker;
 
 use std::fs::File;

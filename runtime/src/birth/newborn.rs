@@ -1,12 +1,15 @@
-//! The builder's part in what a newborn init goes through: limits, hooks, and the wait for its report.
+//! The builder's part in what a newborn init goes through: limits, network devices, hooks, and the wait for its report.
 
 use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, Received, Report};
 use super::gate::GO;
 use super::given_up;
 use crate::agent::{self, Container};
 use crate::failure::Step;
+use crate::network::{Moved, Mover};
 use crate::procfs::Procfs;
 use crate::seccomp::Filter;
 use crate::spec::Plan;
@@ -24,6 +27,14 @@ pub(super) struct Newborn<'a> {
     pub(super) confined: bool,
     /// Its filter, for the agent.
     pub(super) filter: Option<&'a Filter>,
+    /// From where devices are moved to it, if there are any.
+    pub(super) mover: Option<&'a Mover>,
+}
+
+/// What the builder has done for an init that waits for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Provided {
+    pub(super) devices: Vec<Moved>,
 }
 
 impl Newborn<'_> {
@@ -33,13 +44,25 @@ impl Newborn<'_> {
         if self.confined {
             let procfs = Procfs::open().step(|| "open /proc")?;
             notes = process::limit(&plan.process, &procfs, rustix::process::Pid::from_raw(self.pid))?;
-            self.init.send(&GO, &[]).step(|| "let init go on")?;
+        }
+        let devices = self.move_devices(plan)?;
+        if self.confined || self.mover.is_some() {
+            self.init.send(&Provided { devices }, &[]).step(|| "let init go on")?;
         }
         self.run_hooks(plan)?;
         let tell = |listener: &OwnedFd| self.tell_agent(plan, listener);
         let (more, console) = await_report(self.init, self.caller, "init", tell)?;
         notes.extend(more);
         Ok((notes, console))
+    }
+
+    /// Moves devices to the container, whose init has looked whether it can take them.
+    fn move_devices(&self, plan: &Plan) -> Result<Vec<Moved>, Failure> {
+        let Some(mover) = self.mover else { return Ok(Vec::new()) };
+        match await_message(self.init, self.caller, "init")? {
+            Received::Message(Report::Devices, _) => mover.send(&plan.net_devices, self.pid),
+            other => Err(not_awaited(other, "init", "its network devices")),
+        }
     }
 
     fn tell_agent(&self, plan: &Plan, listener: &OwnedFd) -> Result<(), Failure> {
@@ -53,15 +76,9 @@ impl Newborn<'_> {
             return Ok(());
         }
         let Self { request, pid, init, caller, .. } = *self;
-        if !init.wait_for(caller).step(|| "wait for init")? {
-            return Err(given_up());
-        }
-        match init.receive().step(|| "hear from init")? {
+        match await_message(init, caller, "init")? {
             Received::Message(Report::Hooks, _) => {}
-            Received::Message(Report::Failed(failure), _) => return Err(failure),
-            Received::Message(Report::Ready { .. } | Report::Listener, _) | Received::Closed => {
-                return Err(Failure::because("hear from init", "it did not wait for its hooks"));
-            }
+            other => return Err(not_awaited(other, "init", "its hooks")),
         }
         leave_namespaces(if self.confined { 0 } else { plan.namespaces.builders() })?;
         let state = HookState {
@@ -115,11 +132,17 @@ pub(super) fn await_report(
         Received::Message(Report::Ready { notes }, descriptors) => {
             Ok((notes, descriptors.into_iter().next()))
         }
-        Received::Message(Report::Failed(failure), _) => Err(failure),
-        Received::Message(Report::Hooks | Report::Listener, _) => {
-            Err(Failure::because(format!("hear from {who}"), "it waits for what was not expected"))
-        }
-        Received::Closed => Err(Failure::because(format!("hear from {who}"), "it ended without a word")),
+        other => Err(not_awaited(other, who, "its program")),
+    }
+}
+
+/// The failure behind a message that was not the awaited one.
+fn not_awaited(received: Received<Report>, who: &str, awaited: &str) -> Failure {
+    let hear = format!("hear from {who}");
+    match received {
+        Received::Message(Report::Failed(failure), _) => failure,
+        Received::Message(..) => Failure::because(hear, format!("it does not wait for {awaited}")),
+        Received::Closed => Failure::because(hear, "it ended without a word"),
     }
 }
 

@@ -22,7 +22,7 @@ usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug
   exec     execute one more program: [--process FILE] [--tty] [--user UID[:GID]] [--cwd DIR] [--env K=V]
            [--cap CAP] [--no-new-privs] [--additional-gids GID] [--detach] [--pid-file FILE]
            [--console-socket PATH] [--pidfd-socket PATH] [--preserve-fds N] [--apparmor PROFILE]
-           [--process-label LABEL] [--ignore-paused] ID [PROGRAM ARGUMENT...]
+           [--process-label LABEL] [--ignore-paused] [--cgroup [CONTROLLER,...:]PATH] ID [PROGRAM ARGUMENT...]
   state    print a container's state as JSON: ID
   kill     send a signal (TERM unless given): [--all] ID [SIGNAL]
   delete   remove a stopped container, with --force any: [--force] ID

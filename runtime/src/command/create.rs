@@ -20,7 +20,9 @@ pub(super) struct Options {
     pub(super) pid_file: Option<PathBuf>,
     pub(super) console_socket: Option<PathBuf>,
     pub(super) pidfd_socket: Option<PathBuf>,
-    pub(super) preserve_fds: u32,
+    preserve_fds: u32,
+    /// Not an option: a socket activation's.
+    listen_fds: u32,
     no_pivot: bool,
     keep_keyring: bool,
 }
@@ -50,7 +52,14 @@ impl Options {
             no_pivot: self.no_pivot,
             keep_keyring: self.keep_keyring,
             preserve_fds: self.preserve_fds,
+            listen_fds: self.listen_fds,
         }
+    }
+
+    /// Counts the descriptors that the container inherits, and fails unless all are open.
+    pub(super) fn count_inherited(&mut self) -> Result<(), CommandError> {
+        self.listen_fds = inherited::listening()?;
+        inherited::check(self.listen_fds + self.preserve_fds)
     }
 }
 
@@ -59,7 +68,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     let mut options = Options::default();
     let positional = arguments.each(None, |option| options.take(option))?;
     let id = one_id(positional)?;
-    inherited::check(options.preserve_fds)?;
+    options.count_inherited()?;
     let configuration = configuration(&options)?;
     if configuration.terminal && options.console_socket.is_none() {
         return Err(CommandError::Usage("process.terminal needs --console-socket".into()));
@@ -71,7 +80,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     let finished = created.and_then(|(created, record)| {
         created.notes.iter().for_each(|note| log::note(global, note));
         hand_over(&options, &created).inspect_err(|_| {
-            discard(global, &created.pidfd, &created.target);
+            discard(global, &created.pidfd, &created.target, &record);
             hooks::after_end(global, &record);
         })
     });
@@ -108,9 +117,15 @@ pub(super) fn create(
             return Err(failure.into());
         }
     };
-    let record = Record::new(id, created.pid, created.target.cgroup().path(), configuration);
-    folder.write(&record)?;
-    Ok((created, record))
+    let record = Record::new(id, &created, configuration);
+    match folder.write(&record) {
+        Ok(()) => Ok((created, record)),
+        Err(error) => {
+            discard(global, &created.pidfd, &created.target, &record);
+            hooks::after_end(global, &record);
+            Err(error)
+        }
+    }
 }
 
 /// Gives the caller what it asked for: the terminal, the process.
@@ -128,14 +143,15 @@ pub(super) fn hand_over(options: &Options, created: &Created) -> Result<(), Comm
 }
 
 /// Undoes a creation. The failure that led here is the one to report; what fails here goes to the log.
-pub(super) fn discard(global: &Global, init: &OwnedFd, target: &Target) {
+pub(super) fn discard(global: &Global, init: &OwnedFd, target: &Target, record: &Record) {
     let undone = target.kill_all().and_then(|()| {
         // ECHILD is impossible here: init is our child and nobody else reaps.
         cleat_sys::process::reap(init).ok();
         target.remove_cgroup()
     });
-    if let Err(failure) = undone {
-        log::note(global, &failure.to_string());
+    let undone = undone.map_err(CommandError::from).and_then(|()| record.release_root());
+    if let Err(error) = undone {
+        log::note(global, &error.to_string());
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
         return Err(CommandError::System("wait for the processes' end", std::io::ErrorKind::TimedOut.into()));
     }
     cleat_runtime::remove_cgroup(&cgroup)?;
+    record.release_root()?;
     folder.remove()?;
     hooks::after_end(global, &record);
     Ok(())

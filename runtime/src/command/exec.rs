@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cleat_runtime::{Exec, Executed, HookState, Stdio, Target};
+use cleat_runtime::{Exec, Executed, HookState, Stdio, SubCgroup, Target};
 use oci_spec::runtime::{Capability, Process, Spec};
 
 use super::arguments::{Arguments, Global, Taken};
@@ -33,6 +33,7 @@ struct Options {
     pid_file: Option<PathBuf>,
     console_socket: Option<PathBuf>,
     pidfd_socket: Option<PathBuf>,
+    cgroups: Vec<SubCgroup>,
 }
 
 impl Options {
@@ -52,11 +53,7 @@ impl Options {
             "process-label" => self.process_label = Some(option.value()?),
             "preserve-fds" => self.preserve_fds = inherited::count(&option.value()?)?,
             "pidfd-socket" => self.pidfd_socket = Some(option.value()?.into()),
-            "cgroup" => {
-                let why =
-                    "--cgroup is not supported: an exec'd process has a cgroup of its own in the container's";
-                return Err(CommandError::Usage(why.into()));
-            }
+            "cgroup" => self.cgroups.push(sub_cgroup(&option.value()?)),
             "ignore-paused" => self.ignore_paused = true,
             // Orphans of an exec are adopted by the container's init, or by whoever adopts ours.
             "no-subreaper" => {}
@@ -102,11 +99,12 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         bundle: &record.bundle,
         annotations: &record.annotations,
     };
-    let target = Target::reopen(&init, &record.cgroup, profile)?.known_as(&state);
+    let target = Target::reopen(&init, &record.cgroup, profile)?;
+    let target = target.known_as(&state).sharing_mounts(record.shared_root.is_some());
     // Unique among the execs of the container: two processes with our number cannot be alive at once.
     let exec_id = format!("c{}", std::process::id());
     let signals = if options.detach { None } else { Some(supervise::Signals::block()?) };
-    let executed = execute(&target, &exec_id, &process, options.preserve_fds)?;
+    let executed = execute(&target, &exec_id, &process, &options)?;
     hand_over(&options, &executed)?;
     let Some(signals) = signals else {
         // Nobody will be there at its end: it goes on in the container's own cgroup.
@@ -122,7 +120,7 @@ fn execute(
     target: &Target,
     exec_id: &str,
     process: &Process,
-    preserve_fds: u32,
+    options: &Options,
 ) -> Result<Executed, CommandError> {
     let process_json = serde_json::to_string(process)
         .map_err(|source| CommandError::Json { path: "the process".into(), source })?;
@@ -133,7 +131,8 @@ fn execute(
     } else {
         Stdio::Descriptors([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
     };
-    let request = Exec { id: exec_id, process_json: &process_json, stdio, preserve_fds };
+    let Options { preserve_fds, ref cgroups, .. } = *options;
+    let request = Exec { id: exec_id, process_json: &process_json, stdio, preserve_fds, cgroups };
     Ok(cleat_runtime::spawn_exec(target, &request)?.finish()?)
 }
 
@@ -219,6 +218,13 @@ fn change(process: &mut Process, options: &Options) -> Result<(), CommandError> 
     Ok(())
 }
 
+/// `[CONTROLLER[,CONTROLLER...]:]CGROUP`, beneath the container's.
+fn sub_cgroup(text: &str) -> SubCgroup {
+    let (controllers, path) = text.split_once(':').unwrap_or(("", text));
+    let controllers = controllers.split(',').filter(|name| !name.is_empty());
+    SubCgroup { controllers: controllers.map(ToOwned::to_owned).collect(), path: path.to_owned() }
+}
+
 /// `UID` or `UID:GID`, in digits only: never a name (CVE-2026-30892).
 fn parse_user(text: &str) -> Result<(u32, Option<u32>), CommandError> {
     match text.split_once(':') {
@@ -236,6 +242,17 @@ fn number(option: &str, text: &str) -> Result<u32, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_may_be_meant_for_some_controllers() {
+        let of = |controllers: &[&str], path: &str| {
+            let controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
+            SubCgroup { controllers, path: path.into() }
+        };
+        assert_eq!(sub_cgroup("a/b"), of(&[], "a/b"));
+        assert_eq!(sub_cgroup("pids,cpu:a"), of(&["pids", "cpu"], "a"));
+        assert_eq!(sub_cgroup(":a"), of(&[], "a"));
+    }
 
     #[test]
     fn users_are_numbers() {

@@ -99,7 +99,7 @@ pub(super) fn command() -> Result<(), CommandError> {
                 "knownFlags": KNOWN_FLAGS, "supportedFlags": FLAGS,
             },
             "apparmor": { "enabled": true },
-            "selinux": { "enabled": false },
+            "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
         },

@@ -7,7 +7,7 @@ use cleat_runtime::{Created, Gate};
 use super::arguments::{Arguments, Global, one_id, set};
 use super::create::{self, Options};
 use super::store::Folder;
-use super::{CommandError, hooks, inherited, log, supervise};
+use super::{CommandError, hooks, log, supervise};
 
 /// `run`.
 pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<ExitCode, CommandError> {
@@ -18,7 +18,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         _ => options.take(option),
     })?;
     let id = one_id(positional)?;
-    inherited::check(options.preserve_fds)?;
+    options.count_inherited()?;
     let configuration = create::configuration(&options)?;
     if configuration.terminal && detach != options.console_socket.is_some() {
         return Err(CommandError::Usage("a terminal needs --console-socket exactly when detached".into()));
@@ -35,7 +35,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         .and_then(|()| Ok(start.release()?.finish()?))
         .and_then(|()| hooks::after_start(&record, || hooks::kill(&target)));
     if let Err(error) = started {
-        create::discard(global, &pidfd, &target);
+        create::discard(global, &pidfd, &target, &record);
         create::remove_folder(global, &folder);
         hooks::after_end(global, &record);
         return Err(error);
@@ -45,6 +45,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     target.kill_all()?;
     if !keep {
         target.remove_cgroup()?;
+        record.release_root()?;
         folder.remove()?;
         hooks::after_end(global, &record);
     }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cleat_runtime::{Failure, HookPoint, HookState};
+use cleat_runtime::{Created, Failure, HookPoint, HookState, SharedRoot};
 use cleat_sys::cgroup::{Cgroup, Layout};
 use oci_spec::runtime::Hooks;
 use rustix::fs::{CWD, FileType, Mode};
@@ -34,6 +34,9 @@ pub(super) struct Record {
     /// As they were at the creation; those of later are run by this command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hooks: Option<Hooks>,
+    /// What is mounted for it where others live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shared_root: Option<SharedRoot>,
 }
 
 /// The statuses of the OCI specification (runtime.md, "State").
@@ -156,8 +159,14 @@ impl Folder {
 }
 
 impl Record {
-    /// The record of a container whose init is `pid`.
-    pub(super) fn new(id: &str, pid: i32, cgroup: String, configuration: Configuration) -> Self {
+    /// The record of a new container.
+    pub(super) fn new(id: &str, created: &Created, configuration: Configuration) -> Self {
+        let shared_root = created.shared_root.clone();
+        let cgroup = created.target.cgroup().path();
+        Self { shared_root, ..Self::of(id, created.pid, cgroup, configuration) }
+    }
+
+    fn of(id: &str, pid: i32, cgroup: String, configuration: Configuration) -> Self {
         Self {
             id: id.into(),
             pid,
@@ -168,6 +177,7 @@ impl Record {
             cgroup,
             annotations: configuration.annotations,
             hooks: configuration.hooks,
+            shared_root: None,
         }
     }
 
@@ -177,7 +187,12 @@ impl Record {
 
     /// What there is to tell of a container whose creation failed.
     pub(super) fn never_born(id: &str, configuration: Configuration) -> Self {
-        Self::new(id, 0, String::new(), configuration)
+        Self::of(id, 0, String::new(), configuration)
+    }
+
+    /// Takes away what is mounted for the container where others live, after its end.
+    pub(super) fn release_root(&self) -> Result<(), CommandError> {
+        Ok(self.shared_root.as_ref().map_or(Ok(()), cleat_runtime::release_root)?)
     }
 
     /// Runs the hooks of a point of the container's life.

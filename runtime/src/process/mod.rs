@@ -24,6 +24,7 @@ use crate::failure::Step;
 use crate::procfs::Procfs;
 use crate::rootfs::Tree;
 use crate::seccomp::Filter;
+use crate::selinux;
 use crate::spec::ProcessPlan;
 
 /// A process that has nothing left to do but to load a late filter and to execute its program.
@@ -52,8 +53,9 @@ pub(crate) fn set_execution_domain(wanted: Option<Persona>) -> Result<(), Failur
     nix::sys::personality::set(wanted).map(drop).step(|| "set linux.personality")
 }
 
-/// Sets the AppArmor profile that the program will have.
+/// Sets the AppArmor profile or the SELinux label that the program will have.
 pub(crate) fn set_profile(plan: &ProcessPlan, procfs: &Procfs) -> Result<(), Failure> {
+    selinux::label_program(plan.selinux_label.as_ref(), procfs)?;
     let Some(profile) = &plan.apparmor_profile else { return Ok(()) };
     let step = || format!("set AppArmor profile {profile}");
     procfs.write(Path::new("thread-self/attr/apparmor/exec"), &format!("exec {profile}")).step(step)

@@ -32,6 +32,11 @@ pub(super) fn new_filesystem(
     mount_context(&context, attributes)
 }
 
+/// Options of keys with values.
+pub(super) fn options(list: &[(&str, &str)]) -> OptionList {
+    list.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned()))).collect()
+}
+
 /// Mounts the filesystem that `context` has created, nowhere yet.
 pub(super) fn mount_context(context: &OwnedFd, attributes: u64) -> io::Result<OwnedFd> {
     let attributes = u32::try_from(attributes).map_err(io::Error::other)?;
@@ -60,22 +65,25 @@ pub(super) fn attach(tree: &impl AsFd, target: &impl AsFd) -> io::Result<()> {
     Ok(move_mount(tree, "", target, "", flags)?)
 }
 
-/// The detached tree of a planned mount; for a bind mount the copy of its source was made before.
-pub(super) fn detached(mount: &Mount, source: Option<OwnedFd>) -> io::Result<OwnedFd> {
-    let (tree, attributes) = match (&mount.kind, source) {
-        (MountKind::Filesystem { name, source, options }, _) => {
-            return apply_recursive(mount, new_filesystem(name, source, options, mount.attributes.set)?);
+/// The new filesystem of a planned mount.
+pub(super) fn filesystem(mount: &Mount) -> io::Result<OwnedFd> {
+    match &mount.kind {
+        MountKind::Filesystem { name, source, options } => {
+            new_filesystem(name, source, options, mount.attributes.set)
         }
-        (_, Some(tree)) => (tree, bind_attributes(mount.attributes)),
-        (_, None) => return Err(rustix::io::Errno::INVAL.into()),
-    };
+        MountKind::Bind { .. } | MountKind::Cgroup => Err(rustix::io::Errno::INVAL.into()),
+    }
+}
+
+/// The detached tree of a planned mount, of which the copy of a bind mount's source has to be `prepared`, and a new
+/// filesystem may be.
+pub(super) fn detached(mount: &Mount, prepared: Option<OwnedFd>) -> io::Result<OwnedFd> {
+    let is_bind = matches!(mount.kind, MountKind::Bind { .. });
+    let tree = prepared.map_or_else(|| filesystem(mount), Ok)?;
+    let attributes = if is_bind { bind_attributes(mount.attributes) } else { Attributes::default() };
     if !attributes.is_empty() {
         set_attributes(&tree, &attributes, false)?;
     }
-    apply_recursive(mount, tree)
-}
-
-fn apply_recursive(mount: &Mount, tree: OwnedFd) -> io::Result<OwnedFd> {
     if !mount.recursive_attributes.is_empty() {
         set_attributes(&tree, &mount.recursive_attributes, true)?;
     }

@@ -17,14 +17,21 @@ use crate::spec::Mount;
 const HARDENED: u64 = attribute::NO_SUID | attribute::NO_DEVICES | attribute::NO_EXEC;
 
 /// Mounts the cgroup hierarchies on `target`; gives the topmost mount.
-pub(super) fn mount(mount: &Mount, target: &OwnedFd, cgroup: &Cgroup) -> Result<OwnedFd, Failure> {
+pub(super) fn mount(
+    mount: &Mount,
+    target: &OwnedFd,
+    cgroup: &Cgroup,
+    label: Option<&str>,
+) -> Result<OwnedFd, Failure> {
     let step = || format!("mount cgroups on {}", mount.target.display());
     let set = mount.attributes.set | HARDENED;
     if cgroup.layout().v1().is_empty() {
         let own = cgroup.v2_dir().unwrap_or_default();
         return bind(own, set).and_then(|tree| attach::attach(&tree, target).map(|()| tree)).step(step);
     }
-    let options = vec![("mode".to_owned(), Some("755".to_owned()))];
+    let mut options = vec![("mode", "755")];
+    options.extend(label.map(|label| ("context", label)));
+    let options = attach::options(&options);
     let folder = attach::new_filesystem("tmpfs", "cgroup", &options, HARDENED).step(step)?;
     attach::attach(&folder, target).step(step)?;
     for (name, links, dir) in hierarchies(cgroup) {

@@ -56,7 +56,7 @@ pub(super) fn make(tree: &Tree, plan: &Plan, outside: &[OwnedFd]) -> Result<(), 
 /// Makes nodes for a container with a user namespace, whose owners are those that `maps` says; by the devices' positions.
 /// To be called in a mount namespace that goes again.
 pub(super) fn make_outside(devices: &[Device], maps: &IdMaps) -> Result<Vec<OwnedFd>, Failure> {
-    let options = vec![("mode".to_owned(), Some("700".to_owned()))];
+    let options = attach::options(&[("mode", "700")]);
     let attributes = attribute::NO_SUID | attribute::NO_EXEC;
     let folder = attach::new_filesystem("tmpfs", "devices", &options, attributes)
         .and_then(|folder| materials::put_on_root(&folder).map(|()| folder))

@@ -33,7 +33,7 @@ pub(super) fn apply(tree: &Tree, plan: &Plan) -> Result<(), Failure> {
             protect(&target).step(step)?;
         }
     }
-    let mut cover = Cover::default();
+    let mut cover = Cover { label: plan.mount_label.as_deref(), null: None, empty: None };
     for path in &plan.masked_paths {
         let step = || format!("hide {}", path.display());
         if let Some(target) = find(path, &step)? {
@@ -62,13 +62,13 @@ fn protect(target: &OwnedFd) -> io::Result<()> {
 }
 
 /// What is put on top of things to hide, each kind made when first needed.
-#[derive(Default)]
-struct Cover {
+struct Cover<'a> {
+    label: Option<&'a str>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
 }
 
-impl Cover {
+impl Cover<'_> {
     fn hide(&mut self, target: &OwnedFd) -> io::Result<()> {
         if !tree::is_folder(target)? {
             let null = match self.null.take() {
@@ -82,10 +82,11 @@ impl Cover {
             // One empty filesystem serves all: the first stays in place, the others are copies of it.
             return attach::attach(&attach::clone_descriptor(empty, false)?, target);
         }
-        let options = ["nr_blocks", "nr_inodes"].map(|key| (key.to_owned(), Some("1".to_owned())));
+        let mut options = [("nr_blocks", "1"), ("nr_inodes", "1")].to_vec();
+        options.extend(self.label.map(|label| ("context", label)));
         let attributes =
             attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEVICES | attribute::NO_EXEC;
-        let empty = attach::new_filesystem("tmpfs", "tmpfs", &options.to_vec(), attributes)?;
+        let empty = attach::new_filesystem("tmpfs", "tmpfs", &attach::options(&options), attributes)?;
         attach::attach(&empty, target)?;
         self.empty = Some(empty);
         Ok(())

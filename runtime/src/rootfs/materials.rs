@@ -1,7 +1,8 @@
 //! What a container's file system is made of and only the host has: copies of the mounts that will be bound, the root,
-//! device nodes.
+//! device nodes. Where init takes them it makes the new filesystems along with them: the mounts of a namespace are listed
+//! by age (Linux 6.8), and so in the order of the specification.
 //!
-//! Without a user namespace init takes them itself. With one it may not: root of that namespace can neither look into
+//! In a mount namespace of its own and without a user namespace init takes them itself. With the latter it may not: root of that namespace can neither look into
 //! the host's private folders nor map owners, mount an image's overlay or make device nodes. Then the builder takes them
 //! before init is born, in a mount namespace that goes again, and init finds them as detached trees.
 
@@ -22,8 +23,8 @@ use crate::{Failure, process};
 /// Detached trees.
 #[derive(Debug)]
 pub(crate) struct Materials {
-    /// By the mounts' positions; none where a mount is no bind.
-    pub(super) binds: Vec<Option<OwnedFd>>,
+    /// By the mounts' positions; none where a mount is made when its turn comes.
+    pub(super) trees: Vec<Option<OwnedFd>>,
     pub(super) root: OwnedFd,
     /// By the devices' positions; empty where the container can make them itself.
     pub(super) nodes: Vec<OwnedFd>,
@@ -51,10 +52,22 @@ impl Tenant<'_> {
 }
 
 impl Materials {
-    /// Takes everything, in init's own mount namespace.
-    pub(super) fn take(plan: &Plan, rootfs: &Rootfs, owners: &[Option<OwnedFd>]) -> Result<Self, Failure> {
-        let binds = copy_sources(&plan.mounts, owners, None)?;
-        Ok(Self { binds, root: take_root(plan, rootfs)?, nodes: Vec::new() })
+    /// Takes everything, in the caller's mount namespace.
+    pub(crate) fn take(plan: &Plan, rootfs: &Rootfs, owners: &[Option<OwnedFd>]) -> Result<Self, Failure> {
+        let root = take_root(plan, rootfs)?;
+        Ok(Self { trees: copy_sources(&plan.mounts, owners, None)?, root, nodes: Vec::new() })
+    }
+
+    /// Takes everything and makes the new filesystems, in init's own namespaces.
+    pub(super) fn make(plan: &Plan, rootfs: &Rootfs, owners: &[Option<OwnedFd>]) -> Result<Self, Failure> {
+        let root = take_root(plan, rootfs)?;
+        let make = |(mount, mapping): (&Mount, &Option<OwnedFd>)| match &mount.kind {
+            MountKind::Bind { .. } => copy_source(mount, mapping.as_ref()),
+            MountKind::Filesystem { .. } => attach::filesystem(mount).map(Some).step(|| naming(mount)),
+            MountKind::Cgroup => Ok(None),
+        };
+        let trees = plan.mounts.iter().zip(owners).map(make).collect::<Result<_, _>>()?;
+        Ok(Self { trees, root, nodes: Vec::new() })
     }
 
     /// Takes everything for a container with a user namespace.
@@ -66,13 +79,13 @@ impl Materials {
     ) -> Result<Self, Failure> {
         let take = || {
             cut_tie(plan)?;
-            let binds = copy_sources(&plan.mounts, owners, Some(tenant.namespace))?;
+            let trees = copy_sources(&plan.mounts, owners, Some(tenant.namespace))?;
             // Some of the host's mounts may be shared still, and mounts come on top of them now.
             let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
             mount_change("/", private).step(|| "make the host's mounts private")?;
             map_layers(rootfs, tenant.namespace)?;
             let root = tenant.take_root(plan, rootfs)?;
-            Ok(Self { binds, root, nodes: devices::make_outside(&plan.devices, tenant.maps)? })
+            Ok(Self { trees, root, nodes: devices::make_outside(&plan.devices, tenant.maps)? })
         };
         workshop::inside(take).step(|| "work in a mount namespace of its own")?
     }
@@ -93,16 +106,24 @@ fn copy_sources(
     owners: &[Option<OwnedFd>],
     tenant: Option<&OwnedFd>,
 ) -> Result<Vec<Option<OwnedFd>>, Failure> {
-    let copy = |(mount, mapping): (&Mount, &Option<OwnedFd>)| {
-        let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
-        let copy = attach::clone_path(source, *recursive).step(|| format!("open {}", source.display()))?;
-        if let (Some(owners), Some(mapping)) = (&mount.owners, mapping.as_ref().or(tenant)) {
-            map_owners(&copy, mapping, owners.recursive)
-                .step(|| format!("map the owners of mount {}", mount.target.display()))?;
-        }
-        Ok(Some(copy))
-    };
+    let copy = |(mount, mapping): (&Mount, &Option<OwnedFd>)| copy_source(mount, mapping.as_ref().or(tenant));
     mounts.iter().zip(owners).map(copy).collect()
+}
+
+/// A copy of the mount that will be bound, with its owners mapped; none where nothing is bound.
+fn copy_source(mount: &Mount, mapping: Option<&OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
+    let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
+    let copy = attach::clone_path(source, *recursive).step(|| format!("open {}", source.display()))?;
+    if let (Some(owners), Some(mapping)) = (&mount.owners, mapping) {
+        map_owners(&copy, mapping, owners.recursive)
+            .step(|| format!("map the owners of mount {}", mount.target.display()))?;
+    }
+    Ok(Some(copy))
+}
+
+/// The step of a mount, for messages.
+pub(super) fn naming(mount: &Mount) -> String {
+    format!("mount {}", mount.target.display())
 }
 
 fn take_root(plan: &Plan, rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
@@ -116,7 +137,8 @@ fn take_root(plan: &Plan, rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
             root
         }
         Rootfs::Overlay { lower, upper, work } => {
-            overlay::mount(lower, upper, work).step(|| format!("mount overlay on {}", upper.display()))?
+            let layers = overlay::Layers { lower, upper, work, label: plan.mount_label.as_deref() };
+            overlay::mount(layers).step(|| format!("mount overlay on {}", upper.display()))?
         }
     };
     let private = Attributes { propagation: Some(Propagation::Private), ..Attributes::default() };

@@ -9,6 +9,8 @@
 //! 6 hooks                        the last that can reach programs of the host
 //! 7 pivot                        the host's tree is gone
 //! ```
+//! In a mount namespace that is not the container's own there is no 1 and no 7 (see `shared`).
+//!
 //! No path of the container is ever resolved by us or from the host's root: all are found by `openat2` beneath the
 //! root's descriptor ([`Tree`]), and mounts are put in place by descriptor.
 
@@ -21,6 +23,7 @@ mod masks;
 mod materials;
 mod overlay;
 mod pivot;
+mod shared;
 mod tree;
 mod workshop;
 
@@ -34,20 +37,23 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 
 pub(crate) use console::{Console, open as open_console};
 pub(crate) use materials::{Materials, Tenant};
+pub use shared::SharedRoot;
 pub(crate) use tree::{Tree, Wanted};
 
-use crate::Failure;
 use crate::failure::Step;
 use crate::request::Rootfs;
-use crate::spec::{Mount, MountKind, Plan};
+use crate::spec::{Mount, MountKind, MountNamespace, Plan};
+use crate::{Failure, selinux};
 
 /// What mounts need beside the plan.
 pub(crate) struct Supplies<'a> {
     pub(crate) cgroup: &'a Cgroup,
     /// User namespaces that map mounts' owners, by the mounts' positions.
     pub(crate) owners: Vec<Option<OwnedFd>>,
-    /// What was taken outside, for a container with a user namespace.
+    /// What was taken by the builder, for a container with a user namespace or in somebody else's mount namespace.
     pub(crate) materials: Option<Materials>,
+    /// An existing mount namespace to join.
+    pub(crate) namespace: Option<OwnedFd>,
     /// Whether the host's root is left behind rather than taken away.
     pub(crate) no_pivot: bool,
 }
@@ -60,14 +66,20 @@ pub(crate) fn enter(
     supplies: Supplies<'_>,
     before_pivot: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(Tree, Option<Console>), Failure> {
-    materials::cut_tie(plan)?;
-    let Materials { binds, root, nodes } = match supplies.materials {
+    let is_own = plan.namespaces.mounts == MountNamespace::New;
+    if is_own {
+        materials::cut_tie(plan)?;
+    }
+    let Materials { trees, root, nodes } = match supplies.materials {
         Some(materials) => materials,
-        None => Materials::take(plan, rootfs, &supplies.owners)?,
+        None => Materials::make(plan, rootfs, &supplies.owners)?,
     };
-    let tree = place_root(root, plan.root.propagation.kind == Propagation::Shared)?;
-    for (mount, source) in plan.mounts.iter().zip(binds) {
-        mount_one(&tree, mount, source, supplies.cgroup)?;
+    let tree = match is_own {
+        true => place_root(root, plan.root.propagation.kind == Propagation::Shared)?,
+        false => shared::place(root, &plan.root.path, supplies.namespace.as_ref())?,
+    };
+    for (mount, prepared) in plan.mounts.iter().zip(trees) {
+        mount_one(&tree, plan, (mount, prepared), supplies.cgroup)?;
     }
     devices::make(&tree, plan, &nodes)?;
     let console = if plan.process.terminal { Some(console::make(&tree, &plan.process)?) } else { None };
@@ -75,7 +87,7 @@ pub(crate) fn enter(
     let cwd = &plan.process.cwd;
     tree.find_or_create(cwd, Wanted::Folder).step(|| format!("make the working folder {}", cwd.display()))?;
     before_pivot()?;
-    if supplies.no_pivot {
+    if supplies.no_pivot || !is_own {
         pivot::enter_without_pivot(&tree).step(|| "change root to the root filesystem")?;
     } else {
         pivot::enter(&tree).step(|| "pivot into the root filesystem")?;
@@ -93,10 +105,17 @@ fn place_root(root: OwnedFd, shared: bool) -> Result<Tree, Failure> {
     Ok(Tree::new(root))
 }
 
-fn mount_one(tree: &Tree, mount: &Mount, source: Option<OwnedFd>, cgroup: &Cgroup) -> Result<(), Failure> {
-    let step = || format!("mount {}", mount.target.display());
-    let wanted = match &source {
-        Some(copy) if !tree::is_folder(copy).step(step)? => Wanted::File,
+fn mount_one(
+    tree: &Tree,
+    plan: &Plan,
+    (mount, prepared): (&Mount, Option<OwnedFd>),
+    cgroup: &Cgroup,
+) -> Result<(), Failure> {
+    let label = plan.mount_label.as_deref();
+    let step = || materials::naming(mount);
+    let is_bind = matches!(mount.kind, MountKind::Bind { .. });
+    let wanted = match &prepared {
+        Some(copy) if is_bind && !tree::is_folder(copy).step(step)? => Wanted::File,
         _ => Wanted::Folder,
     };
     // An image that brings /proc as a link could have its masks put elsewhere (CVE-2019-19921).
@@ -110,13 +129,17 @@ fn mount_one(tree: &Tree, mount: &Mount, source: Option<OwnedFd>, cgroup: &Cgrou
     };
     let target = target.step(step)?;
     let mounted = if mount.kind == MountKind::Cgroup {
-        cgroupfs::mount(mount, &target, cgroup)?
+        cgroupfs::mount(mount, &target, cgroup, label)?
     } else {
-        let tree = attach::detached(mount, source).step(step)?;
+        let tree = attach::detached(mount, prepared).step(step)?;
         if mount.copy_up {
             copy_up::copy(&target, &tree).step(|| format!("copy what is at {}", mount.target.display()))?;
         }
         attach::attach(&tree, &target).step(step)?;
+        if let Some(label) = label.filter(|_| mount.is_filesystem("mqueue")) {
+            // Its superblock is the IPC namespace's and has labels of its own, so that an option comes too late.
+            selinux::label_folder(&tree, label).step(|| format!("label {}", mount.target.display()))?;
+        }
         tree
     };
     if let Some(propagation) = mount.propagation {

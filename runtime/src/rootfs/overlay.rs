@@ -18,40 +18,59 @@ use rustix::mount::{
 
 use super::{attach, workshop};
 
-/// An overlay that is mounted nowhere yet; `lower` is the topmost layer first.
-pub(super) fn mount(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
-    match by_layer(lower, upper, work) {
+/// The folders of an overlay, `lower` with the topmost layer first, and the label of its files.
+#[derive(Clone, Copy)]
+pub(super) struct Layers<'a> {
+    pub(super) lower: &'a [PathBuf],
+    pub(super) upper: &'a Path,
+    pub(super) work: &'a Path,
+    pub(super) label: Option<&'a str>,
+}
+
+/// An overlay that is mounted nowhere yet.
+pub(super) fn mount(layers: Layers<'_>) -> io::Result<OwnedFd> {
+    match by_layer(layers) {
         // Before Linux 6.5 the option is taken at first and refused at the creation, so that the step says nothing.
-        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-            in_one_string(lower, upper, work)
-        }
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => in_one_string(layers),
         made => made,
     }
 }
 
 /// One call per layer, of any number and with any character in its path (Linux 6.7).
-fn by_layer(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+fn by_layer(layers: Layers<'_>) -> io::Result<OwnedFd> {
+    let Layers { lower, upper, work, label } = layers;
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "overlay")?;
     lower.iter().try_for_each(|layer| fsconfig_set_string(&context, "lowerdir+", layer))?;
     fsconfig_set_string(&context, "upperdir", upper)?;
     fsconfig_set_string(&context, "workdir", work)?;
+    if let Some(label) = label {
+        fsconfig_set_string(&context, "context", label)?;
+    }
     fsconfig_create(&context)?;
     attach::mount_context(&context, 0)
 }
 
 /// All options in one page, in which `/proc/self/fd/N` stands for each folder: short, and free of colons and commas.
-fn in_one_string(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+fn in_one_string(layers: Layers<'_>) -> io::Result<OwnedFd> {
     // In a namespace of its own even here, in the container's: that one may share its mounts with the host.
-    workshop::inside(|| mount_and_copy(lower, upper, work))?
+    workshop::inside(|| mount_and_copy(layers))?
 }
 
-fn mount_and_copy(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the target is the host's own folder, in a namespace of nobody else"
+)]
+fn mount_and_copy(layers: Layers<'_>) -> io::Result<OwnedFd> {
+    let Layers { lower, upper, work, label } = layers;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     // Opened here: an overlay takes no folder of a mount in another namespace.
-    let layers = lower.iter().map(|layer| folder(layer)).collect::<io::Result<Vec<_>>>()?;
+    let folders = lower.iter().map(|layer| folder(layer)).collect::<io::Result<Vec<_>>>()?;
     let (upper_folder, work_folder) = (folder(upper)?, folder(work)?);
-    let options = CString::new(options(&layers, &upper_folder, &work_folder))?;
+    let mut options = options(&folders, &upper_folder, &work_folder);
+    // In quotes, since a label may have commas; it has no quote itself, that was checked.
+    options.extend(label.map(|label| format!(",context=\"{label}\"")));
+    let options = CString::new(options)?;
     rustix::mount::mount("overlay", upper, "overlay", MountFlags::empty(), &*options)?;
     attach::clone_path(upper, false)
 }

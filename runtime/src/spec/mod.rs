@@ -12,6 +12,7 @@ mod id_maps;
 mod memory_policy;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod priority;
 mod process;
 mod unsupported;
@@ -34,7 +35,8 @@ pub(crate) use error::SpecError;
 pub(crate) use hooks::{Hook, Hooks, planned as hooks};
 pub(crate) use id_maps::{IdMap, IdMaps};
 pub(crate) use mounts::{Mount, MountKind, OptionList};
-pub(crate) use namespaces::{Namespaces, UserNamespace};
+pub(crate) use namespaces::{MountNamespace, Namespaces, UserNamespace};
+pub(crate) use net_devices::NetDevice;
 pub(crate) use priority::IoPriority;
 pub(crate) use process::{Capabilities, ProcessPlan, Rlimit};
 
@@ -49,6 +51,9 @@ pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,
     pub(crate) root: Root,
     pub(crate) mounts: Vec<Mount>,
+    /// Of what is mounted anew.
+    pub(crate) mount_label: Option<String>,
+    pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) devices: Vec<Device>,
     pub(crate) masked_paths: Vec<PathBuf>,
     pub(crate) readonly_paths: Vec<PathBuf>,
@@ -94,7 +99,11 @@ impl Plan {
             namespaces.offset_time(offsets)?;
         }
         let mounts = spec.mounts().as_deref().unwrap_or_default();
-        let mounts: Vec<_> = mounts.iter().map(Mount::new).collect::<Result<_, _>>()?;
+        let mut mounts: Vec<_> = mounts.iter().map(Mount::new).collect::<Result<_, _>>()?;
+        let mount_label = process::label("linux.mountLabel", linux.mount_label().as_ref())?;
+        if let Some(label) = &mount_label {
+            mounts.iter_mut().for_each(|mount| mount.label(label));
+        }
         if namespaces.user.is_none() && mounts.iter().any(Mount::takes_the_containers_owners) {
             return Err(SpecError::NeedsNamespace("option idmap of a mount without mappings", "user"));
         }
@@ -103,6 +112,8 @@ impl Plan {
             resources: linux.resources().clone().unwrap_or_default(),
             root: root(bundle, spec, linux)?,
             mounts,
+            mount_label,
+            net_devices: net_devices::plan(linux.net_devices().as_ref(), &namespaces)?,
             devices: devices::plan(linux.devices().as_deref().unwrap_or_default())?,
             masked_paths: absolute_paths("linux.maskedPaths", linux.masked_paths())?,
             readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths())?,

@@ -119,6 +119,15 @@ impl Mount {
         })
     }
 
+    /// Has the files of a new filesystem labelled, unless an option says how or its labels are the kernel's own.
+    pub(super) fn label(&mut self, label: &str) {
+        let MountKind::Filesystem { name, options, .. } = &mut self.kind else { return };
+        let is_labelled = options.iter().any(|(key, _)| key.ends_with("context"));
+        if !is_labelled && !matches!(name.as_str(), "proc" | "sysfs" | "mqueue") {
+            options.push(("context".into(), Some(label.into())));
+        }
+    }
+
     /// Whether it is a new filesystem of this type.
     pub(crate) fn is_filesystem(&self, wanted: &str) -> bool {
         matches!(&self.kind, MountKind::Filesystem { name, .. } if name == wanted)
@@ -308,6 +317,26 @@ mod tests {
         }
         assert!(with("tmpfs", &[]).is_err());
         assert!(plan("bind", "/x", &["bind", "idmap"]).unwrap().takes_the_containers_owners());
+    }
+
+    #[test]
+    fn new_filesystems_are_labelled_once() {
+        for (typ, options, expected) in [
+            ("tmpfs", &["size=1k"][..], vec![("size", "1k"), ("context", "l:a,b")]),
+            ("tmpfs", &["fscontext=x"], vec![("fscontext", "x")]),
+            ("proc", &[], vec![]),
+            ("mqueue", &[], vec![]),
+        ] {
+            let mut mount = plan(typ, "x", options).unwrap();
+            mount.label("l:a,b");
+            let MountKind::Filesystem { options, .. } = mount.kind else { panic!("a filesystem") };
+            let expected: OptionList =
+                expected.into_iter().map(|(key, value)| (key.into(), Some(value.into()))).collect();
+            assert_eq!(options, expected);
+        }
+        let mut bind = plan("bind", "/x", &[]).unwrap();
+        bind.label("l");
+        assert_eq!(bind, plan("bind", "/x", &[]).unwrap());
     }
 
     #[test]

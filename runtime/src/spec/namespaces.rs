@@ -18,10 +18,23 @@ pub(crate) struct Namespaces {
     /// Whether a time namespace is made, and its offsets in the form of `/proc/<pid>/timens_offsets`: before init, whose
     /// birth in it fixes them.
     pub(crate) new_time: Option<String>,
-    /// Existing ones that are joined, by kind and file; the user namespace is not among them.
+    /// Existing ones that are joined, by kind and file; the user and the mount namespace are not among them.
     pub(crate) join: Vec<(u64, PathBuf)>,
+    /// Where the container's mounts are; among the kinds made with init if it is a new one.
+    pub(crate) mounts: MountNamespace,
     /// The user namespace that owns all that are made.
     pub(crate) user: Option<UserNamespace>,
+}
+
+/// Where a container's mounts are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum MountNamespace {
+    New,
+    /// The one that the runtime is in.
+    #[default]
+    Runtimes,
+    /// That of a file.
+    At(PathBuf),
 }
 
 /// A user namespace of the container's own.
@@ -51,20 +64,24 @@ impl Namespaces {
             seen |= kind;
             match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
                 path if kind == kinds::USER => user = Some(path.cloned()),
-                Some(_) if kind == kinds::MOUNT => {
-                    return Err(SpecError::Unsupported("linux.namespaces: joining a mount namespace".into()));
+                Some(path) if path.is_relative() => {
+                    return Err(SpecError::value("linux.namespaces.path", path.display()));
                 }
-                Some(path) if path.is_absolute() => planned.join.push((kind, path.clone())),
-                Some(path) => return Err(SpecError::value("linux.namespaces.path", path.display())),
+                Some(path) if kind == kinds::MOUNT => planned.mounts = MountNamespace::At(path.clone()),
+                Some(path) => planned.join.push((kind, path.clone())),
                 None if kind == kinds::CGROUP => planned.new_cgroup = true,
                 None if kind == kinds::TIME => planned.new_time = Some(String::new()),
                 None => planned.create |= kind,
             }
         }
-        if planned.create & kinds::MOUNT == 0 {
-            return Err(SpecError::Missing("linux.namespaces: a mount namespace"));
+        if planned.create & kinds::MOUNT != 0 {
+            planned.mounts = MountNamespace::New;
         }
         planned.user = user_namespace(user, maps)?;
+        if planned.user.is_some() && planned.mounts == MountNamespace::Runtimes {
+            // Its root may mount nothing where somebody else is root.
+            return Err(SpecError::NeedsNamespace("a user namespace", "mount"));
+        }
         Ok(planned)
     }
 
@@ -103,6 +120,10 @@ impl Namespaces {
 
     pub(crate) fn has_own_uts(&self) -> bool {
         self.is_own(kinds::UTS)
+    }
+
+    pub(crate) fn has_own_network(&self) -> bool {
+        self.is_own(kinds::NETWORK)
     }
 
     /// Refuses a system control whose effect is not confined to a namespace of the container.
@@ -187,14 +208,28 @@ mod tests {
 
     #[test]
     fn what_is_unclear_is_refused() {
-        assert!(planned(&[]).is_err());
         assert!(planned(&[(Type::Mount, None), (Type::Mount, None)]).is_err());
-        assert!(planned(&[(Type::Mount, Some("/proc/1/ns/mnt"))]).is_err());
+        assert!(planned(&[(Type::Mount, Some("ns/mnt"))]).is_err());
         assert!(planned(&[(Type::Mount, None), (Type::Network, Some("n"))]).is_err());
         assert_eq!(
             planned(&[(Type::Mount, None), (Type::User, None)]).unwrap_err(),
             SpecError::Missing("linux.uidMappings")
         );
+    }
+
+    #[test]
+    fn mounts_are_in_a_new_namespace_or_in_somebody_elses() {
+        let path = "/proc/1/ns/mnt";
+        for (list, expected, created) in [
+            (vec![(Type::Mount, None)], MountNamespace::New, kinds::MOUNT),
+            (vec![], MountNamespace::Runtimes, 0),
+            (vec![(Type::Mount, Some(path))], MountNamespace::At(path.into()), 0),
+        ] {
+            let plan = planned(&list).unwrap();
+            assert_eq!((plan.mounts, plan.create, plan.join.len()), (expected, created, 0), "{list:?}");
+        }
+        let own_users = planned(&[(Type::User, Some("/proc/1/ns/user"))]);
+        assert_eq!(own_users.unwrap_err(), SpecError::NeedsNamespace("a user namespace", "mount"));
     }
 
     #[test]

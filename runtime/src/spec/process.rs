@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use cleat_sys::priority::Scheduler;
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, Process};
-use rustix::process::Resource;
+use rustix::process::{Pid, Resource};
 use rustix::thread::CapabilitySet;
 
-use super::{CpuAffinity, IoPriority, SpecError, priority, unsupported};
+use super::{CpuAffinity, IoPriority, SpecError, priority};
 
 /// A process, the container's init or an exec'd one.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) io_priority: Option<IoPriority>,
     pub(crate) no_new_privileges: bool,
     pub(crate) apparmor_profile: Option<String>,
+    pub(crate) selinux_label: Option<String>,
     pub(crate) terminal: bool,
     /// For exec'd processes only (config.md, "execCPUAffinity").
     pub(crate) exec_cpus: CpuAffinity,
@@ -58,7 +59,6 @@ pub(crate) struct Rlimit {
 impl ProcessPlan {
     /// Decides about a process of the specification.
     pub(crate) fn new(process: &Process) -> Result<Self, SpecError> {
-        unsupported::refuse_process(process)?;
         let user = process.user();
         let cwd = process.cwd().clone();
         if !cwd.is_absolute() {
@@ -86,6 +86,7 @@ impl ProcessPlan {
             io_priority: process.io_priority().as_ref().map(priority::io_priority).transpose()?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             apparmor_profile: process.apparmor_profile().clone().filter(|profile| !profile.is_empty()),
+            selinux_label: label("process.selinuxLabel", process.selinux_label().as_ref())?,
             terminal: process.terminal().unwrap_or(false),
             exec_cpus: CpuAffinity::new(process.exec_cpu_affinity().as_ref())?,
         })
@@ -99,6 +100,16 @@ impl ProcessPlan {
         };
         // The last one holds, as in a shell.
         self.environment.iter().rev().find_map(|entry| value(entry).map(|start| &entry.as_bytes()[start..]))
+    }
+
+    /// Tells the program, whose number is `own`, of so many sockets from descriptor 3 on (sd_listen_fds(3)).
+    pub(crate) fn tell_of_sockets(&mut self, sockets: u32, own: Pid) {
+        self.environment.retain(|entry| {
+            !entry.as_bytes().starts_with(b"LISTEN_FDS=") && !entry.as_bytes().starts_with(b"LISTEN_PID=")
+        });
+        let variables = [format!("LISTEN_FDS={sockets}"), format!("LISTEN_PID={}", own.as_raw_nonzero())];
+        let entry = |text| CString::new(text).expect("numbers have no zero byte");
+        self.environment.extend(variables.map(entry));
     }
 }
 
@@ -120,6 +131,16 @@ impl Capabilities {
 pub(super) fn strings(field: &str, list: &[String]) -> Result<Vec<CString>, SpecError> {
     let convert = |text: &String| CString::new(text.as_str()).map_err(|_| SpecError::value(field, text));
     list.iter().map(convert).collect()
+}
+
+/// An SELinux label; an empty one is none. A quote would end it in the options of mount(2).
+pub(super) fn label(field: &str, specified: Option<&String>) -> Result<Option<String>, SpecError> {
+    match specified.filter(|label| !label.is_empty()) {
+        Some(label) if label.contains(['\0', '\n', '"']) => {
+            Err(SpecError::value(field, label.escape_debug()))
+        }
+        label => Ok(label.cloned()),
+    }
 }
 
 fn rlimits(process: &Process) -> Result<Vec<Rlimit>, SpecError> {
@@ -253,7 +274,7 @@ mod tests {
                 "process.rlimits",
             ),
             (
-                r#"{"cwd":"/","user":{"uid":0,"gid":0},"args":["a"],"selinuxLabel":"x"}"#,
+                r#"{"cwd":"/","user":{"uid":0,"gid":0},"args":["a"],"selinuxLabel":"x\u0000"}"#,
                 "process.selinuxLabel",
             ),
         ] {

@@ -51,7 +51,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn sources() -> Result<Vec<PathBuf>> {
+pub(crate) fn sources() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in FOLDERS {
         walk(&root().join(folder), &mut found)?;
@@ -59,7 +59,7 @@ fn sources() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn is_rust(path: &Path) -> bool {
+pub(crate) fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
 }
 

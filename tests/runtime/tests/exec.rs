@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::path::Path;
 
 use cleat_tests_runtime::{Bundle, Container, text};
 use serde_json::json;
@@ -149,4 +150,26 @@ fn privileged_a_detached_one_goes_on_by_itself() {
         !fs::read_dir(unified).unwrap().flatten().any(|entry| entry.path().is_dir()),
         "no cgroup of its own is left"
     );
+}
+
+#[test]
+fn privileged_a_cgroup_within_the_containers_can_be_the_execs() {
+    let (_bundle, container) = running();
+    let is_v1 = Path::new("/sys/fs/cgroup/pids").is_dir();
+    let prefix = if is_v1 { "pids:" } else { "" };
+    fs::create_dir(container.cgroup("pids").join("sub")).unwrap();
+    let exec = |cgroup: &str| {
+        let script = ["sh", "-c", "grep -E '^0:|pids' /proc/self/cgroup"];
+        container.exec(&["--cgroup", &format!("{prefix}{cgroup}")], &script)
+    };
+    for cgroup in ["sub", "/sub"] {
+        let output = exec(cgroup);
+        let all = text(&output);
+        let line = all.lines().find(|line| line.contains("pids") == is_v1);
+        assert!(output.status.success() && line.is_some_and(|line| line.ends_with(":/sub")), "{all}");
+    }
+    for cgroup in ["../other", "absent"] {
+        let output = exec(cgroup);
+        assert!(!output.status.success() && text(&output).contains(cgroup), "{}", text(&output));
+    }
 }

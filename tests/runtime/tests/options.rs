@@ -6,15 +6,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 
-use cleat_tests_runtime::{Bundle, Container, text};
+use cleat_tests_runtime::{Bundle, Container, runtime, text};
 
-/// Runs a container with these options, with the bundle's file `handed` open as descriptor 3.
-fn run_with_descriptor(bundle: &mut Bundle, options: &str) -> Output {
+/// Runs a container with these options by way of `starter`, with the bundle's file `handed` open as descriptor 3.
+fn run_with_descriptor(bundle: &mut Bundle, options: &str, starter: &str) -> Output {
     let container = Container::new(bundle);
     fs::write(bundle.path().join("handed"), "handed over").expect("a file can be written");
     let run = container.command("run");
     let words = std::iter::once(run.get_program()).chain(run.get_args());
-    let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    let program = words.iter().position(|word| *word == runtime().to_string_lossy()).expect("it is there");
+    words.insert(program, starter.to_owned());
     let folder = bundle.path().display();
     let script = format!(
         "exec 3<{folder}/handed; exec {} {options} --bundle {folder} {}",
@@ -27,12 +29,24 @@ fn run_with_descriptor(bundle: &mut Bundle, options: &str) -> Output {
 #[test]
 fn privileged_descriptors_are_inherited_when_asked_for_and_never_otherwise() {
     let mut bundle = Bundle::script("cat <&3; ls /proc/self/fd");
-    let output = run_with_descriptor(&mut bundle, "--preserve-fds 1");
+    let output = run_with_descriptor(&mut bundle, "--preserve-fds 1", "");
     assert!(text(&output).contains("handed over"), "{}", text(&output));
-    let output = run_with_descriptor(&mut bundle, "");
+    let output = run_with_descriptor(&mut bundle, "", "");
     assert!(!text(&output).contains("handed over"), "{}", text(&output));
-    let output = run_with_descriptor(&mut bundle, "--preserve-fds 7");
+    let output = run_with_descriptor(&mut bundle, "--preserve-fds 7", "");
     assert!(!output.status.success(), "descriptor 9 is not open");
+}
+
+#[test]
+fn privileged_sockets_of_an_activation_are_inherited_and_told_of() {
+    let mut bundle = Bundle::script("echo $LISTEN_FDS $LISTEN_PID $$; cat <&3; ls /proc/self/fd");
+    bundle.spec["process"]["env"].as_array_mut().unwrap().push("LISTEN_FDS=7".into());
+    // `timeout` starts the runtime as another process.
+    let activate = |number: &str| format!("sh -c 'LISTEN_FDS=1 LISTEN_PID={number} exec \"$@\"' sh");
+    let ours = run_with_descriptor(&mut bundle, "", &activate("$$"));
+    assert!(text(&ours).starts_with("1 1 1\nhanded over"), "{}", text(&ours));
+    let not_ours = run_with_descriptor(&mut bundle, "", &activate("1"));
+    assert!(!text(&not_ours).contains("handed over"), "{}", text(&not_ours));
 }
 
 #[test]

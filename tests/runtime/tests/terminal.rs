@@ -63,11 +63,17 @@ fn privileged_an_execd_process_has_a_terminal_of_its_own() {
     let mut terminal = receive_terminal(&bundle, |socket| {
         let mut exec = container.command("exec");
         exec.args(["--tty", "--detach", "--console-socket"]).arg(socket);
-        exec.args([&container.id, "sh", "-c", "tty; read line; echo got $line"]);
+        exec.args([
+            &container.id,
+            "sh",
+            "-c",
+            "tty; grep CapInh /proc/self/status; read line; echo got $line",
+        ]);
         let output = exec.output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
     });
-    assert!(read_until(&mut terminal, "/dev/pts/0").contains("/dev/pts/0"));
+    let before = read_until(&mut terminal, "CapInh:\t0000000000000000");
+    assert!(before.contains("/dev/pts/0\r\nCapInh:\t0000000000000000"), "{before:?}");
     terminal.write_all(b"x\n").unwrap();
     assert!(read_until(&mut terminal, "got x").contains("got x"));
 }

@@ -99,7 +99,8 @@ fn mounted(mount: Mount) -> Value {
     })
 }
 
-fn limits(limits: &Resources) -> Value {
+/// Limits, by the names that the CRI gives them.
+pub(super) fn limits(limits: &Resources) -> Value {
     let numbers = resources::linux(limits);
     let pages = numbers.hugepage_limits.iter();
     let pages = pages.map(|page| json!({ "page_size": page.page_size, "limit": page.limit }));

@@ -1,5 +1,8 @@
 //! A container as lists and statuses show it.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
+
 use cleat_cri_api::v1::{self, ContainerAttributes, ContainerStatus, ContainerUser, LinuxContainerUser};
 
 use super::field::map;
@@ -61,6 +64,16 @@ pub(in crate::cri) fn status(container: &Container) -> ContainerStatus {
         user: Some(user(&container.identity)),
         stop_signal: signal::name(container.stop_signal) as i32,
     }
+}
+
+/// The statuses of a pod's containers, the newest first: a kubelet that follows events takes the first one of a name for
+/// the last (its `GetPodStatus` sorts only without EventedPLEG), and would repeat an attempt.
+pub(in crate::cri) fn statuses<'a>(
+    containers: impl IntoIterator<Item = &'a Arc<Container>>,
+) -> Vec<ContainerStatus> {
+    let mut statuses: Vec<_> = containers.into_iter().map(|container| status(container)).collect();
+    statuses.sort_by_key(|status| Reverse(status.created_at));
+    statuses
 }
 
 /// Whom a container's figures are about.
@@ -148,6 +161,13 @@ mod tests {
             assert_eq!(status.state, expected as i32, "{state:?}");
             assert_eq!((status.started_at, status.finished_at, status.exit_code), (times.0, times.1, code));
         }
+    }
+
+    #[test]
+    fn the_newest_container_of_a_pod_is_told_first() {
+        let of = |created_at_ns| Arc::new(Container { created_at_ns, ..samples::container() });
+        let told: Vec<_> = statuses(&[of(2), of(3), of(1)]).iter().map(|status| status.created_at).collect();
+        assert_eq!(told, [3, 2, 1]);
     }
 
     #[test]

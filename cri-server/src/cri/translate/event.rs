@@ -19,7 +19,7 @@ pub(in crate::cri) fn event(event: &Event) -> Option<ContainerEventResponse> {
         container_event_type: kind as i32,
         created_at: event.at_ns,
         pod_sandbox_status: Some(pod),
-        containers_statuses: event.containers.iter().map(|one| container_status::status(one)).collect(),
+        containers_statuses: container_status::statuses(&event.containers),
     })
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::config_json;
 use crate::engine::container::Container;
+use crate::engine::model::PodResources;
 use crate::engine::pod::Pod;
 use crate::engine::{EngineError, chain};
 
@@ -33,6 +34,7 @@ pub(in crate::cri) fn container(
 
 /// What `crictl inspectp` shows of a pod.
 pub(in crate::cri) fn pod(pod: &Pod, spec: Result<String, EngineError>) -> HashMap<String, String> {
+    let PodResources { overhead, resources } = pod.resources();
     one(json!({
         "pid": pod.pause_pid().unwrap_or_default(),
         "processStatus": if pod.pause_pid().is_some() { "running" } else { "stopped" },
@@ -41,6 +43,9 @@ pub(in crate::cri) fn pod(pod: &Pod, spec: Result<String, EngineError>) -> HashM
         "runtimeHandler": pod.config.runtime_handler,
         "runtimeType": runtime_type(&pod.config.runtime_handler),
         "cgroup": pod.cgroup,
+        // As they are now; the configuration is what the pod was made from.
+        "overhead": overhead.as_ref().map(config_json::limits),
+        "resources": resources.as_ref().map(config_json::limits),
         "config": config_json::pod(&pod.config),
         "runtimeSpec": runtime_spec(spec),
     }))

@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 
 use cleat_cri_api::v1::{
-    CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigResponse, RuntimeFeatures,
-    RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusResponse, VersionResponse,
+    CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfig, RuntimeConfigResponse,
+    RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusResponse, VersionResponse,
 };
+use ipnet::IpNet;
 use serde_json::Value;
+
+use super::field::refused;
+use crate::engine::Result;
 
 /// Version of the kubelet's runtime API, since its first days; clients send it and peers answer it.
 const KUBELET_API: &str = "0.1.0";
@@ -26,6 +30,16 @@ pub(in crate::cri) fn version() -> VersionResponse {
     }
 }
 
+/// The ranges that the cluster has given the node's pods; a kubelet that knows of none says nothing.
+pub(in crate::cri) fn pod_ranges(config: Option<RuntimeConfig>) -> Result<Vec<IpNet>> {
+    let text = config.and_then(|config| config.network_config).unwrap_or_default().pod_cidr;
+    let range = |text: &str| {
+        let why = "address ranges such as `10.244.1.0/24` are expected, with commas between them";
+        text.trim().parse().map_err(|_| refused("runtime_config.network_config.pod_cidr", text, why))
+    };
+    text.split(',').filter(|text| !text.trim().is_empty()).map(range).collect()
+}
+
 /// What not every kernel can.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cri) struct Abilities {
@@ -36,7 +50,10 @@ pub(in crate::cri) struct Abilities {
 }
 
 /// The node's status. `network` is what keeps the network from being ready.
-pub(in crate::cri) fn status(network: Result<(), String>, abilities: Abilities) -> StatusResponse {
+pub(in crate::cri) fn status(
+    network: std::result::Result<(), String>,
+    abilities: Abilities,
+) -> StatusResponse {
     let network_message = network.err();
     let network_reason = network_message.as_ref().map_or("", |_| NETWORK_NOT_READY);
     let conditions = vec![
@@ -79,12 +96,31 @@ fn condition(kind: &str, status: bool, reason: &str, message: String) -> Runtime
 
 #[cfg(test)]
 mod tests {
+    use cleat_cri_api::v1::NetworkConfig;
     use serde_json::json;
 
     use super::*;
 
     fn abilities(can: bool) -> Abilities {
         Abilities { recursive_read_only: can, user_namespaces: can }
+    }
+
+    #[test]
+    fn the_nodes_ranges_are_read_one_by_one() {
+        let config = |text: &str| {
+            let network_config = Some(NetworkConfig { pod_cidr: text.to_owned() });
+            pod_ranges(Some(RuntimeConfig { network_config }))
+        };
+        assert_eq!(pod_ranges(None).unwrap(), []);
+        assert_eq!(config("").unwrap(), []);
+        let both = config("10.244.1.0/24, fd00:1::/64").unwrap();
+        assert_eq!(
+            both.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.244.1.0/24", "fd00:1::/64"]
+        );
+        for nonsense in ["10.244.1.0", "10.244.1.0/33", "x"] {
+            assert!(config(nonsense).is_err(), "{nonsense}");
+        }
     }
 
     #[test]

@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use cleat_cri_api::v1::{self, DnsConfig, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata};
+use cleat_cri_api::v1::{
+    self, DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata,
+};
 
 use super::field::{
     climbs, known, line, name, optional_absolute_path, ordered, present, refused, unsupported, word,
 };
 use super::{namespace, resources, security};
 use crate::engine::Result;
-use crate::engine::model::{Dns, Kind, Mode, Namespaces, PodConfig, PodName, PortMapping, Protocol};
+use crate::engine::model::{
+    Dns, Kind, Mode, Namespaces, PodConfig, PodName, PodResources, PortMapping, Protocol,
+};
 
 /// HOST_NAME_MAX of Linux.
 const MAX_HOSTNAME_BYTES: usize = 64;
@@ -49,6 +53,17 @@ pub(in crate::cri) fn config(config: Option<PodSandboxConfig>, runtime_handler: 
         runtime_handler: line("runtime_handler", runtime_handler)?,
         overhead: linux.overhead.map(resources::stated).transpose()?,
         resources: linux.resources.map(resources::stated).transpose()?,
+    })
+}
+
+/// What a pod is said to need from now on. A message that is absent changes nothing.
+pub(in crate::cri) fn resources(
+    overhead: Option<LinuxContainerResources>,
+    resources: Option<LinuxContainerResources>,
+) -> Result<PodResources> {
+    Ok(PodResources {
+        overhead: overhead.map(resources::stated).transpose()?,
+        resources: resources.map(resources::stated).transpose()?,
     })
 }
 
@@ -223,6 +238,14 @@ mod tests {
         assert_eq!(pod.cgroup_parent.as_deref(), Some("/kubepods/burstable/podx"));
         assert_eq!(pod.sysctls["kernel.shm_rmid_forced"], "1");
         assert_eq!((pod.runtime_handler.as_str(), pod.overhead.unwrap().cpu_shares), ("runc", Some(2)));
+    }
+
+    #[test]
+    fn a_pods_needs_are_checked_and_may_be_absent() {
+        let message = |cpu_quota| Some(LinuxContainerResources { cpu_quota, ..Default::default() });
+        let told = resources(None, message(50_000)).unwrap();
+        assert_eq!((told.overhead, told.resources.unwrap().cpu_quota_us), (None, Some(50_000)));
+        assert!(resources(message(-2), None).is_err());
     }
 
     #[test]

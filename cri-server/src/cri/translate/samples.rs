@@ -1,7 +1,9 @@
 //! A pod and a container for the tests of this folder.
 
 use crate::engine::container::{Container, ContainerState, ImageUse};
-use crate::engine::model::{ContainerConfig, Id, Identity, ImageChoice, PodConfig, PodName, Resources};
+use crate::engine::model::{
+    ContainerConfig, Id, Identity, ImageChoice, PodConfig, PodName, PodResources, Resources,
+};
 use crate::engine::pod::{Pod, PodState};
 use crate::engine::restart::Restarts;
 
@@ -17,6 +19,7 @@ pub(super) fn pod() -> Pod {
     Pod {
         id: id('a'),
         config: PodConfig { name, labels, runtime_handler: "runc".into(), ..PodConfig::default() },
+        resized: PodResources::default(),
         created_at_ns: 5,
         cgroup: "/pods/a".into(),
         ports: Vec::new(),

@@ -261,9 +261,14 @@ fn security(request: &Create) -> Result<Security, Refusal> {
             "seccomp=unconfined" => security.seccomp = Seccomp::Unconfined,
             "seccomp=builtin" => {}
             "apparmor=unconfined" => security.app_armor = AppArmor::Unconfined,
+            // What clients know the default profile by.
+            "apparmor=docker-default" => security.app_armor = AppArmor::RuntimeDefault,
             "no-new-privileges" | "no-new-privileges=true" => security.no_new_privileges = true,
             "no-new-privileges=false" | "label=disable" => {}
-            _ => return Err(Refusal::not_built(format!("the security option {option:?}"))),
+            other => match other.strip_prefix("apparmor=") {
+                Some(name) => security.app_armor = AppArmor::Localhost(name.to_owned()),
+                None => return Err(Refusal::not_built(format!("the security option {option:?}"))),
+            },
         }
     }
     Ok(security)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
-use crate::engine::model::{ContainerConfig, Id, Resources, RestartPolicy};
+use crate::engine::model::{ContainerConfig, Id, PodResources, Resources, RestartPolicy};
 use crate::engine::monitor::End;
 use crate::engine::restart::Wanted;
 
@@ -97,6 +97,13 @@ pub(crate) enum Command {
         container: Id,
         /// For the how manieth time.
         count: u32,
+    },
+    /// The pod is said to need something else from now on.
+    Resize {
+        /// What has changed.
+        change: Box<PodResources>,
+        /// Who waits.
+        reply: Reply,
     },
     /// A process that ran has ended.
     Ended {

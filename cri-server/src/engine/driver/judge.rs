@@ -32,6 +32,19 @@ pub(super) fn pod(pod: &Pod, verb: &Verb) -> Verdict {
     }
 }
 
+/// Judges a change of what a pod is said to need. It has no effect besides the record's, so it waits for nothing.
+pub(super) fn resize(pod: &Pod) -> Result<(), EngineError> {
+    match pod.state {
+        PodState::Ready { .. } | PodState::NotReady => Ok(()),
+        PodState::Creating | PodState::Removing => Err(EngineError::WrongState {
+            action: "change the resources of",
+            object: format!("pod {}", pod.id),
+            state: pod.state.name(),
+            remedy: "only pods that are there to stay have resources to change",
+        }),
+    }
+}
+
 /// Judges a request about a container of `pod`.
 pub(super) fn container(pod: &Pod, container: &Container, verb: &Verb) -> Verdict {
     let object = || format!("container {}", container.id);
@@ -117,7 +130,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::model::Resources;
+    use crate::engine::model::{Id, PodConfig, PodResources, Resources};
 
     const STOP: Verb = Verb::Stop { grace: Duration::from_secs(600), signal: None };
 
@@ -132,6 +145,28 @@ mod tests {
         }
         assert!(supersedes(&Verb::Start, &STOP));
         assert!(!supersedes(&STOP, &Verb::Update(Resources::default())));
+    }
+
+    #[test]
+    fn a_pod_that_comes_or_goes_has_no_resources_to_change() {
+        let judged = |state| {
+            let (id, resized) = (Id::random().unwrap(), PodResources::default());
+            let (config, cgroup) = (PodConfig::default(), String::new());
+            resize(&Pod {
+                id,
+                config,
+                resized,
+                created_at_ns: 0,
+                cgroup,
+                addresses: Vec::new(),
+                ports: Vec::new(),
+                state,
+            })
+            .is_ok()
+        };
+        let ready = PodState::Ready { pause_pid: None };
+        let all = [ready, PodState::NotReady, PodState::Creating, PodState::Removing];
+        assert_eq!(all.map(judged), [true, true, false, false]);
     }
 
     #[test]

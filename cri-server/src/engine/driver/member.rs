@@ -98,13 +98,14 @@ fn log_path(pod: &Pod, config: &ContainerConfig) -> Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::PodConfig;
+    use crate::engine::model::{PodConfig, PodResources};
     use crate::engine::pod::PodState;
 
     fn path(folder: Option<&str>, name: Option<&str>) -> Result<Option<PathBuf>> {
         let pod = Pod {
             id: Id::random().unwrap(),
             config: PodConfig { log_directory: folder.map(Into::into), ..PodConfig::default() },
+            resized: PodResources::default(),
             created_at_ns: 0,
             cgroup: String::new(),
             addresses: Vec::new(),

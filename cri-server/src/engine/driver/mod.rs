@@ -136,6 +136,10 @@ impl Driver {
                 answer(reply, noted.map(|()| self.pod.id.clone()));
             }
             Command::Again { container, count } => self.start_again(&container, count),
+            Command::Resize { change, reply } => {
+                let outcome = self.resize(&change).map(|()| self.pod.id.clone());
+                answer(reply, outcome);
+            }
             Command::Ended { target, end } => self.ended(&target, &end),
         }
     }

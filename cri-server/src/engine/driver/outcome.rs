@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 use tokio::task::{Id as TaskId, JoinError};
 
 use super::command::{Command, Target, Verb};
-use super::{Driver, Member, answer};
+use super::{Driver, Member, answer, judge};
 use crate::engine::container::{ContainerEvent, ContainerState};
 use crate::engine::error::{EngineError, Result, chain};
-use crate::engine::model::{Id, Kind, Resources};
+use crate::engine::model::{Id, Kind, PodResources, Resources};
 use crate::engine::monitor::{Connection, End, watch_end};
-use crate::engine::pod::{PodEvent, PodState};
+use crate::engine::pod::{Pod, PodEvent, PodState};
 use crate::engine::steps::{PodUp, Prepared, StartFailure, Started, exit_of};
 use crate::engine::view::View;
 
@@ -168,10 +168,28 @@ impl Driver {
             .records
             .commit_pod(&self.pod)
             .map_err(|error| EngineError::step("commit", format!("pod {}", self.pod.id), &error))?;
+        self.publish_pod();
+        Ok(())
+    }
+
+    fn publish_pod(&self) {
         let pod = self.pod.clone();
         self.shared.board.publish(&self.pod.id, |view| {
             view.pods.insert(pod.id.clone(), pod);
         });
+    }
+
+    /// Takes note of what the pod is said to need from now on, whatever is under way.
+    pub(super) fn resize(&mut self, change: &PodResources) -> Result<()> {
+        judge::resize(&self.pod)?;
+        let mut pod = Pod::clone(&self.pod);
+        pod.resized = pod.resized.changed_by(change);
+        self.shared
+            .records
+            .note_pod(&pod)
+            .map_err(|error| EngineError::step("note the resources", format!("pod {}", pod.id), &error))?;
+        self.pod = Arc::new(pod);
+        self.publish_pod();
         Ok(())
     }
 

@@ -17,7 +17,7 @@ pub(crate) use id::Id;
 pub(crate) use pod::{
     Dns, HostAlias, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
 };
-pub(crate) use resources::{HugepageLimit, Resources};
+pub(crate) use resources::{HugepageLimit, PodResources, Resources};
 pub(crate) use security::{
     AppArmor, Capabilities, GroupsPolicy, Identity, SeLinux, Seccomp, Security, UserChoice,
 };

@@ -67,6 +67,27 @@ impl Resources {
     }
 }
 
+/// What a pod as a whole is said to need. Kept and reported, not enforced: the pod's cgroup and its limits are the
+/// client's, who has set them by the time he tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PodResources {
+    /// Cost of the pod itself.
+    pub overhead: Option<Resources>,
+    /// Sum over its containers.
+    pub resources: Option<Resources>,
+}
+
+impl PodResources {
+    /// These with each part that `change` states replaced as a whole.
+    #[must_use]
+    pub(crate) fn changed_by(&self, change: &Self) -> Self {
+        Self {
+            overhead: change.overhead.as_ref().or(self.overhead.as_ref()).cloned(),
+            resources: change.resources.as_ref().or(self.resources.as_ref()).cloned(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +102,14 @@ mod tests {
             (new.cpu_shares, new.memory_limit_bytes, new.cpuset_cpus.as_str()),
             (Some(1024), Some(1 << 20), "0")
         );
+    }
+
+    #[test]
+    fn a_part_of_a_pods_needs_is_replaced_as_a_whole() {
+        let shares = |cpu_shares| Some(Resources { cpu_shares: Some(cpu_shares), ..Resources::default() });
+        let old = PodResources { overhead: shares(2), resources: shares(4) };
+        let memory = Some(Resources { memory_limit_bytes: Some(1 << 20), ..Resources::default() });
+        let new = old.changed_by(&PodResources { overhead: None, resources: memory.clone() });
+        assert_eq!(new, PodResources { overhead: shares(2), resources: memory });
     }
 }

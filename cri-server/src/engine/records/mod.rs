@@ -164,6 +164,11 @@ impl Records {
         })
     }
 
+    /// Records what has changed of a pod besides its state; what is open on it stays open.
+    pub(crate) fn note_pod(&self, pod: &Pod) -> Result<(), RecordsError> {
+        self.write("note", &pod.id, |transaction| put_pod(transaction, pod))
+    }
+
     /// Forgets a pod, its addresses and whatever was open on it.
     pub(crate) fn forget_pod(&self, id: &Id) -> Result<(), RecordsError> {
         self.write("forget", id, |transaction| {

@@ -1,13 +1,14 @@
 //! The records against a real database file.
 
 use super::*;
-use crate::engine::model::PodConfig;
+use crate::engine::model::{PodConfig, PodResources, Resources};
 use crate::engine::pod::PodState;
 
 fn pod() -> Pod {
     Pod {
         id: Id::random().unwrap(),
         config: PodConfig::default(),
+        resized: PodResources::default(),
         created_at_ns: 1,
         cgroup: "/cleat/x".into(),
         addresses: Vec::new(),
@@ -27,6 +28,11 @@ fn an_open_operation_is_found_after_reopening_and_gone_after_its_commit() {
     let found = records.load().unwrap();
     assert_eq!(found.pods, [pod.clone()]);
     assert_eq!(found.open.get(pod.id.as_str()), Some(&Operation::RunPod));
+
+    pod.resized.overhead = Some(Resources::default());
+    records.note_pod(&pod).unwrap();
+    let found = records.load().unwrap();
+    assert_eq!((found.pods, found.open.len()), (vec![pod.clone()], 1));
 
     pod.state = PodState::Ready { pause_pid: Some(7) };
     records.commit_pod(&pod).unwrap();

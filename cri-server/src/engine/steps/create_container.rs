@@ -9,6 +9,7 @@ use oci_spec::image::Config;
 
 use super::run_pod::{pod_facts, write_spec};
 use super::{devices, image_volumes};
+use crate::engine::apparmor;
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{ContainerConfig, Id, Identity, PidMode, Seccomp, cgroup};
@@ -105,6 +106,7 @@ fn specification(
     let devices = devices::grants(&container.config.devices)?;
     let profile = localhost_profile(&container.config.security.seccomp)?;
     let init = shared.paths.init();
+    apparmor::check_loaded(&container.config.security.app_armor)?;
     let facts = spec::ContainerFacts {
         id: &container.id,
         config: &container.config,

@@ -85,6 +85,13 @@ impl Cgroup {
         self.tasks_paths().try_for_each(|path| write_value(path, "0"))
     }
 
+    /// As [`Cgroup::join_self`], in the v1 hierarchy with `controller` alone.
+    pub fn join_self_with(&self, controller: &str) -> Result<(), CgroupError> {
+        let root = self.layout.v1_root(controller);
+        let root = root.ok_or_else(|| CgroupError::NoController(controller.to_owned()))?;
+        write_value(root.join(&self.path).join("tasks"), "0")
+    }
+
     /// As [`Cgroup::join_self`] for one made by [`Cgroup::create_for_kill`]: the freezer alone, and that only where
     /// there is no cgroup2 hierarchy to be born in.
     pub fn join_self_for_kill(&self) -> Result<(), CgroupError> {

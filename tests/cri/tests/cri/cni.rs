@@ -49,6 +49,10 @@ fn privileged_plugins_are_executed_where_there_is_a_configuration() -> Result<()
             .collect())
     };
     check(Node::builder().settings(&settings).images(&[BUSYBOX, HTTPD]), |node| {
+        let network_config = Some(NetworkConfig { pod_cidr: "10.244.1.0/24".to_owned() });
+        let runtime_config = Some(RuntimeConfig { network_config });
+        let request = UpdateRuntimeConfigRequest { runtime_config };
+        node.cri().update_runtime_config(request).context("the addresses are the plugins' business")?;
         assert_eq!(reserved()?, Vec::<String>::new(), "of the first pod");
         let pod = node.run_pod(configs::pod("server"))?;
         let network = node.cri().pod_status(&pod.id)?.network.context("network")?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use cleat_cri_api::v1::security_profile::ProfileType;
 use cleat_cri_api::v1::*;
 use cleat_tests_cri::{Node, Pod, check, configs};
+use rustix::fs::SealFlags;
 
 /// The fourteen capabilities of docs/config.md as the kernel shows them.
 const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
@@ -148,6 +149,45 @@ fn privileged_no_new_privileges_and_seccomp() {
         let refused =
             "NoNewPrivs:0\nSeccomp:2\nmkdir: can't create directory '/tmp/new': Function not implemented";
         assert_eq!(run("localhost", Some(localhost), false)?, format!("{refused}\nunshared"));
+        Ok(())
+    });
+}
+
+/// CVE-2026-31431: the kernel's algorithms are out of the default filter's bounds, as are sockets to the hypervisor.
+#[test]
+fn privileged_the_default_filter_opens_no_socket_to_the_kernels_algorithms() {
+    check(Node::builder(), |node| {
+        let pod = node.run_pod(configs::pod("sockets"))?;
+        // The prober needs the host's libraries: it runs in the host's files, within the container's filter.
+        let script = format!("chroot /host {} 2 38 40", env!("CARGO_BIN_EXE_socket-prober"));
+        let run = |name: &str, kind: ProfileType| -> Result<String> {
+            let mut config = configs::script(name, &script);
+            config.mounts = vec![Mount { readonly: true, ..configs::mount("/".as_ref(), "/host") }];
+            configs::security(&mut config).seccomp = Some(configs::profile(kind, ""));
+            node.output(&pod, &config)
+        };
+        let refused = "Operation not permitted (os error 1)";
+        let default = run("default", ProfileType::RuntimeDefault)?;
+        assert_eq!(default, format!("2 opened\n38 {refused}\n40 {refused}"));
+        // The kernel may have been built without them, but it is not the filter that says so.
+        let unconfined = run("unconfined", ProfileType::Unconfined)?;
+        ensure!(unconfined.starts_with("2 opened\n38 ") && !unconfined.contains(refused), "{unconfined}");
+        Ok(())
+    });
+}
+
+/// CVE-2019-5736: what runs beside a container, and is forked into it, is a copy in memory that nobody can change.
+#[test]
+fn privileged_a_monitor_executes_a_sealed_copy() {
+    check(Node::builder(), |node| {
+        let pod = node.run_pod(configs::pod("sealed"))?;
+        let id = node.start(&pod, &configs::sleeper("sealed"))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", node.init_pid(&id)?))?;
+        let program = format!("/proc/{}/exe", of_status(&status, "PPid")?);
+        let link = fs::read_link(&program).with_context(|| program.clone())?;
+        ensure!(link.to_string_lossy().starts_with("/memfd:cleat-conmon"), "{}", link.display());
+        let seals = rustix::fs::fcntl_get_seals(fs::File::open(&program).context("open the program")?)?;
+        ensure!(seals.contains(SealFlags::WRITE | SealFlags::SEAL | SealFlags::GROW), "{seals:?}");
         Ok(())
     });
 }

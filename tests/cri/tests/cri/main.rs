@@ -11,6 +11,7 @@ mod crictl_exec;
 mod crictl_forward;
 mod crictl_images;
 mod crictl_pods;
+mod crictl_tls;
 mod exec;
 mod image_contents;
 mod image_pulls;

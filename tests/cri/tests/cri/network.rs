@@ -231,3 +231,25 @@ fn privileged_a_port_of_the_host_leads_to_its_pod_also_after_a_crash() {
         Ok(())
     });
 }
+
+#[test]
+fn privileged_a_node_that_is_given_other_addresses_than_its_pods_get_says_so() {
+    check(Node::builder(), |node| {
+        let told = |pod_cidr: &str| {
+            let network_config = Some(NetworkConfig { pod_cidr: pod_cidr.to_owned() });
+            let runtime_config = Some(RuntimeConfig { network_config });
+            node.cri().update_runtime_config(UpdateRuntimeConfigRequest { runtime_config })
+        };
+        told("").context("a kubelet that knows of no range")?;
+        told("10.213.0.0/16,fdc4:8c1e:a7d5::/64").context("the ranges of the built-in network")?;
+        let status = told("10.213.0.0/16,fd00:1::/64").err().context("other ranges were taken")?;
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+        ensure!(status.message().contains("fd00:1::/64"), "{status:?}");
+        ensure!(status.message().contains("network.subnets"), "{status:?}");
+        assert_eq!(told("10.213.0.0").err().context("nonsense was taken")?.code(), Code::InvalidArgument);
+
+        let crictl = node.cleat().crictl()?;
+        crictl.run(&["update-runtime-config", "--pod-cidr", "10.213.0.0/16"])?;
+        Ok(())
+    });
+}

@@ -5,6 +5,8 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use cleat_cri_api::v1::*;
 use cleat_tests_cri::{Node, check, configs};
+use serde_json::Value;
+use tonic::Code;
 
 /// A setting of a container's cgroup, by its name on cgroup v1 and on v2.
 fn setting(node: &Node, id: &str, controller: &str, names: [&str; 2]) -> Result<String> {
@@ -74,6 +76,64 @@ fn privileged_a_change_before_the_start_counts() {
         node.cri().start(&id)?;
         let limit = setting(node, &id, "memory", ["memory.limit_in_bytes", "memory.max"])?;
         assert_eq!(limit, format!("{}", 96 << 20));
+        Ok(())
+    });
+}
+
+/// What a verbose status tells of a pod's own resources: memory of the overhead, and memory and quota of the sum.
+fn needs(node: &Node, pod: &str) -> Result<[i64; 3]> {
+    let request = PodSandboxStatusRequest { pod_sandbox_id: pod.to_owned(), verbose: true };
+    let answer = node.cri().pod_sandbox_status(request)?;
+    let info: Value = serde_json::from_str(answer.info.get("info").context("info")?).context("parse info")?;
+    let number = |whose: &str, what: &str| {
+        info[whose][what].as_i64().with_context(|| format!("no {what} of {whose} in {info}"))
+    };
+    let memory = "memory_limit_in_bytes";
+    Ok([number("overhead", memory)?, number("resources", memory)?, number("resources", "cpu_quota")?])
+}
+
+#[test]
+fn privileged_a_pods_own_resources_are_kept_told_and_changed() {
+    check(Node::builder(), |node| {
+        let memory = |memory_limit_in_bytes| {
+            Some(LinuxContainerResources { memory_limit_in_bytes, ..Default::default() })
+        };
+        let mut config = configs::pod("resized");
+        let linux = configs::pod_linux(&mut config);
+        (linux.overhead, linux.resources) = (memory(8 << 20), memory(64 << 20));
+        let pod = node.run_pod(config)?;
+        let update = |id: &str, overhead, resources| {
+            let pod_sandbox_id = id.to_owned();
+            let request = UpdatePodSandboxResourcesRequest { pod_sandbox_id, overhead, resources };
+            node.cri().update_pod_sandbox_resources(request)
+        };
+        assert_eq!(needs(node, &pod.id)?, [8 << 20, 64 << 20, 0]);
+        let more = LinuxContainerResources {
+            memory_limit_in_bytes: 128 << 20,
+            cpu_quota: 50_000,
+            ..Default::default()
+        };
+        update(&pod.id, None, Some(more))?;
+        assert_eq!(needs(node, &pod.id)?, [8 << 20, 128 << 20, 50_000]);
+        update(&pod.id, memory(16 << 20), memory(96 << 20))?;
+        assert_eq!(needs(node, &pod.id)?, [16 << 20, 96 << 20, 0]);
+
+        let nonsense = Some(LinuxContainerResources { cpu_quota: -2, ..Default::default() });
+        let unknown = "0".repeat(64);
+        for (id, resources, code) in [
+            (pod.id.as_str(), nonsense, Code::InvalidArgument),
+            ("", memory(1 << 20), Code::InvalidArgument),
+            (&unknown, memory(1 << 20), Code::NotFound),
+        ] {
+            let status = update(id, None, resources).err().with_context(|| format!("{code} is expected"))?;
+            assert_eq!(status.code(), code, "{status:?}");
+        }
+
+        node.crash_and_restart()?;
+        assert_eq!(needs(node, &pod.id)?, [16 << 20, 96 << 20, 0]);
+        assert_eq!(node.cri().run_pod(&pod.config)?, pod.id, "a repeated request means the same pod");
+        node.cri().stop_pod(&pod.id)?;
+        assert_eq!(needs(node, &pod.id)?, [16 << 20, 96 << 20, 0]);
         Ok(())
     });
 }

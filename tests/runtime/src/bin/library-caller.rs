@@ -71,7 +71,7 @@ impl Caller {
             "user": { "uid": 0, "gid": 0 }, "cwd": "/", "env": ["PATH=/bin"], "args": ["sh", "-c", script],
         });
         let stdio = Stdio::Descriptors([null.as_fd(); 3]);
-        let exec = Exec { id, process_json: &process.to_string(), stdio, preserve_fds: 0 };
+        let exec = Exec { id, process_json: &process.to_string(), stdio, preserve_fds: 0, cgroups: &[] };
         Ok(cleat_runtime::spawn_exec(target, &exec)?.finish()?)
     }
 
