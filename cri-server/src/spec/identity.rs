@@ -242,6 +242,22 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_found_by_their_names() {
+        let choice = |group: &str, more: &[&str]| UserChoice {
+            uid: Some(5),
+            group: Some(group.to_owned()),
+            supplemental_names: more.iter().map(|name| (*name).to_owned()).collect(),
+            ..UserChoice::default()
+        };
+        assert_eq!(resolve(&choice("www-data", &["root"]), ""), Ok((5, 33, vec![0, 33])));
+        assert_eq!(resolve(&choice("7", &[]), ""), Ok((5, 7, vec![7])));
+        for (group, more) in [("nosuch", &[][..]), ("root", &["nosuch"])] {
+            let refused = Err(UserError::UnknownGroup("nosuch".into()));
+            assert_eq!(resolve(&choice(group, more), ""), refused, "{group}");
+        }
+    }
+
+    #[test]
     fn an_image_without_files_knows_numbers_only() {
         let resolve = |user| identity(&UserChoice::default(), user, None, None);
         assert_eq!(resolve("12").map(|who| (who.uid, who.gid, who.home)), Ok((12, 0, None)));

@@ -236,6 +236,7 @@ impl Variables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::model::Rlimit;
 
     fn strings(list: &[&str]) -> Vec<String> {
         list.iter().map(|text| (*text).to_owned()).collect()
@@ -245,6 +246,32 @@ mod tests {
         let mut image = Config::default();
         image.set_entrypoint(Some(strings(entrypoint))).set_cmd(Some(strings(cmd)));
         image
+    }
+
+    #[test]
+    fn limits_are_the_clients_and_have_to_make_sense() {
+        let host = crate::spec::fixture::host();
+        let limit = |name: &str, soft, hard| {
+            let rlimits = vec![Rlimit { name: name.into(), soft, hard }];
+            super::rlimits(&host, &ContainerConfig { rlimits, ..ContainerConfig::default() })
+        };
+        let found = limit("nofile", 1, 2).unwrap();
+        assert_eq!((found[0].typ(), found[0].soft(), found[0].hard()), (PosixRlimitType::RlimitNofile, 1, 2));
+        assert_eq!(limit("nosuch", 1, 2), Err(SpecError::UnknownRlimit("nosuch".into())));
+        assert_eq!(limit("core", 2, 1), Err(SpecError::RlimitAboveHard { soft: 2, hard: 1 }));
+    }
+
+    #[test]
+    fn the_home_follows_the_user_unless_it_was_given() {
+        let known = Identity { uid: 1, home: Some("/one".into()), ..Identity::default() };
+        let wanted = Identity { uid: 2, gid: 3, home: Some("/two".into()), ..Identity::default() };
+        for (before, after) in [("HOME=/one", "HOME=/two"), ("HOME=/given", "HOME=/given")] {
+            let mut process = Process::default();
+            process.set_env(Some(strings(&["A=1", before])));
+            run_as(&mut process, &known, &wanted);
+            assert_eq!(process.env().clone().unwrap(), strings(&["A=1", after]));
+            assert_eq!((process.user().uid(), process.user().gid()), (2, 3));
+        }
     }
 
     #[test]

@@ -15,6 +15,11 @@ fn refused(engine: &Engine, arguments: &[&str], words: &str) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the program, which runs, has said by a file that its traps are set: process 1 ignores other signals.
+fn await_traps(engine: &Engine, name: &str) -> Result<()> {
+    engine.run(&["exec", name, "sh", "-c", "until test -e /tmp/set; do sleep 0.1; done"]).map(drop)
+}
+
 /// What the container's state is, as `inspect` and `ps` tell it.
 fn state(engine: &Engine, name: &str) -> Result<(String, String)> {
     let format = "{{.State.Status}} {{.State.Running}} {{.State.Paused}}";
@@ -64,7 +69,7 @@ fn privileged_docker_paused_containers_stand_still_and_say_so() {
 #[test]
 fn privileged_docker_paused_containers_end_when_told_to() {
     check(|engine| {
-        let script = "trap 'exit 5' TERM; while :; do sleep 0.1; done";
+        let script = "trap 'exit 5' TERM; touch /tmp/set; while :; do sleep 0.1; done";
         for (name, command) in [
             ("stopped", &["stop"][..]),
             ("killed", &["kill"]),
@@ -72,6 +77,7 @@ fn privileged_docker_paused_containers_end_when_told_to() {
             ("restarted", &["restart"]),
         ] {
             engine.run(&["run", "-d", "--name", name, BUSYBOX, "sh", "-c", script])?;
+            await_traps(engine, name)?;
             engine.run(&["pause", name])?;
             engine.run(&[command, &[name]].concat())?;
             match name {
@@ -119,8 +125,7 @@ fn privileged_docker_rename_takes_the_name_and_gives_the_old_one_back() {
 #[test]
 fn privileged_docker_stop_sends_the_signal_that_is_asked_for() {
     check(|engine| {
-        let script =
-            "trap 'exit 1' TERM; trap 'exit 2' USR1; trap 'exit 3' USR2; while :; do sleep 0.1; done";
+        let script = "trap 'exit 1' TERM; trap 'exit 2' USR1; trap 'exit 3' USR2; touch /tmp/set; while :; do sleep 0.1; done";
         for (option, stop, code) in [
             (None, None, "1"),
             (Some("--stop-signal=USR1"), None, "2"),
@@ -129,6 +134,7 @@ fn privileged_docker_stop_sends_the_signal_that_is_asked_for() {
             let run = ["run", "-d", "--name", "c1"].into_iter().chain(option);
             let run: Vec<_> = run.chain([BUSYBOX, "sh", "-c", script]).collect();
             engine.run(&run)?;
+            await_traps(engine, "c1")?;
             let stop: Vec<_> = ["stop"].into_iter().chain(stop).chain(["c1"]).collect();
             engine.run(&stop)?;
             ensure!(engine.run(&["wait", "c1"])? == code, "{option:?} {stop:?}");
