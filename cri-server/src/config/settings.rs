@@ -141,6 +141,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "A seccomp profile (JSON) to use in place of the built-in one for `RuntimeDefault`.",
     ),
     row(
+        "runtime.cdi_spec_dirs",
+        Kind::Paths,
+        Fallback::List(&["/etc/cdi", "/var/run/cdi"]),
+        "Folders of CDI files (`.json`, `.yaml`), which describe devices that containers are given by name; the later wins. \
+         They may be absent, and are read anew by each creation that asks for such a device.",
+    ),
+    row(
         "runtime.pids_limit",
         Kind::Integer { min: 0, max: 4_194_304 },
         Fallback::Integer(0),

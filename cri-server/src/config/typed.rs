@@ -102,6 +102,8 @@ pub(crate) struct Runtime {
     pub(crate) default_capabilities: Vec<String>,
     /// A file in place of the built-in seccomp profile.
     pub(crate) seccomp_profile: Option<PathBuf>,
+    /// Folders of files that describe devices, the later preferred; may be absent.
+    pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     /// Most processes and threads of a container.
     pub(crate) pids_limit: Option<u32>,
     /// Size of a pod's `/dev/shm`, in bytes.
@@ -181,6 +183,7 @@ impl From<&Effective> for Config {
                 pause: read.path("runtime.pause"),
                 default_capabilities: read.list("runtime.default_capabilities").to_vec(),
                 seccomp_profile: read.optional_path("runtime.seccomp_profile"),
+                cdi_spec_dirs: read.list("runtime.cdi_spec_dirs").iter().map(PathBuf::from).collect(),
                 pids_limit: Some(read.number("runtime.pids_limit")).filter(|&limit: &u32| limit != 0),
                 shm_size_bytes: read.number("runtime.shm_size_bytes"),
             },

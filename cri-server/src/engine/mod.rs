@@ -246,8 +246,7 @@ impl Engine {
 
     /// A container's figures.
     pub(crate) async fn container_stats(&self, container: &Arc<Container>) -> Result<stats::ContainerStats> {
-        let container = container.clone();
-        self.shared.blocking(move |shared| stats::of_container(shared, &container)).await
+        stats::of_container(&self.shared, container.clone()).await
     }
 
     /// The figures of many containers; what is removed meanwhile is left out.
@@ -261,8 +260,7 @@ impl Engine {
     /// A pod's figures with those of its containers.
     pub(crate) async fn pod_stats(&self, pod: &Arc<Pod>) -> Result<stats::PodStats> {
         let containers = self.view().containers_of(&pod.id).cloned().collect();
-        let pod = pod.clone();
-        self.shared.blocking(move |shared| stats::of_pod(shared, &pod, containers)).await
+        stats::of_pod(&self.shared, pod.clone(), containers).await
     }
 
     /// The metrics of all pods; those of one that is removed meanwhile are left out.

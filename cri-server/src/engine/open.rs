@@ -22,6 +22,7 @@ use super::records::{Records, RecordsError};
 use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 
@@ -109,6 +110,7 @@ impl Engine {
             records: Records::open(&paths.database()).map_err(OpenError::Records)?,
             launcher: Launcher::new(&parts.settings.conmon).map_err(OpenError::Monitor)?,
             snapshots: Overlay::new(images.clone()),
+            layers: Layers::default(),
             board: Board::default(),
             waiting: Waiting::default(),
             free_ports: FreePorts::default(),

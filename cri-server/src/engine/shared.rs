@@ -15,6 +15,7 @@ use super::monitor::Launcher;
 use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 use crate::spec;
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     pub cgroup_driver: cgroup::Driver,
     /// Most output kept of one `exec_sync`, bytes, both streams together.
     pub exec_output_bytes: usize,
+    /// Folders of files that describe devices; the later wins.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// The resolv.conf that is copied for pods without DNS settings of their own.
     pub host_resolv_conf: PathBuf,
 }
@@ -54,6 +57,8 @@ pub(crate) struct Shared {
     pub images: Store,
     /// Containers' writable layers.
     pub snapshots: Overlay,
+    /// What those take.
+    pub layers: Layers,
     /// The networks pods are attached to.
     pub(crate) networks: Networks,
     /// The host's cgroup hierarchies.

@@ -16,6 +16,7 @@
 //! | `capability`, `seccomp`, `lsm`, `masks`, `devices` | what it may do |
 //! | `mounts`, `namespaces`, `sysctl` | what it sees |
 //! | `resources` | how much it gets |
+//! | `cdi` | what the devices it was given by name add to all that |
 //! | `files` | the text of /etc/hosts, /etc/hostname and /etc/resolv.conf |
 //!
 //! What a client wrote into labels and annotations never reaches a specification: OCI runtimes take orders from
@@ -23,6 +24,7 @@
 
 mod annotations;
 mod capability;
+pub(crate) mod cdi;
 mod container;
 mod devices;
 mod error;

@@ -56,6 +56,7 @@ pub(super) fn container(config: &ContainerConfig) -> Value {
             "host_path": mount::text(&device.host_path),
             "permissions": device.permissions,
         })).collect::<Vec<_>>(),
+        "CDI_devices": config.cdi_devices.iter().map(|name| json!({ "name": name.to_string() })).collect::<Vec<_>>(),
         "labels": config.labels,
         "annotations": config.annotations,
         "log_path": optional_path(config.log_path.as_deref()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IdRange, PidMode, Resources, Security, UserMode};
+use super::{CdiName, IdRange, PidMode, Resources, Security, UserMode};
 
 /// What a client asked a container to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub(crate) struct ContainerConfig {
     pub mounts: Vec<Mount>,
     /// Devices of the host.
     pub devices: Vec<Device>,
+    /// Devices that files of this host describe, in the order asked for.
+    #[serde(default)]
+    pub cdi_devices: Vec<CdiName>,
     /// Labels, for selection.
     pub labels: BTreeMap<String, String>,
     /// Annotations, returned unread.

@@ -8,7 +8,7 @@ use cleat_image::{Image, Snapshotter};
 use oci_spec::image::Config;
 
 use super::run_pod::{pod_facts, write_spec};
-use super::{devices, image_volumes};
+use super::{cdi, devices, image_volumes};
 use crate::engine::apparmor;
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
@@ -120,8 +120,10 @@ fn specification(
         rootfs: &shared.paths.container(&container.id).rootfs(),
         cgroups_path: &cgroup::specified(&container.cgroup),
     };
-    spec::container(&shared.host, &pod_facts(pod, &pod_paths, pod.pause_pid()), &facts)
-        .map_err(|error| EngineError::invalid("the container's configuration", &error))
+    let mut spec = spec::container(&shared.host, &pod_facts(pod, &pod_paths, pod.pause_pid()), &facts)
+        .map_err(|error| EngineError::invalid("the container's configuration", &error))?;
+    cdi::add(&mut spec, &shared.settings.cdi_spec_dirs, &container.config.cdi_devices)?;
+    Ok(spec)
 }
 
 /// An init reaps what is orphaned in its pid namespace: only the container's own is its to keep.

@@ -3,6 +3,7 @@
 //! A step function does one operation whole, or undoes what it did and says why it failed. It knows nothing of states
 //! and records other than addresses: the driver decides, records, calls a step and records its outcome. Every effect is
 //! named by the object's id, so that undoing is one function that needs no memory of how far the doing came.
+mod cdi;
 mod cleanup;
 mod cni_capabilities;
 mod create_container;

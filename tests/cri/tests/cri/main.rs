@@ -1,6 +1,7 @@
 //! The daemon from outside. Each test has a daemon, a registry and namespaces of its own and ends with the leak checker.
 #![forbid(unsafe_code)]
 
+mod cdi;
 mod cni;
 mod container_mounts;
 mod container_options;
@@ -24,6 +25,7 @@ mod network;
 mod pod_options;
 mod refusals;
 mod resources;
+mod retries;
 mod series;
 mod unimplemented;
 mod user_namespaces;
