@@ -118,6 +118,11 @@ bench-image: build ## Measure pulls beside containerd and podman (root); ARGS=3 
 	@hack/bench-image $(ARGS)
 
 .PHONY: vm-test
-vm-test: build ## Run the demo and the runtime's tests in a virtual machine with cgroup v2 (root; about five minutes)
+vm-test: build ## Run the tests that need cgroup v2, systemd or AppArmor in a virtual machine (root); ARGS="demo runtime"
 	@hack/deps vm
-	@hack/vm-test
+	@hack/vm-test $(ARGS)
+
+.PHONY: critest-vm
+critest-vm: build ## Run the CRI validation suite in the virtual machine (root; about ten minutes); ARGS="-ginkgo.focus=AppArmor"
+	@hack/deps vm
+	@hack/critest-vm $(ARGS)
