@@ -35,6 +35,11 @@ impl Store {
         }
         let failed = |operation| self.inner.failed(operation);
         let mut database = self.inner.database();
+        for NewLayer { diff_id, staged } in &image.layers {
+            if staged.is_none() && self.inner.find_layer(&database, diff_id)?.is_none() {
+                return Err(StoreError::LayerMissing { image: image.id.clone(), layer: diff_id.clone() });
+            }
+        }
         let leftovers = self.place(&database, &staged)?;
         let id = image.id.to_string();
         let names: Vec<_> = image.names.iter().map(ToString::to_string).collect();
