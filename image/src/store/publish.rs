@@ -27,6 +27,11 @@ pub(crate) struct NewLayer<'a> {
 }
 
 impl Store {
+    /// Write to disk what there is so far: what is published later is then durable sooner.
+    pub(crate) fn write_out(&self) -> Result<(), StoreError> {
+        self.inner.folder.sync_files()
+    }
+
     /// Make the image and its layers durable and visible: files to disk, folders into place, then one transaction.
     pub(crate) fn publish(&self, image: &NewImage<'_>) -> Result<Arc<Image>, StoreError> {
         let staged: Vec<_> = image.layers.iter().filter_map(|layer| layer.staged).collect();
