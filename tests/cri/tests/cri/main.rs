@@ -1,6 +1,8 @@
 //! The daemon from outside. Each test has a daemon, a registry and namespaces of its own and ends with the leak checker.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "vm")]
+mod apparmor;
 mod cdi;
 mod cni;
 mod container_mounts;
@@ -27,5 +29,7 @@ mod refusals;
 mod resources;
 mod retries;
 mod series;
+#[cfg(feature = "vm")]
+mod unified;
 mod unimplemented;
 mod user_namespaces;
