@@ -15,6 +15,7 @@
 mod agent;
 mod birth;
 mod cgroups;
+mod checkpoint;
 mod failure;
 mod hooks;
 mod network;
@@ -33,6 +34,9 @@ use cleat_sys::cgroup::Cgroup;
 
 use failure::Step;
 
+pub use checkpoint::{
+    CgroupsMode, Checkpoint, CriuOptions, DumpOptions, PageServer, Restore, Restored, checkpoint, restore,
+};
 pub use failure::Failure;
 pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
