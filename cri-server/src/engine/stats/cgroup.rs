@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use cleat_sys::cgroup::Cgroup;
+use cleat_sys::cgroup::{Cgroup, Folder, Mode};
 
 use super::figures::{Cpu, Memory, Pressure, PressureLine, Swap};
 use crate::engine::error::{EngineError, Result};
@@ -32,7 +32,7 @@ pub(super) struct CgroupStats {
 pub(super) fn of_cgroup(shared: &Shared, path: &str) -> Result<CgroupStats> {
     let cgroup = Cgroup::open(&shared.cgroups, path)
         .map_err(|error| EngineError::step("read the figures", format!("cgroup {path}"), &error))?;
-    let files = Files(&cgroup);
+    let files = Files::of(&cgroup);
     let v1 = shared.cgroups.is_v1("memory");
     // Only cgroup v2 has these; asking would cost a failed open(2) each.
     let pressure = |file: &str| {
@@ -54,11 +54,24 @@ pub(super) fn of_cgroup(shared: &Shared, path: &str) -> Result<CgroupStats> {
 }
 
 /// The files of a cgroup; one that is not there has no text.
-struct Files<'a>(&'a Cgroup);
+struct Files<'a> {
+    cgroup: &'a Cgroup,
+    /// Where most of them are: all of them on cgroup v2.
+    memory: Option<Folder>,
+    unified: bool,
+}
 
-impl Files<'_> {
+impl<'a> Files<'a> {
+    fn of(cgroup: &'a Cgroup) -> Self {
+        let unified = cgroup.layout().mode() == Mode::Unified;
+        Self { cgroup, memory: cgroup.folder("memory").ok(), unified }
+    }
+
     fn text(&self, controller: &str, file: &str) -> Option<String> {
-        self.0.read(controller, file).ok()
+        if self.unified || controller == "memory" {
+            return self.memory.as_ref()?.read(file).ok();
+        }
+        self.cgroup.read(controller, file).ok()
     }
 
     /// What is no number is none: "max" of a limit, too.

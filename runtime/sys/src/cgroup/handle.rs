@@ -1,12 +1,13 @@
 //! The handle of a cgroup, its files and its processes.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode as FileMode, OFlags};
 
+use super::folder::read_record;
 use super::{CgroupError, Layout};
 
 /// One cgroup: the same path in every hierarchy. A handle; the cgroup itself need not exist.
@@ -71,7 +72,8 @@ impl Cgroup {
     /// The content of `file` in the hierarchy with `controller`. For lists of processes there is [`Cgroup::processes`].
     pub fn read(&self, controller: &str, file: &str) -> Result<String, CgroupError> {
         let path = self.dir(controller)?.join(file);
-        read_text(&path).map_err(|source| CgroupError::Read { path, source })
+        let read = fs::File::open(&path).and_then(read_record);
+        read.map_err(|source| CgroupError::Read { path, source })
     }
 
     /// Writes `value` to `file` in the hierarchy with `controller`, in one write(2).
@@ -136,27 +138,6 @@ impl Cgroup {
         let root = || self.layout.v1_root("freezer").or_else(|| self.layout.roots().next());
         present.or_else(|| root().map(|root| root.join(&self.path))).unwrap_or_default()
     }
-}
-
-/// Reads a cgroup file of one record, as all are but the lists of processes. These have no size to ask for, and most fit
-/// into one read(2), which gives less than asked for only at the end of the record (`seq_read_iter` of fs/seq_file.c).
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut file = fs::File::open(path)?;
-    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => {
-                text.extend_from_slice(&buffer[..length]);
-                if length < buffer.len() {
-                    break;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Writes a cgroup file in one write(2), as the kernel expects it.
