@@ -16,6 +16,7 @@ mod agent;
 mod birth;
 mod cgroups;
 mod failure;
+mod foreign;
 mod hooks;
 mod network;
 mod pending;
@@ -34,6 +35,7 @@ use cleat_sys::cgroup::Cgroup;
 use failure::Step;
 
 pub use failure::Failure;
+pub use foreign::Foreign;
 pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
 pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio, SubCgroup};

@@ -287,7 +287,7 @@ fn make_time_namespace(namespaces: &Namespaces) -> Result<(), Failure> {
 }
 
 /// Undoes a birth: ends the process, removes its cgroup. What cannot be undone is told along with the failure.
-pub(super) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: Failure) -> Failure {
+pub(crate) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: Failure) -> Failure {
     if let Some(pidfd) = process {
         end(pidfd);
     }
@@ -299,7 +299,7 @@ pub(super) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: F
 }
 
 /// Kills a process and waits for its end.
-pub(super) fn end(pidfd: &OwnedFd) {
+pub(crate) fn end(pidfd: &OwnedFd) {
     let killed = cleat_sys::process::send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
     // ESRCH: it has ended and was reaped.
     if killed.is_ok() {
