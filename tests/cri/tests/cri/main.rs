@@ -23,6 +23,7 @@ mod network;
 mod pod_options;
 mod refusals;
 mod resources;
+mod runtime_handlers;
 mod series;
 mod unimplemented;
 mod user_namespaces;
