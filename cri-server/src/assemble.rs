@@ -50,6 +50,7 @@ fn settings(config: &Config) -> Settings {
             CgroupDriver::Auto => Driver::Cgroupfs,
         },
         exec_output_bytes: config.api.exec_sync_output_bytes,
+        cdi_spec_dirs: config.runtime.cdi_spec_dirs.clone(),
         host_resolv_conf: "/etc/resolv.conf".into(),
     }
 }

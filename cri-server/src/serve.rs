@@ -45,6 +45,8 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 async fn serve(config: &Config) -> Result<()> {
     let parts = assemble::parts(config)?;
     let engine = Engine::open(parts).await.context("open the engine")?;
+    // Before the CRI's socket is there, by which the daemon counts as ready.
+    let docker = serve_docker(config, &engine)?;
     let listener = listen(&config.listen)?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
@@ -58,7 +60,6 @@ async fn serve(config: &Config) -> Result<()> {
     tracing::info!(socket = %config.listen.display(), "serving the CRI");
     notify_ready();
     let (streams, sessions) = serve_streams(config, &engine).await?;
-    let docker = serve_docker(config, &engine)?;
     let server = tonic::transport::Server::builder().add_routes(cri::router(engine.clone(), streams));
     let incoming = UnixListenerStream::new(listener);
     // Connections are not waited for: a client may keep one open for ever. What they asked for is finished below.
@@ -93,9 +94,14 @@ impl ServeTask {
 
 /// Serves the clients of exec, attach and port forward.
 async fn serve_streams(config: &Config, engine: &Engine) -> Result<(Arc<Server>, ServeTask)> {
-    let settings = cleat_streaming::Settings { address: config.streaming.address };
+    let streaming = &config.streaming;
+    let settings = cleat_streaming::Settings {
+        address: streaming.address,
+        idle_limit: streaming.idle_limit,
+        tls: streaming.tls.clone(),
+    };
     let server = Server::bind(settings, Arc::new(Sessions(engine.clone()))).await;
-    let server = Arc::new(server.context("serve streams (setting streaming.address)")?);
+    let server = Arc::new(server.context("serve streams (section streaming of the settings)")?);
     let shutdown = CancellationToken::new();
     let task = tokio::spawn({
         let (server, shutdown) = (server.clone(), shutdown.clone());

@@ -15,6 +15,7 @@
 mod agent;
 mod birth;
 mod cgroups;
+mod checkpoint;
 mod failure;
 mod foreign;
 mod hooks;
@@ -34,6 +35,9 @@ use cleat_sys::cgroup::Cgroup;
 
 use failure::Step;
 
+pub use checkpoint::{
+    CgroupsMode, Checkpoint, CriuOptions, DumpOptions, PageServer, Restore, Restored, checkpoint, restore,
+};
 pub use failure::Failure;
 pub use foreign::Foreign;
 pub use hooks::{HookPoint, HookState, run_hooks};

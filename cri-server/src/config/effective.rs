@@ -35,7 +35,7 @@ impl Effective {
             }
         }
         let effective = Self(values);
-        faults.extend(effective.contradictions());
+        faults.extend([effective.nested_folders(), effective.half_of_tls()].into_iter().flatten());
         effective
     }
 
@@ -49,8 +49,8 @@ impl Effective {
         self.0.get(key).map_or(&Origin::Default, |(_, origin)| origin)
     }
 
-    /// Settings that are right one by one and wrong together.
-    fn contradictions(&self) -> Option<Fault> {
+    /// Folders that are right one by one and wrong together.
+    fn nested_folders(&self) -> Option<Fault> {
         let (Some(Value::Text(root)), Some(Value::Text(state))) = (self.value("root"), self.value("state"))
         else {
             return None;
@@ -64,6 +64,17 @@ impl Effective {
         let wrong = format!("root {} and state {} lie in one another", root.display(), state.display());
         let right = "choose folders apart: a reboot may empty state and never root";
         Some(Fault::new(self.origin(key), Complaint::new(wrong, right)))
+    }
+
+    /// TLS without its certificate or without the key of it. Serving without TLS instead is not what was meant.
+    fn half_of_tls(&self) -> Option<Fault> {
+        let [cert, key, ca] = ["streaming.tls_cert", "streaming.tls_key", "streaming.tls_ca"];
+        let is_set = |key: &&str| self.value(key).is_some();
+        let missing = [cert, key].into_iter().find(|key| !is_set(key))?;
+        let lonely = [cert, key, ca].into_iter().find(is_set)?;
+        let wrong = format!("{lonely} is set and {missing} is not");
+        let right = "set both the certificate and its key, or none of TLS";
+        Some(Fault::new(self.origin(lonely), Complaint::new(wrong, right)))
     }
 }
 
@@ -130,6 +141,25 @@ pub(crate) mod tests {
             "{faults:?}"
         );
         assert!(faults.iter().any(|fault| fault.starts_with("f:3: log.level:")), "{faults:?}");
+    }
+
+    #[test]
+    fn tls_has_a_certificate_and_its_key_or_nothing() {
+        for (keys, faulty) in [
+            (&[][..], None),
+            (&["cert"], Some("f:0: streaming.tls_cert is set and streaming.tls_key is not")),
+            (&["key"], Some("f:0: streaming.tls_key is set and streaming.tls_cert is not")),
+            (&["ca"], Some("f:0: streaming.tls_ca is set and streaming.tls_cert is not")),
+            (&["cert", "key"], None),
+            (&["cert", "key", "ca"], None),
+        ] {
+            let name = |key: &&str| settings::find(&format!("streaming.tls_{key}")).unwrap().key;
+            let found: Vec<_> =
+                keys.iter().enumerate().map(|(at, key)| (name(key), text("/f"), at)).collect();
+            let (_, faults) = merged(&found);
+            assert_eq!(faults.len(), usize::from(faulty.is_some()), "{faults:?}");
+            assert!(faults.iter().all(|fault| fault.starts_with(faulty.unwrap())), "{faults:?}");
+        }
     }
 
     #[test]

@@ -147,6 +147,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "A seccomp profile (JSON) to use in place of the built-in one for `RuntimeDefault`.",
     ),
     row(
+        "runtime.cdi_spec_dirs",
+        Kind::Paths,
+        Fallback::List(&["/etc/cdi", "/var/run/cdi"]),
+        "Folders of CDI files (`.json`, `.yaml`), which describe devices that containers are given by name; the later wins. \
+         They may be absent, and are read anew by each creation that asks for such a device.",
+    ),
+    row(
         "runtime.pids_limit",
         Kind::Integer { min: 0, max: 4_194_304 },
         Fallback::Integer(0),
@@ -256,6 +263,27 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Kind::SocketAddress,
         Fallback::Text("127.0.0.1:0"),
         "Where exec, attach and port-forward are served to the kubelet and crictl of this node; port 0 takes a free one.",
+    ),
+    row(
+        "streaming.idle_timeout_s",
+        Kind::Integer { min: 0, max: 30 * 86_400 },
+        Fallback::Integer(14_400),
+        "How long such a session may be without a byte in either direction before it is closed, in seconds; 0 is for ever.",
+    ),
+    row(
+        "streaming.tls_cert",
+        Kind::Path,
+        Fallback::Unset,
+        "Certificate that exec, attach and port-forward are served with, and those that lead to its root, in PEM; with \
+         `tls_key`. Unset serves without TLS. The three files are read again when they change.",
+    ),
+    row("streaming.tls_key", Kind::Path, Fallback::Unset, "Private key of `tls_cert`, in PEM."),
+    row(
+        "streaming.tls_ca",
+        Kind::Path,
+        Fallback::Unset,
+        "Authorities, in PEM, one of which must have signed the certificate of each client; unset asks clients for none. \
+         The kubelet has none to show: only for clients that come to the URLs themselves, such as crictl.",
     ),
     row(
         "docker.listen",

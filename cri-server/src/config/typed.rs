@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cleat_streaming::TlsFiles;
 use ipnet::IpNet;
 
 use super::effective::Effective;
@@ -104,6 +105,8 @@ pub(crate) struct Runtime {
     pub(crate) default_capabilities: Vec<String>,
     /// A file in place of the built-in seccomp profile.
     pub(crate) seccomp_profile: Option<PathBuf>,
+    /// Folders of files that describe devices, the later preferred; may be absent.
+    pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     /// Most processes and threads of a container.
     pub(crate) pids_limit: Option<u32>,
     /// Size of a pod's `/dev/shm`, in bytes.
@@ -160,6 +163,10 @@ pub(crate) struct Api {
 pub(crate) struct Streaming {
     /// Where they are served.
     pub(crate) address: SocketAddr,
+    /// How long a session may be without a byte.
+    pub(crate) idle_limit: Option<Duration>,
+    /// What they are served with, where it is TLS.
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 impl From<&Effective> for Config {
@@ -180,6 +187,7 @@ impl From<&Effective> for Config {
                 handlers: kind::parse_handlers(read.list("runtime.handlers")).expect(CHECKED),
                 default_capabilities: read.list("runtime.default_capabilities").to_vec(),
                 seccomp_profile: read.optional_path("runtime.seccomp_profile"),
+                cdi_spec_dirs: read.list("runtime.cdi_spec_dirs").iter().map(PathBuf::from).collect(),
                 pids_limit: Some(read.number("runtime.pids_limit")).filter(|&limit: &u32| limit != 0),
                 shm_size_bytes: read.number("runtime.shm_size_bytes"),
             },
@@ -264,7 +272,21 @@ impl Reader<'_> {
     }
 
     fn streaming(&self) -> Streaming {
-        Streaming { address: net::parse_socket_address(self.text("streaming.address")).expect(CHECKED) }
+        let idle_limit = Duration::from_secs(self.number("streaming.idle_timeout_s"));
+        Streaming {
+            address: net::parse_socket_address(self.text("streaming.address")).expect(CHECKED),
+            idle_limit: Some(idle_limit).filter(|limit| !limit.is_zero()),
+            tls: self.streaming_tls(),
+        }
+    }
+
+    /// A certificate without its key is refused when settings are merged.
+    fn streaming_tls(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            certificate: self.optional_path("streaming.tls_cert")?,
+            key: self.optional_path("streaming.tls_key")?,
+            client_authorities: self.optional_path("streaming.tls_ca"),
+        })
     }
 
     fn network(&self) -> Network {

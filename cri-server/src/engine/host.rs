@@ -11,7 +11,7 @@ use oci_spec::runtime::{Capabilities, Capability};
 
 use super::shared::entries;
 use super::steps::device_nodes;
-use crate::spec::{Architecture, Host, KernelVersion, Profile};
+use crate::spec::{AppArmorSupport, Architecture, Host, KernelVersion, Profile};
 
 /// What the operator decided about containers' defaults.
 pub(crate) struct Defaults {
@@ -49,8 +49,13 @@ pub(crate) enum HostError {
     },
 }
 
-/// Looks at the host; `images` is the folder of the image store.
-pub(super) fn probe(cgroups: &Layout, images: &Path, defaults: Defaults) -> Result<Host, HostError> {
+/// Looks at the host; `images` is the folder of the image store. What AppArmor does was found out by loading a profile.
+pub(super) fn probe(
+    cgroups: &Layout,
+    images: &Path,
+    defaults: Defaults,
+    app_armor: AppArmorSupport,
+) -> Result<Host, HostError> {
     let kernel = kernel()?;
     let status = read("/proc/self/status")?;
     let effective = capabilities_of(mask(&status, "CapEff:"));
@@ -65,9 +70,7 @@ pub(super) fn probe(cgroups: &Layout, images: &Path, defaults: Defaults) -> Resu
         kernel,
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
         seccomp_profile: defaults.seccomp_profile,
-        app_armor: fs::read("/sys/module/apparmor/parameters/enabled")
-            .is_ok_and(|text| text.starts_with(b"Y")),
-        app_armor_profile: None,
+        app_armor,
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         cgroup_v2: cgroups.mode() == Mode::Unified,
         swap_accounting: swap_accounting(cgroups),

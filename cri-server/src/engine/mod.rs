@@ -14,6 +14,7 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+mod apparmor;
 mod attach;
 pub(crate) mod container;
 mod driver;
@@ -21,6 +22,7 @@ mod error;
 mod events;
 mod exec;
 mod forward;
+mod free_ports;
 mod host;
 mod images;
 pub(crate) mod metrics;
@@ -35,6 +37,7 @@ pub(crate) mod pod;
 mod records;
 mod recovery;
 mod registry;
+pub(crate) mod restart;
 mod session;
 mod shared;
 pub(crate) mod stats;
@@ -66,6 +69,8 @@ use monitor::{MonitorError, Process};
 use pod::Pod;
 use registry::Registry;
 use shared::Shared;
+
+use crate::spec::AppArmorSupport;
 
 /// The one engine behind every front door. Cheap to clone.
 #[derive(Clone)]
@@ -119,7 +124,7 @@ impl Engine {
     /// Asks a container to end and kills it after `grace`. One that does not run, or is unknown, is fine.
     pub(crate) async fn stop_container(&self, id: impl Into<Key<'_>>, grace: Duration) -> Result<()> {
         match known(self.view().container(id))? {
-            Some(found) => self.ask_container(&found.id, Verb::Stop { grace }).await,
+            Some(found) => self.ask_container(&found.id, Verb::Stop { grace, signal: None }).await,
             None => Ok(()),
         }
     }
@@ -234,10 +239,14 @@ impl Engine {
         self.shared.board.subscribe()
     }
 
+    /// What is kept of containers without a pod since then (nanoseconds since the Unix epoch), and everything from now on.
+    pub(crate) fn subscribe_since(&self, since_ns: i64) -> (Vec<Arc<Event>>, Subscription) {
+        self.shared.board.subscribe_since(since_ns)
+    }
+
     /// A container's figures.
     pub(crate) async fn container_stats(&self, container: &Arc<Container>) -> Result<stats::ContainerStats> {
-        let container = container.clone();
-        self.shared.blocking(move |shared| stats::of_container(shared, &container)).await
+        stats::of_container(&self.shared, container.clone()).await
     }
 
     /// The figures of many containers; what is removed meanwhile is left out.
@@ -251,8 +260,7 @@ impl Engine {
     /// A pod's figures with those of its containers.
     pub(crate) async fn pod_stats(&self, pod: &Arc<Pod>) -> Result<stats::PodStats> {
         let containers = self.view().containers_of(&pod.id).cloned().collect();
-        let pod = pod.clone();
-        self.shared.blocking(move |shared| stats::of_pod(shared, &pod, containers)).await
+        stats::of_pod(&self.shared, pod.clone(), containers).await
     }
 
     /// The metrics of all pods; those of one that is removed meanwhile are left out.
@@ -339,7 +347,8 @@ impl Engine {
             "kernel": format!("{}.{}", host.kernel.major, host.kernel.minor),
             "cgroups": format!("{:?}", self.shared.cgroups.mode()).to_lowercase(),
             "seccomp": host.seccomp,
-            "appArmor": host.app_armor,
+            "appArmor": host.app_armor != AppArmorSupport::Off,
+            "appArmorDefault": host.app_armor.to_string(),
             "selinux": host.selinux,
             "recursiveReadOnly": host.recursive_read_only,
             "userNamespaces": host.user_namespaces,

@@ -11,7 +11,9 @@ use cleat_network::bridge::Bridge;
 use cleat_sys::cgroup::{CgroupError, Layout};
 
 use super::Engine;
+use super::apparmor;
 use super::error::EngineError;
+use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
 use super::monitor::{Launcher, MonitorError};
 use super::networks::{CniFolders, Networks};
@@ -20,6 +22,7 @@ use super::records::{Records, RecordsError};
 use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 
@@ -58,6 +61,14 @@ pub(crate) enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// The init could not be put where containers find it.
+    #[error("install the init {path}")]
+    Init {
+        /// The program it is made of.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The pause program could not be put where pods find it.
     #[error("install the pause program {path}")]
     Pause {
@@ -89,8 +100,26 @@ pub(crate) enum OpenError {
 impl Engine {
     /// Opens the engine: afterwards all pods and containers that run are known and watched, and nothing is half done.
     pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
-        let shared =
-            Arc::new(assemble(&parts.settings, parts.defaults, Networks::new(parts.bridge, parts.cni))?);
+        let (paths, images) = prepare_root(&parts.settings)?;
+        let app_armor = apparmor::prepare(&paths.apparmor()).await;
+        let cgroups = Layout::detect().map_err(OpenError::Cgroups)?;
+        let host =
+            host::probe(&cgroups, &paths.images(), parts.defaults, app_armor).map_err(OpenError::Host)?;
+        let shared = Arc::new(Shared {
+            host,
+            records: Records::open(&paths.database()).map_err(OpenError::Records)?,
+            launcher: Launcher::new(&parts.settings.conmon).map_err(OpenError::Monitor)?,
+            snapshots: Overlay::new(images.clone()),
+            layers: Layers::default(),
+            board: Board::default(),
+            waiting: Waiting::default(),
+            free_ports: FreePorts::default(),
+            settings: parts.settings,
+            images,
+            networks: Networks::new(parts.bridge, parts.cni),
+            cgroups,
+            paths,
+        });
         let puller = Puller::new(shared.images.clone(), parts.registries, parts.limits);
         puller.set_policy(parts.policy);
         puller.set_auth_files(parts.auth_files);
@@ -102,7 +131,9 @@ impl Engine {
     }
 }
 
-fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Result<Shared, OpenError> {
+/// Makes the daemon's folders and opens the image store in them. The store locks its folder: a second daemon with the
+/// same root ends here, before it touches anything.
+fn prepare_root(settings: &Settings) -> Result<(Paths, Store), OpenError> {
     let paths = Paths::new(&settings.root, &settings.state);
     make_folder(&settings.root, PRIVATE)?;
     // The socket is in here, for whoever its own mode lets in.
@@ -112,22 +143,11 @@ fn assemble(settings: &Settings, defaults: Defaults, networks: Networks) -> Resu
     }
     install_pause(&settings.pause, &paths.pause_rootfs())
         .map_err(|source| OpenError::Pause { path: settings.pause.clone(), source })?;
-    let cgroups = Layout::detect().map_err(OpenError::Cgroups)?;
-    // The store locks its folder: a second daemon with the same root ends here, before it touches anything.
+    // The monitor's program under another name: a copy, since containers get hold of it.
+    install(&settings.conmon, &paths.init())
+        .map_err(|source| OpenError::Init { path: settings.conmon.clone(), source })?;
     let images = Store::open(&paths.images()).map_err(OpenError::Images)?;
-    Ok(Shared {
-        host: host::probe(&cgroups, &paths.images(), defaults).map_err(OpenError::Host)?,
-        records: Records::open(&paths.database()).map_err(OpenError::Records)?,
-        launcher: Launcher::new(&settings.conmon).map_err(OpenError::Monitor)?,
-        snapshots: Overlay::new(images.clone()),
-        board: Board::default(),
-        waiting: Waiting::default(),
-        settings: settings.clone(),
-        images,
-        networks,
-        cgroups,
-        paths,
-    })
+    Ok((paths, images))
 }
 
 /// Nobody but root looks into it: specifications hold the environment, which holds secrets, and the ids that name their
@@ -143,19 +163,22 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), OpenError> {
     made.map_err(|source| OpenError::Folder { path: path.to_owned(), source })
 }
 
-/// Puts the pause program into the root filesystem of all pause processes. A new version replaces the file by renaming,
-/// so that running ones keep theirs.
+/// Puts the pause program into the root filesystem of all pause processes.
 fn install_pause(program: &Path, rootfs: &Path) -> io::Result<()> {
     // Mount points, since the root filesystem is mounted read-only.
     for folder in ["proc", "dev", "sys"] {
         fs::create_dir_all(rootfs.join(folder))?;
     }
+    install(program, &rootfs.join("pause"))
+}
+
+/// Copies a program. A new version replaces the file by renaming, so that running ones keep theirs.
+fn install(program: &Path, target: &Path) -> io::Result<()> {
     let bytes = fs::read(program)?;
-    let target = rootfs.join("pause");
-    if fs::read(&target).is_ok_and(|present| present == bytes) {
+    if fs::read(target).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
-    let fresh = rootfs.join("pause.new");
+    let fresh = target.with_extension("new");
     fs::write(&fresh, bytes)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
     fs::rename(fresh, target)

@@ -9,11 +9,13 @@ use cleat_network::Network;
 use cleat_sys::cgroup::Layout;
 
 use super::error::{EngineError, Result};
+use super::free_ports::FreePorts;
 use super::model::cgroup;
 use super::monitor::Launcher;
 use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 use crate::spec;
@@ -37,6 +39,8 @@ pub(crate) struct Settings {
     pub cgroup_driver: cgroup::Driver,
     /// Most output kept of one `exec_sync`, bytes, both streams together.
     pub exec_output_bytes: usize,
+    /// Folders of files that describe devices; the later wins.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// The resolv.conf that is copied for pods without DNS settings of their own.
     pub host_resolv_conf: PathBuf,
 }
@@ -71,6 +75,8 @@ pub(crate) struct Shared {
     pub images: Store,
     /// Containers' writable layers.
     pub snapshots: Overlay,
+    /// What those take.
+    pub layers: Layers,
     /// The networks pods are attached to.
     pub(crate) networks: Networks,
     /// The host's cgroup hierarchies.
@@ -81,6 +87,8 @@ pub(crate) struct Shared {
     pub launcher: Launcher,
     /// Who waits for something to happen to a container.
     pub(crate) waiting: Waiting,
+    /// Ports of the host for who asks for any.
+    pub(crate) free_ports: FreePorts,
 }
 
 impl Shared {

@@ -18,6 +18,17 @@ pub(crate) enum SpecError {
     /// An environment variable that no process can be given.
     #[error("environment variable {0:?} has an empty name, or a name with '=', or contains a NUL character")]
     Environment(String),
+    /// A resource limit that the kernel does not have.
+    #[error("resource limit {0:?} is unknown")]
+    UnknownRlimit(String),
+    /// A resource limit that is in force beyond how far it may be raised.
+    #[error("a soft resource limit has to be at most the hard one: {soft} is more than {hard}")]
+    RlimitAboveHard {
+        /// The limit in force.
+        soft: u64,
+        /// How far it may be raised.
+        hard: u64,
+    },
     /// A path in the request.
     #[error("{what} of the container")]
     Path {
@@ -95,6 +106,12 @@ pub(crate) enum SpecError {
     /// An AppArmor profile where the kernel has no AppArmor.
     #[error("AppArmor profile {0:?} was asked for, but AppArmor is not enabled on this machine")]
     AppArmorUnsupported(String),
+    /// The default AppArmor profile where it could not be loaded.
+    #[error(
+        "the default AppArmor profile was asked for, but it could not be loaded when the daemon started: {0}; \
+         ask for another profile or for none (Unconfined), or mend that and restart the daemon"
+    )]
+    AppArmorDefault(String),
     /// A profile name with characters that AppArmor's own files cannot hold.
     #[error("AppArmor profile name {0:?} is empty or contains a control character")]
     AppArmorName(String),

@@ -25,10 +25,8 @@ pub(crate) struct Host {
     pub seccomp: bool,
     /// The profile that `RuntimeDefault` means.
     pub seccomp_profile: Profile,
-    /// Whether AppArmor is enabled.
-    pub app_armor: bool,
-    /// Name of the loaded AppArmor profile that `RuntimeDefault` means; none is set when absent.
-    pub app_armor_profile: Option<String>,
+    /// What AppArmor can do.
+    pub(crate) app_armor: AppArmorSupport,
     /// Whether SELinux is enabled.
     pub selinux: bool,
     /// Whether the controllers are those of the unified hierarchy (cgroup v2).
@@ -53,6 +51,30 @@ pub(crate) struct Host {
     pub rlimits: Vec<PosixRlimit>,
     /// Paths to mask besides the fixed ones: each CPU's `thermal_throttle` folder below /sys/devices/system/cpu.
     pub masked_paths: Vec<String>,
+}
+
+/// What AppArmor does for containers on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AppArmorSupport {
+    /// The kernel has none, or it is switched off.
+    Off,
+    /// It is enabled, but nothing here can load a default profile; why. `RuntimeDefault` confines nobody.
+    NoDefault(String),
+    /// It is enabled, but loading the default profile failed; why. Who would run under it does not run.
+    Failed(String),
+    /// The profile of this name is loaded, and `RuntimeDefault` means it.
+    Default(String),
+}
+
+impl std::fmt::Display for AppArmorSupport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::NoDefault(why) => write!(f, "none: {why}"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+            Self::Default(name) => f.write_str(name),
+        }
+    }
 }
 
 /// A machine's architecture, as far as seccomp profiles know it.
@@ -170,6 +192,8 @@ pub(crate) struct ContainerFacts<'a> {
     pub target_pid: Option<i32>,
     /// The profile read from the file that `Seccomp::Localhost` names.
     pub seccomp_profile: Option<&'a Profile>,
+    /// The program of our init on the host, if the container is to have it.
+    pub init: Option<&'a Path>,
     /// `root.path`: absolute, or relative to the bundle.
     pub rootfs: &'a Path,
     /// `linux.cgroupsPath` in the form the cgroup driver expects.

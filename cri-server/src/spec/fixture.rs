@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::Config;
 use oci_spec::runtime::{Capabilities, Capability};
 
-use super::{Architecture, ContainerFacts, Host, KernelVersion, NetworkNamespace, PodFacts, Profile};
+use super::{
+    AppArmorSupport, Architecture, ContainerFacts, Host, KernelVersion, NetworkNamespace, PodFacts, Profile,
+};
 use crate::engine::model::{ContainerConfig, Id, IdRange, Identity, PodConfig, UserMapping, UserMode};
 
 /// A machine with everything but AppArmor, SELinux and CAP_SYS_RESOURCE.
@@ -20,8 +22,7 @@ pub(super) fn host() -> Host {
         kernel: KernelVersion { major: 6, minor: 18 },
         seccomp: true,
         seccomp_profile: Profile::runtime_default().unwrap(),
-        app_armor: false,
-        app_armor_profile: None,
+        app_armor: AppArmorSupport::Off,
         selinux: false,
         cgroup_v2: true,
         swap_accounting: true,
@@ -182,6 +183,7 @@ impl Scene {
             volumes: &[],
             target_pid: self.target_pid,
             seccomp_profile: None,
+            init: None,
             rootfs: Path::new("rootfs"),
             cgroups_path: "/pods/p/c",
         }

@@ -1,6 +1,6 @@
 //! Labels of the security modules: AppArmor's profile and SELinux's two contexts.
 
-use super::{Host, SpecError};
+use super::{AppArmorSupport, Host, SpecError};
 use crate::engine::model::{AppArmor, SeLinux, Security};
 
 /// What an SELinux label lacks that states only some of its parts: the types of the reference policy for containers.
@@ -25,12 +25,18 @@ pub(super) struct SeLinuxContexts {
 pub(super) fn app_armor_profile(host: &Host, security: &Security) -> Result<Option<String>, SpecError> {
     match &security.app_armor {
         AppArmor::Unconfined => Ok(None),
-        AppArmor::RuntimeDefault if security.privileged || !host.app_armor => Ok(None),
-        AppArmor::RuntimeDefault => Ok(host.app_armor_profile.clone()),
+        AppArmor::RuntimeDefault if security.privileged => Ok(None),
+        AppArmor::RuntimeDefault => match &host.app_armor {
+            AppArmorSupport::Off | AppArmorSupport::NoDefault(_) => Ok(None),
+            AppArmorSupport::Failed(why) => Err(SpecError::AppArmorDefault(why.clone())),
+            AppArmorSupport::Default(name) => Ok(Some(name.clone())),
+        },
         AppArmor::Localhost(name) if name.is_empty() || name.chars().any(char::is_control) => {
             Err(SpecError::AppArmorName(name.clone()))
         }
-        AppArmor::Localhost(name) if !host.app_armor => Err(SpecError::AppArmorUnsupported(name.clone())),
+        AppArmor::Localhost(name) if host.app_armor == AppArmorSupport::Off => {
+            Err(SpecError::AppArmorUnsupported(name.clone()))
+        }
         AppArmor::Localhost(name) => Ok(Some(name.clone())),
     }
 }
@@ -78,9 +84,11 @@ mod tests {
 
     #[test]
     fn app_armor_follows_the_request_and_the_kernel() {
-        let with = Host { app_armor: true, app_armor_profile: Some("default".into()), ..fixture::host() };
-        let (bare, without) =
-            (Host { app_armor_profile: None, ..with.clone() }, Host { app_armor: false, ..with.clone() });
+        let host = |app_armor| Host { app_armor, ..fixture::host() };
+        let with = host(AppArmorSupport::Default("default".into()));
+        let bare = host(AppArmorSupport::NoDefault("no parser".into()));
+        let broken = host(AppArmorSupport::Failed("refused".into()));
+        let without = host(AppArmorSupport::Off);
         let local = AppArmor::Localhost("mine".into());
         for (host, asked, privileged, expected) in [
             (&with, AppArmor::RuntimeDefault, false, Ok(Some("default".to_owned()))),
@@ -88,6 +96,11 @@ mod tests {
             (&with, AppArmor::Unconfined, false, Ok(None)),
             (&with, local.clone(), true, Ok(Some("mine".to_owned()))),
             (&bare, AppArmor::RuntimeDefault, false, Ok(None)),
+            (&bare, local.clone(), false, Ok(Some("mine".to_owned()))),
+            (&broken, AppArmor::RuntimeDefault, false, Err(SpecError::AppArmorDefault("refused".into()))),
+            (&broken, AppArmor::RuntimeDefault, true, Ok(None)),
+            (&broken, AppArmor::Unconfined, false, Ok(None)),
+            (&broken, local.clone(), false, Ok(Some("mine".to_owned()))),
             (&without, AppArmor::RuntimeDefault, false, Ok(None)),
             (&without, AppArmor::Unconfined, false, Ok(None)),
             (&without, local, false, Err(SpecError::AppArmorUnsupported("mine".into()))),

@@ -16,6 +16,7 @@
 //! | `capability`, `seccomp`, `lsm`, `masks`, `devices` | what it may do |
 //! | `mounts`, `namespaces`, `sysctl` | what it sees |
 //! | `resources` | how much it gets |
+//! | `cdi` | what the devices it was given by name add to all that |
 //! | `files` | the text of /etc/hosts, /etc/hostname and /etc/resolv.conf |
 //!
 //! What a client wrote into labels and annotations never reaches a specification: OCI runtimes take orders from
@@ -23,6 +24,7 @@
 
 mod annotations;
 mod capability;
+pub(crate) mod cdi;
 mod container;
 mod devices;
 mod error;
@@ -49,13 +51,13 @@ pub(crate) use capability::parse as capability;
 pub(crate) use container::container;
 pub(crate) use error::SpecError;
 pub(crate) use facts::{
-    Architecture, ContainerFacts, DeviceGrant, DeviceKind, Host, HostDevice, KernelVersion, NetworkNamespace,
-    PodFacts,
+    AppArmorSupport, Architecture, ContainerFacts, DeviceGrant, DeviceKind, Host, HostDevice, KernelVersion,
+    NetworkNamespace, PodFacts,
 };
-pub(crate) use files::{FileError, HostsEntry, hostname_file, hosts_file, resolv_conf};
+pub(crate) use files::{FileError, HostsEntry, host_lines, hostname_file, hosts_file, resolv_conf};
 pub(crate) use identity::identity;
 pub(crate) use pause::pause;
-pub(crate) use process::{exec_process, process_args};
+pub(crate) use process::{exec_process, make_privileged, process_args, run_as};
 pub(crate) use resources::on_host as resources;
 pub(crate) use seccomp::Profile;
 pub(crate) use signal::{parse_signal, stop_signal};

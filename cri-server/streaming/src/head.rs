@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 /// Most bytes of a head.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -18,18 +18,20 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Reads a head; the bytes behind it, which the client may have sent already, come back too. `None` for what is no
-    /// head.
-    pub(crate) async fn read(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(Self, Vec<u8>)>> {
+    /// Reads a head, and not a byte of what the client may have sent behind it. `None` for what is no head.
+    pub(crate) async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Self>> {
         let mut bytes = Vec::with_capacity(4096);
         loop {
-            if bytes.len() >= HEAD_BYTES || reader.read_buf(&mut bytes).await? == 0 {
-                return Ok(None);
-            }
+            let (known, more) = (bytes.len(), reader.fill_buf().await?);
+            let fresh = more.len();
+            bytes.extend_from_slice(&more[..fresh.min(HEAD_BYTES - known)]);
             match Self::parse(&bytes) {
-                Ok(Some((head, length))) => return Ok(Some((head, bytes.split_off(length)))),
-                Ok(None) => {}
-                Err(_) => return Ok(None),
+                Ok(Some((head, length))) => {
+                    reader.consume(length - known);
+                    return Ok(Some(head));
+                }
+                Ok(None) if fresh > 0 && bytes.len() < HEAD_BYTES => reader.consume(fresh),
+                _ => return Ok(None),
             }
         }
     }
@@ -50,6 +52,11 @@ impl Head {
     pub(crate) fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let lines = self.headers.iter().filter(move |(key, _)| key == name);
         lines.flat_map(|(_, value)| value.split(',')).map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    /// The value of a header that stands once.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether the client wants to go on with `protocol`.

@@ -5,19 +5,31 @@
 //! copies between their channels and the descriptors its [`Backend`] gives. It knows no container and no engine.
 //!
 //! ```text
-//! server ── head (HTTP/1.1) ── tokens ── handshake ─┬─ spdy ──────┐
-//!                                                   └─ websocket ─┴─ exec/attach, port forward ── Backend
+//! server ── (tls) ── head (HTTP/1.1) ── tokens ── session ─┬─ over_spdy ────── spdy ──────┐
+//!                                                          └─ over_websocket ─ websocket ─┴─ remote, forward ── Backend
 //! ```
+//!
+//! Each connection has one task that reads frames and one `Wire` that everything of the session sends on.
 
 #![forbid(unsafe_code)]
 
+mod activity;
 mod backend;
+mod connection;
+mod delivery;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod head;
+mod over_spdy;
+mod over_websocket;
+mod presence;
 mod remote;
 mod server;
 mod session;
 mod spdy;
+mod stage;
+mod tls;
 mod tokens;
 mod websocket;
 mod wire;
@@ -27,4 +39,5 @@ pub use backend::{
     Size,
 };
 pub use server::{BindError, Server, Settings};
+pub use tls::{TlsError, TlsFiles};
 pub use tokens::TooMany;

@@ -4,18 +4,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Control, Failure, Outcome, Running, Size};
-use crate::wire::{HEADROOM, Wire};
+use crate::stage::Source;
+use crate::wire::Wire;
 
-/// Most bytes read from a process at once.
-const CHUNK_BYTES: usize = 128 * 1024;
 /// Most bytes read of a stream after its process has ended: the largest pipe that an unprivileged process can have. A
 /// process left behind that goes on printing cannot hold the session.
 const DRAIN_BYTES: usize = 1 << 20;
@@ -32,7 +29,7 @@ pub(crate) struct Channels {
     pub resize: Option<Input>,
     pub stdout: Option<u32>,
     pub stderr: Option<u32>,
-    pub error: u32,
+    pub error: Option<u32>,
     /// Whether the end is told as a `metav1.Status` (protocol v4 and later), or failures only and as text.
     pub structured: bool,
 }
@@ -47,12 +44,11 @@ pub(crate) async fn run(running: Result<Running, Failure>, mut channels: Channel
     for channel in [channels.stdout, channels.stderr].into_iter().flatten() {
         wire.finish(channel).await?;
     }
+    let Some(error) = channels.error else { return Ok(()) };
     if let Some(text) = status(&outcome, channels.structured) {
-        let mut buffer = vec![0; HEADROOM];
-        buffer.extend_from_slice(text.as_bytes());
-        wire.send(channels.error, &mut buffer, false).await?;
+        wire.tell(error, text.as_bytes()).await?;
     }
-    wire.finish(channels.error).await
+    wire.finish(error).await
 }
 
 async fn copy(running: Running, channels: &mut Channels) -> Result<Outcome, Failure> {
@@ -129,8 +125,7 @@ fn take_sizes(text: &mut Vec<u8>) -> Vec<Size> {
 /// Makes a descriptor one the executor can wait for.
 #[allow(deprecated, reason = "its successor is unsafe for types that may close early; an OwnedFd cannot")]
 fn asynchronous(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    let flags = OFlag::from_bits_retain(fcntl(&descriptor, FcntlArg::F_GETFL)?);
-    fcntl(&descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    rustix::io::ioctl_fionbio(&descriptor, true)?;
     AsyncFd::new(descriptor)
 }
 
@@ -142,7 +137,7 @@ async fn feed(into: Option<OwnedFd>, input: Option<Input>) -> io::Result<()> {
         let mut left = chunk.as_slice();
         while !left.is_empty() {
             let mut ready = into.writable().await?;
-            match ready.try_io(|into| Ok(nix::unistd::write(into, left)?)) {
+            match ready.try_io(|into| Ok(rustix::io::write(into, left)?)) {
                 Ok(Ok(length)) => left = &left[length..],
                 // The process reads no more; its end is told elsewhere.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
@@ -163,28 +158,25 @@ async fn pump(
 ) -> io::Result<()> {
     let (Some(from), Some(channel)) = (from, channel) else { return Ok(()) };
     let from = asynchronous(from)?;
-    let mut buffer = vec![0; HEADROOM + CHUNK_BYTES];
+    let mut source = Source::new(wire)?;
     loop {
         tokio::select! {
             () = ended.cancelled() => break,
             ready = from.readable() => {
-                let mut ready = ready?;
-                match ready.try_io(|from| read(from.get_ref(), &mut buffer)) {
-                    Ok(length) => match length? {
-                        0 => return Ok(()),
-                        length => wire.send(channel, &mut buffer[..HEADROOM + length], false).await?,
-                    },
-                    Err(_) => continue,
+                match ready?.try_io(|from| source.take(from.get_ref())) {
+                    Ok(Ok(0)) => return Ok(()),
+                    Ok(taken) => source.send(wire, channel, taken?).await?,
+                    Err(_) => {}
                 }
             }
         }
     }
     let mut drained = 0;
     while drained < DRAIN_BYTES {
-        match read(from.get_ref(), &mut buffer) {
+        match source.take(from.get_ref()) {
             Ok(0) => break,
             Ok(length) => {
-                wire.send(channel, &mut buffer[..HEADROOM + length], false).await?;
+                source.send(wire, channel, length).await?;
                 drained += length;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -192,17 +184,6 @@ async fn pump(
         }
     }
     Ok(())
-}
-
-/// Reads behind the headroom; 0 is the end. The master of a terminal that nobody holds says EIO.
-fn read(from: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match nix::unistd::read(from, &mut buffer[HEADROOM..]) {
-            Err(Errno::EINTR) => {}
-            Err(Errno::EIO) => return Ok(0),
-            read => return Ok(read?),
-        }
-    }
 }
 
 /// What is told on the error channel, as the kubelet's `remotecommand` tells it.

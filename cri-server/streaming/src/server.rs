@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{AttachRequest, Backend, ExecRequest, PortForwardRequest};
-use crate::session;
+use crate::connection::{self, Connection};
+use crate::session::{self, Context, OPEN_LIMIT};
+use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::tokens::{Request, Tokens, TooMany};
 
 /// Most clients at a time; more wait to be accepted.
@@ -19,26 +22,41 @@ const CONNECTIONS: usize = 1024;
 /// How long accepting rests after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How the server listens.
+/// What the kubelet, containerd and CRI-O allow an idle session.
+const IDLE_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// How the server listens, and what it allows.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
+    /// How long a session may be without a byte in either direction before it is closed; for ever without one.
+    pub idle_limit: Option<Duration>,
+    /// What clients have to speak TLS with; without it none does.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)) }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), idle_limit: Some(IDLE_LIMIT), tls: None }
     }
 }
 
-/// The server cannot listen.
+/// The server cannot serve as it should.
 #[derive(Debug, thiserror::Error)]
-#[error("listen for streaming clients on {address}")]
-pub struct BindError {
-    address: SocketAddr,
-    #[source]
-    source: io::Error,
+pub enum BindError {
+    /// It cannot listen.
+    #[error("listen for streaming clients on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It has no certificate that it could serve with.
+    #[error("prepare TLS for streaming clients")]
+    Tls(#[source] TlsError),
 }
 
 /// The streaming server.
@@ -51,19 +69,22 @@ pub struct Server {
 /// What the sessions share.
 struct Shared {
     tokens: Tokens,
-    backend: Arc<dyn Backend>,
+    tls: Option<Tls>,
+    context: Context,
 }
 
 impl Server {
     /// Listens. Connections wait until [`Server::serve`] runs.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or the files of TLS are of no use.
     pub async fn bind(settings: Settings, backend: Arc<dyn Backend>) -> Result<Self, BindError> {
-        let failed = |source| BindError { address: settings.address, source };
+        let failed = |source| BindError::Listen { address: settings.address, source };
+        let tls = settings.tls.map(Tls::new).transpose().map_err(BindError::Tls)?;
         let listener = TcpListener::bind(settings.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, shared: Arc::new(Shared { tokens: Tokens::default(), backend }) })
+        let context = Context { backend, idle_limit: settings.idle_limit };
+        Ok(Self { listener, address, shared: Arc::new(Shared { tokens: Tokens::default(), tls, context }) })
     }
 
     /// The URL under which one client may exec, once, within a minute.
@@ -95,14 +116,17 @@ impl Server {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut sessions = JoinSet::new();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { break };
-            let accepted = tokio::select! {
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                next = next => next,
             };
             while sessions.try_join_next().is_some() {}
-            let stream = match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
-                Ok(stream) => stream,
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a streaming client");
                     // Out of descriptors most likely: trying again at once would only burn the processor.
@@ -113,8 +137,7 @@ impl Server {
             let shared = self.shared.clone();
             sessions.spawn(async move {
                 let _place = place;
-                let ended = session::run(Box::new(stream), &shared.tokens, shared.backend.clone()).await;
-                if let Err(error) = ended {
+                if let Err(error) = serve_client(stream, &shared).await {
                     tracing::debug!(%error, "a streaming session broke");
                 }
             });
@@ -124,6 +147,19 @@ impl Server {
 
     fn url(&self, request: Request) -> Result<String, TooMany> {
         let path = self.shared.tokens.insert(request, Instant::now())?;
-        Ok(format!("http://{}{path}", self.address))
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}{path}", self.address))
     }
+}
+
+async fn serve_client(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    connection::prepare(&stream)?;
+    let client = match &shared.tls {
+        Some(tls) => match timeout(OPEN_LIMIT, tls.accept(stream)).await {
+            Ok(agreed) => Connection::tls(agreed?)?,
+            Err(_) => return Ok(()),
+        },
+        None => Connection::tcp(stream)?,
+    };
+    session::run(client, &shared.tokens, &shared.context).await
 }

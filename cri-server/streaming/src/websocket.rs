@@ -5,10 +5,13 @@
 use std::io;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
-use crate::wire::Wire;
+use crate::delivery::{Delivery, deliver};
+use crate::wire::{Framing, Wire};
 
 /// Most bytes handed on at once.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -30,16 +33,27 @@ pub(crate) enum WebSocketError {
     Control,
     #[error("continuation of nothing, or a message inside another")]
     Sequence,
+    #[error("message that is not base64")]
+    Base64,
 }
 
 /// Where messages go.
 pub(crate) struct Targets {
     /// By channel number; `None` where the client has nothing to send.
     pub channels: Vec<Option<mpsc::Sender<Vec<u8>>>>,
-    /// Whether messages begin with their channel's number; otherwise everything is channel 0's.
-    pub numbered: bool,
+    /// How a message tells its channel.
+    pub framing: Framing,
     /// Whether channel 255 ends others.
     pub can_close: bool,
+}
+
+/// A message that is being received.
+#[derive(Default)]
+struct Message {
+    /// `None` before its first byte.
+    channel: Option<u8>,
+    /// Characters of base64 that do not make up bytes yet.
+    rest: Vec<u8>,
 }
 
 /// The receiving side.
@@ -47,8 +61,7 @@ pub(crate) struct Receiver<R> {
     reader: R,
     wire: Arc<Wire>,
     targets: Targets,
-    /// The channel of the message that is being received; `None` inside before its first byte.
-    message: Option<Option<u8>>,
+    message: Option<Message>,
 }
 
 impl<R: AsyncRead + Unpin> Receiver<R> {
@@ -64,6 +77,7 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 read => read?,
             };
+            self.wire.activity().note();
             let (last, kind) = (head[0] & 0x80 != 0, head[0] & 0x7f);
             if head[1] & 0x80 == 0 {
                 return Err(WebSocketError::Unmasked);
@@ -77,7 +91,7 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             self.reader.read_exact(&mut mask).await?;
             match kind {
                 0 if self.message.is_some() => {}
-                1 | 2 if self.message.is_none() => self.message = Some(None),
+                1 | 2 if self.message.is_none() => self.message = Some(Message::default()),
                 0..=2 => return Err(WebSocketError::Sequence),
                 8..=10 if last && length <= CONTROL_BYTES => {
                     if !self.control(kind, length as usize, mask).await? {
@@ -89,8 +103,8 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
                 other => return Err(WebSocketError::Kind(other)),
             }
             self.payload(length, mask).await?;
-            if last {
-                self.message = None;
+            if last && self.message.take().is_some_and(|message| !message.rest.is_empty()) {
+                return Err(WebSocketError::Base64);
             }
         }
     }
@@ -113,20 +127,21 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             self.reader.read_exact(&mut chunk).await?;
             unmask(&mut chunk, mask);
             left -= chunk.len() as u64;
-            self.hand_on(chunk).await;
+            self.hand_on(chunk).await?;
         }
         Ok(())
     }
 
     /// Hands a piece of a message to its channel; what nobody reads is forgotten.
-    async fn hand_on(&mut self, mut chunk: Vec<u8>) {
-        let channel = match self.message {
-            _ if !self.targets.numbered => 0,
-            Some(Some(channel)) => channel,
-            _ => {
-                let channel = chunk.remove(0);
-                self.message = Some(Some(channel));
-                channel
+    async fn hand_on(&mut self, mut chunk: Vec<u8>) -> Result<(), WebSocketError> {
+        let Some(message) = &mut self.message else { return Ok(()) };
+        let is_text = self.targets.framing == Framing::Base64;
+        let channel = match message.channel {
+            _ if self.targets.framing == Framing::Tunnel => 0,
+            Some(channel) => channel,
+            None => {
+                let first = chunk.remove(0);
+                *message.channel.insert(if is_text { first.wrapping_sub(b'0') } else { first })
             }
         };
         if channel == CLOSE_CHANNEL && self.targets.can_close {
@@ -135,16 +150,29 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             {
                 *slot = None;
             }
-            return;
+            return Ok(());
         }
-        let Some(slot) = self.targets.channels.get_mut(usize::from(channel)) else { return };
+        if is_text {
+            chunk = decode(&mut message.rest, &chunk)?;
+        }
+        let Some(slot) = self.targets.channels.get_mut(usize::from(channel)) else { return Ok(()) };
         if let Some(sender) = slot
             && !chunk.is_empty()
-            && sender.send(chunk).await.is_err()
+            && deliver(&self.wire, sender, chunk, None).await? == Delivery::Unwanted
         {
             *slot = None;
         }
+        Ok(())
     }
+}
+
+/// Decodes a piece of a message; what is left over waits for the next one.
+fn decode(rest: &mut Vec<u8>, text: &[u8]) -> Result<Vec<u8>, WebSocketError> {
+    rest.extend_from_slice(text);
+    let whole = rest.len() / 4 * 4;
+    let bytes = STANDARD.decode(&rest[..whole]).map_err(|_| WebSocketError::Base64)?;
+    rest.drain(..whole);
+    Ok(bytes)
 }
 
 /// Takes the client's mask off. Chunks other than a frame's last are multiples of four bytes, so each begins with the

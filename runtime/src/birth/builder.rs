@@ -43,30 +43,44 @@ struct Prepared {
     plan: Plan,
     filter: Option<Filter>,
     cgroup: Cgroup,
-    /// With its properties, when systemd makes the cgroup.
-    scope: Option<(Scope, Vec<Property>)>,
+    scope: ScopeWanted,
 }
+
+/// The scope with its properties, when systemd makes the cgroup.
+pub(crate) type ScopeWanted = Option<(Scope, Vec<Property>)>;
 
 /// Everything that can be decided and refused before there is an effect.
 fn prepare(request: &Create<'_>) -> Result<Prepared, Failure> {
     cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
     cleat_sys::signal::reset().step(|| "reset signals")?;
-    let path = request.bundle.join("config.json");
-    let spec: Spec = read_json(&path)?;
-    let step = || format!("check {}", path.display());
-    let mut plan = Plan::new(request.id, request.bundle, &spec).step(step)?;
-    if request.options.systemd_cgroup {
-        let named = spec.linux().as_ref().is_some_and(|linux| linux.cgroups_path().is_some());
-        plan.require_systemd(request.id, named).step(step)?;
-    }
+    let plan = read_plan(request.id, request.bundle, request.options.systemd_cgroup)?;
     check_terminal(&request.stdio, plan.process.terminal)?;
     check_labels(&plan)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
+    let (cgroup, scope) = cgroup_of(&plan)?;
+    Ok(Prepared { plan, filter, cgroup, scope })
+}
+
+/// The plan of the container whose `config.json` is in `bundle`.
+pub(crate) fn read_plan(id: &str, bundle: &Path, systemd_cgroup: bool) -> Result<Plan, Failure> {
+    let path = bundle.join("config.json");
+    let spec: Spec = read_json(&path)?;
+    let step = || format!("check {}", path.display());
+    let mut plan = Plan::new(id, bundle, &spec).step(step)?;
+    if systemd_cgroup {
+        let named = spec.linux().as_ref().is_some_and(|linux| linux.cgroups_path().is_some());
+        plan.require_systemd(id, named).step(step)?;
+    }
+    Ok(plan)
+}
+
+/// The plan's cgroup, and what systemd is told when it is to make it.
+pub(crate) fn cgroup_of(plan: &Plan) -> Result<(Cgroup, ScopeWanted), Failure> {
     let layout = Layout::detect().step(|| "look at the host's cgroups")?;
     let cgroup = Cgroup::open(&layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
     let scope = Scope::of_path(&plan.cgroup_path);
-    let scope = scope.map(|scope| Ok((scope, scope_properties(&plan, &cgroup)?))).transpose()?;
-    Ok(Prepared { plan, filter, cgroup, scope })
+    let scope = scope.map(|scope| Ok((scope, scope_properties(plan, &cgroup)?))).transpose()?;
+    Ok((cgroup, scope))
 }
 
 fn check_labels(plan: &Plan) -> Result<(), Failure> {
@@ -86,9 +100,9 @@ fn scope_properties(plan: &Plan, cgroup: &Cgroup) -> Result<Vec<Property>, Failu
 }
 
 /// Makes the container's cgroup, or has systemd make it.
-fn make_cgroup(
+pub(crate) fn make_cgroup(
     cgroup: &Cgroup,
-    scope: Option<(Scope, Vec<Property>)>,
+    scope: ScopeWanted,
 ) -> Result<Option<systemd::Placeholder>, Failure> {
     let step = || format!("make cgroup {}", cgroup.path());
     let Some((scope, properties)) = scope else { return cgroup.create().map(|()| None).step(step) };

@@ -199,7 +199,7 @@ fn become_process(
         .step(|| format!("make the working folder {}", cwd.display()))?;
     start_session(&request.stdio, console.as_ref())?;
     cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
-    let streams = streams(&request.stdio, console.as_ref(), request.preserve_fds)?;
+    let streams = streams(&request.stdio, console.as_ref(), &tree, request.preserve_fds)?;
     let master = console.as_ref().map(|console| console.master.as_fd());
     let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
     let inherited = process::Inherited { streams, more: request.preserve_fds };

@@ -98,7 +98,8 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     if request.options.listen_fds > 0 {
         plan.process.tell_of_sockets(request.options.listen_fds, rustix::process::getpid());
     }
-    let inherited = process::Inherited { streams: streams(&request.stdio, console.as_ref(), more)?, more };
+    let inherited =
+        process::Inherited { streams: streams(&request.stdio, console.as_ref(), &tree, more)?, more };
     let hand_over = |listener: OwnedFd| hand_over(builder, &listener);
     let prepared = process::become_process(plan.process, &tree, inherited, filter, hand_over)?;
     let master = console.as_ref().map(|console| console.master.as_fd());

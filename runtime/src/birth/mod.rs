@@ -34,7 +34,7 @@ use cleat_sys::process::{Cloned, exit_now};
 use oci_spec::runtime::LinuxSeccomp;
 use rustix::fs::{FileType, MemfdFlags, Uid};
 
-pub(crate) use builder::{abandon, create, end};
+pub(crate) use builder::{abandon, cgroup_of, create, end, make_cgroup, read_plan};
 pub(crate) use channel::{Answer, Channel, Received, shortened};
 pub(crate) use exec::exec;
 pub(crate) use gate::{GO, Go, Outcome};
@@ -43,6 +43,7 @@ pub(crate) use worker::Worker;
 use mapping::Owner;
 
 use crate::failure::Step;
+use crate::rootfs::Tree;
 use crate::seccomp::Filter;
 use crate::spec::ProcessPlan;
 use crate::{Failure, Stdio, agent, seccomp};
@@ -141,20 +142,24 @@ fn check_terminal(stdio: &Stdio<'_>, terminal: bool) -> Result<(), Failure> {
 }
 
 /// The standard streams: the caller's descriptors, above those they will replace and the `inherited` ones, or the
-/// terminal three times.
+/// terminal three times. In place of the host's null device it is the one of `tree`, the container's: a descriptor that
+/// leads to the host's `/dev` is of no use to a container, and no checkpoint could take it along.
 fn streams(
     stdio: &Stdio<'_>,
     console: Option<&crate::rootfs::Console>,
+    tree: &Tree,
     inherited: u32,
 ) -> Result<[OwnedFd; 3], Failure> {
     let lowest = i32::try_from(inherited).unwrap_or(i32::MAX).saturating_add(3);
     let copy = |fd: std::os::fd::BorrowedFd<'_>| {
         rustix::io::fcntl_dupfd_cloexec(fd, lowest).step(|| "copy a standard stream")
     };
+    let own = |fd: std::os::fd::BorrowedFd<'_>| match tree.null_like(fd).step(|| "open /dev/null")? {
+        Some(null) => copy(null.as_fd()),
+        None => copy(fd),
+    };
     match (stdio, console) {
-        (Stdio::Descriptors([stdin, stdout, stderr]), _) => {
-            Ok([copy(*stdin)?, copy(*stdout)?, copy(*stderr)?])
-        }
+        (Stdio::Descriptors([stdin, stdout, stderr]), _) => Ok([own(*stdin)?, own(*stdout)?, own(*stderr)?]),
         (Stdio::Terminal { .. }, Some(console)) => {
             let terminal = console.terminal.as_fd();
             Ok([copy(terminal)?, copy(terminal)?, copy(terminal)?])

@@ -13,7 +13,7 @@ const DEFAULT_ROOT: &str = "/run/cleat-runtime";
 
 const HELP: &str = "\
 usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug]
-                     [--systemd-cgroup] COMMAND [options] ...
+                     [--systemd-cgroup] [--criu PROGRAM] COMMAND [options] ...
 
   create   create a container: [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--pidfd-socket PATH]
            [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID
@@ -35,6 +35,15 @@ usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug
   events   print use of resources as JSON, once or at intervals, and kills for want of memory:
            [--stats] [--interval SECONDS] ID
   list     print all containers: [--format table|json] [--quiet]
+  checkpoint
+           write a container's processes into images, by criu, and remove it: [--image-path DIR] [--work-path DIR]
+           [--parent-path DIR] [--leave-running] [--tcp-established] [--tcp-skip-in-flight] [--link-remap]
+           [--ext-unix-sk] [--shell-job] [--lazy-pages] [--status-fd N] [--page-server ADDRESS:PORT] [--file-locks]
+           [--pre-dump] [--manage-cgroups-mode soft|full|strict|ignore] [--empty-ns network] [--auto-dedup] ID
+  restore  make a container from such images, running: [--bundle DIR] [--image-path DIR] [--work-path DIR] [--detach]
+           [--pid-file FILE] [--console-socket PATH] [--tcp-established] [--ext-unix-sk] [--shell-job] [--lazy-pages]
+           [--file-locks] [--manage-cgroups-mode soft|full|strict|ignore] [--empty-ns network] [--auto-dedup]
+           [--lsm-profile TYPE:NAME] [--lsm-mount-context CONTEXT] [--no-pivot] [--no-subreaper] ID
   spec     write a config.json to begin with: [--bundle DIR]
   features print what this runtime supports as JSON
 ";
@@ -47,6 +56,8 @@ pub(super) struct Global {
     pub(super) log_json: bool,
     pub(super) debug: bool,
     pub(super) systemd_cgroup: bool,
+    /// The program, unless it is to be looked for in PATH.
+    pub(super) criu: Option<PathBuf>,
     pub(super) version: bool,
 }
 
@@ -75,6 +86,7 @@ impl Arguments {
             log_json: false,
             debug: false,
             systemd_cgroup: false,
+            criu: None,
             version: false,
         };
         while let Some(argument) = self.parser.next()? {
@@ -84,8 +96,9 @@ impl Arguments {
                 Arg::Long("log-format") => global.log_json = log_format(&self.parser.value()?.string()?)?,
                 Arg::Long("debug") => global.debug = true,
                 Arg::Long("systemd-cgroup") => global.systemd_cgroup = true,
-                // What user namespaces would need is refused by the specification's field; criu is looked for in PATH.
-                Arg::Long("rootless" | "criu") => drop(self.parser.value()?),
+                // What user namespaces would need is refused by the specification's field.
+                Arg::Long("rootless") => drop(self.parser.value()?),
+                Arg::Long("criu") => global.criu = Some(self.parser.value()?.into()),
                 Arg::Long("version") | Arg::Short('v') => global.version = true,
                 Arg::Long("help") | Arg::Short('h') => self.command = Some("help".into()),
                 Arg::Value(name) => {

@@ -101,6 +101,7 @@ pub(super) fn create(
     (global, options): (&Global, &Options),
 ) -> Result<(Created, Record), CommandError> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let streams = if configuration.terminal { Vec::new() } else { own_streams() };
     let stdio = if configuration.terminal {
         let (height, width) = cleat_sys::pty::size(&stdin).unwrap_or(UNKNOWN_SIZE);
         Stdio::Terminal { height, width }
@@ -117,7 +118,7 @@ pub(super) fn create(
             return Err(failure.into());
         }
     };
-    let record = Record::new(id, &created, configuration);
+    let record = Record::new(id, &created, configuration).with_streams(streams);
     match folder.write(&record) {
         Ok(()) => Ok((created, record)),
         Err(error) => {
@@ -126,6 +127,12 @@ pub(super) fn create(
             Err(error)
         }
     }
+}
+
+/// What this command's standard streams are, which the container's are too; a closed one has no name.
+pub(super) fn own_streams() -> Vec<String> {
+    let name = |number| fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+    (0..3).map(|number| name(number).to_string_lossy().into_owned()).collect()
 }
 
 /// Gives the caller what it asked for: the terminal, the process.

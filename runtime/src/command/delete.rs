@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::arguments::{Arguments, Global, one_id, set};
-use super::store::{Folder, Status};
+use super::store::{Folder, Record, Status};
 use super::{CommandError, hooks};
 
 /// How long a killed container may take to end: the kernel is freeing its memory.
@@ -33,6 +33,11 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     if status != Status::Stopped && !force {
         return Err(CommandError::Status { id, status: status.name(), wanted: "stopped" });
     }
+    remove(global, &folder, &record)
+}
+
+/// Ends what there is of a container and removes it.
+pub(super) fn remove(global: &Global, folder: &Folder, record: &Record) -> Result<(), CommandError> {
     let cgroup = record.open_cgroup()?;
     cgroup.kill()?;
     if let Some(init) = record.init() {
@@ -44,7 +49,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     cleat_runtime::remove_cgroup(&cgroup)?;
     record.release_root()?;
     folder.remove()?;
-    hooks::after_end(global, &record);
+    hooks::after_end(global, record);
     Ok(())
 }
 

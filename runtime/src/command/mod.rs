@@ -1,8 +1,10 @@
 //! The commands, one file each, and what they share: global options, errors, the log.
 
 mod arguments;
+mod checkpoint;
 mod console;
 mod create;
+mod criu;
 mod delete;
 mod events;
 mod exec;
@@ -16,6 +18,7 @@ mod log;
 mod oom;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -115,6 +118,7 @@ fn dispatch(command: &str, arguments: &mut Arguments, global: &Global) -> Result
         guard::protect_own_program()?;
     }
     let done = match command {
+        "checkpoint" => checkpoint::command(arguments, global),
         "create" => create::command(arguments, global),
         "delete" => delete::command(arguments, global),
         "exec" => return exec::command(arguments, global),
@@ -125,6 +129,7 @@ fn dispatch(command: &str, arguments: &mut Arguments, global: &Global) -> Result
         "list" => list::command(arguments, global),
         "pause" => pause::pause(arguments, global),
         "ps" => ps::command(arguments, global),
+        "restore" => return restore::command(arguments, global),
         "resume" => pause::resume(arguments, global),
         "run" => return run::command(arguments, global),
         "spec" => spec::command(arguments),

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cleat_runtime::{Created, Failure, HookPoint, HookState, SharedRoot};
+use cleat_runtime::{Created, Failure, HookPoint, HookState, Restored, SharedRoot};
 use cleat_sys::cgroup::{Cgroup, Layout};
 use oci_spec::runtime::Hooks;
 use rustix::fs::{CWD, FileType, Mode};
@@ -34,6 +34,9 @@ pub(super) struct Record {
     /// As they were at the creation; those of later are run by this command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hooks: Option<Hooks>,
+    /// What the standard streams were at the creation, as `/proc/<pid>/fd` names them; none for a terminal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) streams: Vec<String>,
     /// What is mounted for it where others live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shared_root: Option<SharedRoot>,
@@ -166,6 +169,11 @@ impl Record {
         Self { shared_root, ..Self::of(id, created.pid, cgroup, configuration) }
     }
 
+    /// The record of a restored container.
+    pub(super) fn restored(id: &str, restored: &Restored, configuration: Configuration) -> Self {
+        Self::of(id, restored.pid, restored.target.cgroup().path(), configuration)
+    }
+
     fn of(id: &str, pid: i32, cgroup: String, configuration: Configuration) -> Self {
         Self {
             id: id.into(),
@@ -177,8 +185,13 @@ impl Record {
             cgroup,
             annotations: configuration.annotations,
             hooks: configuration.hooks,
+            streams: Vec::new(),
             shared_root: None,
         }
+    }
+
+    pub(super) fn with_streams(self, streams: Vec<String>) -> Self {
+        Self { streams, ..self }
     }
 
     pub(super) fn open_cgroup(&self) -> Result<Cgroup, CommandError> {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use cleat_sys::cgroup::Cgroup;
-use cleat_sys::mount::{self as attribute, Attributes, set_attributes};
+use cleat_sys::mount::{self as attribute, Attributes, Propagation, set_attributes};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::attach;
@@ -48,7 +48,7 @@ pub(super) fn mount(
 }
 
 /// Name, names of single controllers that lead to it, and folder of every hierarchy.
-fn hierarchies(cgroup: &Cgroup) -> Vec<(String, Vec<String>, PathBuf)> {
+pub(crate) fn hierarchies(cgroup: &Cgroup) -> Vec<(String, Vec<String>, PathBuf)> {
     let relative = cgroup.path();
     let relative = relative.trim_start_matches('/');
     let name_of = |dir: &std::path::Path| dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -77,6 +77,8 @@ fn place(folder: &OwnedFd, name: &str, dir: PathBuf, set: u64) -> io::Result<()>
 
 fn bind(dir: PathBuf, set: u64) -> io::Result<OwnedFd> {
     let tree = attach::clone_path(&dir, false)?;
-    set_attributes(&tree, &Attributes { set, ..Attributes::default() }, false)?;
+    // Nothing is ever mounted in there; and a slave of the host's mount could not be checkpointed.
+    let propagation = Some(Propagation::Private);
+    set_attributes(&tree, &Attributes { set, propagation, ..Attributes::default() }, false)?;
     Ok(tree)
 }

@@ -23,6 +23,7 @@ mod masks;
 mod materials;
 mod overlay;
 mod pivot;
+mod places;
 mod shared;
 mod tree;
 mod workshop;
@@ -35,10 +36,13 @@ use cleat_sys::mount::{Attributes, Propagation, set_attributes};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
+pub(crate) use cgroupfs::hierarchies;
 pub(crate) use console::{Console, open as open_console};
 pub(crate) use materials::{Materials, Tenant};
+pub(crate) use places::{make_places, mount_root_on_itself};
 pub use shared::SharedRoot;
-pub(crate) use tree::{Tree, Wanted};
+pub(crate) use tree::{Tree, Wanted, is_folder};
+pub(crate) use workshop::inside as in_workshop;
 
 use crate::failure::Step;
 use crate::request::Rootfs;

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, makedev};
 use rustix::io::Errno;
 
 /// openat2 gives up with EAGAIN when something was renamed while it went through `..`; that many times it is tried again.
@@ -86,6 +86,29 @@ impl Tree {
             },
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// The tree's `/dev/null`, opened as `stream` is, if that is a null device; none when it is not, or when the tree has
+    /// none that works.
+    pub(crate) fn null_like(&self, stream: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+        let is_null = |descriptor: BorrowedFd<'_>| -> io::Result<bool> {
+            let stat = rustix::fs::fstat(descriptor)?;
+            let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+            Ok(is_device && stat.st_rdev == makedev(1, 3))
+        };
+        if !is_null(stream)? {
+            return Ok(None);
+        }
+        let path = Path::new("/dev/null");
+        // Looked at before it is opened: opening what an image may have put there could have an effect.
+        match self.find(path) {
+            Ok(found) if is_null(found.as_fd())? => {}
+            _ => return Ok(None),
+        }
+        let mode = rustix::fs::fcntl_getfl(stream)? & OFlags::RWMODE;
+        // On a mount without devices it cannot be opened.
+        let opened = self.resolve(path, mode | OFlags::NOCTTY, ResolveFlags::empty());
+        Ok(opened.ok().filter(|own| is_null(own.as_fd()).unwrap_or(false)))
     }
 
     /// The content of a regular file of an image, bounded; none when there is none.

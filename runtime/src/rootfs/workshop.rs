@@ -12,7 +12,7 @@ use rustix::process::fchdir;
 const OWN_NAMESPACE: &str = "/proc/self/ns/mnt";
 
 /// Does `work` in there. Mount events still pass between the copy and its original.
-pub(super) fn inside<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+pub(crate) fn inside<T>(work: impl FnOnce() -> T) -> io::Result<T> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let here = rustix::fs::open(Path::new("."), flags, Mode::empty())?;
     let outside = rustix::fs::open(OWN_NAMESPACE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

@@ -118,6 +118,10 @@ impl Namespaces {
         self.create & kind != 0 || self.join.iter().any(|(joined, _)| *joined == kind)
     }
 
+    pub(crate) fn has_own_cgroup(&self) -> bool {
+        self.new_cgroup || self.is_own(kinds::CGROUP)
+    }
+
     pub(crate) fn has_own_uts(&self) -> bool {
         self.is_own(kinds::UTS)
     }

@@ -15,6 +15,7 @@ use cleat_tests_cri::{Cri, configs};
 
 use crate::figures::Samples;
 use crate::memory;
+use crate::streams;
 use crate::subject::Subject;
 
 const PODS: usize = 10;
@@ -23,8 +24,6 @@ const CONTAINERS_PER_POD: usize = 50;
 const MADE_MEANWHILE: usize = 20;
 const PROBES: usize = 1000;
 const STATS: usize = 30;
-const STREAM_MIB: u64 = 200;
-const STREAMS: usize = 5;
 /// Time between two questions of a client that lists: what a node's kubelet and its agents ask together is less.
 const LIST_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -35,7 +34,7 @@ pub(crate) fn measure(cleat: &Cleat, subject: &Subject) -> Result<()> {
     let target = start(subject.cri(), &pod, "target", &config)?;
     println!("{}", probes(subject, &target)?);
     for transport in ["spdy", "websocket"] {
-        println!("{}", stream(cleat, &target, transport)?);
+        println!("{}", streams::stream(cleat, subject, &target, transport)?);
     }
     let mut containers = 1;
     for number in 0..PODS {
@@ -103,25 +102,6 @@ fn probes(subject: &Subject, target: &str) -> Result<String> {
         write!(text, " {} -> {} KB PSS;", before.pss_kb, after.pss_kb)?;
     }
     Ok(text.trim_end_matches(';').to_owned())
-}
-
-/// What crictl takes out of a container, over one protocol, into nothing.
-fn stream(cleat: &Cleat, target: &str, transport: &str) -> Result<String> {
-    let crictl = cleat.crictl()?;
-    let count = format!("count={STREAM_MIB}");
-    let arguments =
-        ["exec", "-r", transport, target, "dd", "if=/dev/zero", "bs=1048576", &count, "status=none"];
-    let mut samples = Samples::default();
-    for _ in 0..STREAMS {
-        let mut command = crictl.command(&arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-        let begun = Instant::now();
-        let status = command.status().context("run crictl")?;
-        samples.add(begun.elapsed());
-        ensure!(status.success(), "crictl exec: {status}");
-    }
-    let rate = STREAM_MIB as f64 / samples.percentile(50).as_secs_f64();
-    Ok(format!("{STREAM_MIB} MiB out of `crictl exec -r {transport}`: {rate:.0} MiB/s (median of {STREAMS})"))
 }
 
 /// A filesystem whose server answers nothing: whoever touches it waits. Given up when dropped.

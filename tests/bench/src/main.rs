@@ -12,6 +12,7 @@ mod load;
 mod memory;
 mod peer;
 mod report;
+mod streams;
 mod subject;
 
 use std::path::PathBuf;
@@ -50,6 +51,9 @@ struct Arguments {
     /// Measure a node under load instead: 500 containers, probes in a row, large streams.
     #[arg(long, conflicts_with_all = ["peer", "update_readme", "output"])]
     load: bool,
+    /// Measure large streams alone.
+    #[arg(long, conflicts_with_all = ["load", "update_readme", "output"])]
+    streams: bool,
     /// Put the table between the markers of README.md, too.
     #[arg(long)]
     update_readme: bool,
@@ -79,6 +83,9 @@ fn main() -> Result<()> {
     let mut subjects = vec![Subject::ours(&cleat, deadline)?];
     if let Some(containerd) = &containerd {
         subjects.push(containerd.subject(&cleat, deadline)?);
+    }
+    if arguments.streams {
+        return subjects.iter().try_for_each(|subject| streams::measure(&cleat, subject));
     }
     let report = measure(&subjects, &arguments)?;
     println!("{report}");

@@ -70,6 +70,15 @@ impl Subject {
         &self.cri
     }
 
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// A folder for what is written on its behalf.
+    pub(crate) fn logs(&self) -> &Path {
+        &self.logs
+    }
+
     pub(crate) fn daemon(&self) -> u32 {
         self.daemon
     }

@@ -23,6 +23,8 @@ pub struct Container {
     /// From the root of a hierarchy.
     cgroup: String,
     root: TempDir,
+    /// PATH, unless it is the test's.
+    path: Option<PathBuf>,
 }
 
 impl Container {
@@ -42,7 +44,7 @@ impl Container {
         bundle.spec["linux"]["cgroupsPath"] = path.into();
         bundle.write();
         let root = tempfile::Builder::new().prefix("cleat-state-").tempdir().expect("a folder can be made");
-        Self { id, bundle: bundle.path().into(), cgroup, root }
+        Self { id, bundle: bundle.path().into(), cgroup, root, path: None }
     }
 
     /// The runtime with this container's state folder.
@@ -55,7 +57,14 @@ impl Container {
 
     /// The runtime with the options before a command.
     fn global(&self) -> Command {
-        let mut runtime = limited(&runtime());
+        let mut runtime = match &self.path {
+            Some(path) => {
+                let mut command = limited(Path::new("/usr/bin/env"));
+                command.arg(format!("PATH={}", path.display())).arg(runtime());
+                command
+            }
+            None => limited(&runtime()),
+        };
         runtime.arg("--root").arg(self.root.path());
         if is_systemd() {
             runtime.arg("--systemd-cgroup");
@@ -144,6 +153,21 @@ impl Container {
     /// When it takes too long.
     pub fn await_output(&self, wanted: &str) {
         self.wait_for(&format!("output {wanted:?}"), || self.output().contains(wanted));
+    }
+
+    /// Waits until the number in a file has grown twice: what writes it is at work.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub fn await_growth(&self, file: &Path) {
+        let read = || fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let before = read().unwrap_or(0);
+        self.wait_for(&format!("{} grow", file.display()), || read().is_some_and(|now| now > before + 1));
+    }
+
+    /// Has the runtime look for programs in this folder alone.
+    pub fn set_path(&mut self, folder: &Path) {
+        self.path = Some(folder.to_owned());
     }
 
     fn wait_for(&self, what: &str, reached: impl Fn() -> bool) {

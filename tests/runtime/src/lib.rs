@@ -7,6 +7,7 @@
 
 mod bundle;
 mod container;
+mod criu;
 mod leaks;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 
 pub use bundle::Bundle;
 pub use container::Container;
+pub use criu::{assert_refused, checkpoint, criu_that, criu_works};
 pub use leaks::assert_nothing_left;
 
 /// The hard limit of every command a test runs, in seconds.

@@ -271,3 +271,15 @@ fn privileged_a_memory_filesystem_begins_with_what_the_image_has() {
     assert_eq!(output, "of the image\n751 7\n/proc/self/exe\n");
     assert_eq!(fs::read_to_string(bundle.rootfs("etc/app/conf")).unwrap(), "of the image\n");
 }
+
+#[test]
+fn privileged_a_null_device_as_a_stream_is_the_containers_own() {
+    let mut bundle = Bundle::script("stat -L -c %d /proc/self/fd/0 /dev/null; echo told; exec sleep 100");
+    let container = Container::new(&mut bundle);
+    container.start();
+    container.await_output("told");
+    let output = container.output();
+    let devices: Vec<_> = output.lines().collect();
+    assert_eq!(devices.len(), 3, "{output}");
+    assert_eq!(devices[0], devices[1], "the filesystem of the stream is the container's /dev");
+}

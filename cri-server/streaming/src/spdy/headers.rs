@@ -92,30 +92,47 @@ fn take<'a>(plain: &mut &'a [u8], length: usize) -> Result<&'a [u8], SpdyError> 
     plain.split_off(..length).ok_or(SpdyError::Headers("it is cut short"))
 }
 
+/// A client's side of the compression.
+#[cfg(test)]
+pub(crate) struct Deflater(flate2::Compress);
+
+#[cfg(test)]
+impl Deflater {
+    pub(crate) fn new() -> Self {
+        let mut deflater = flate2::Compress::new(flate2::Compression::best(), true);
+        deflater.set_dictionary(DICTIONARY).unwrap();
+        Self(deflater)
+    }
+
+    /// The next block, of pairs.
+    pub(crate) fn block(&mut self, pairs: &[(&str, &str)]) -> Vec<u8> {
+        let length = |text: &str| u32::try_from(text.len()).unwrap().to_be_bytes();
+        let mut plain = u32::try_from(pairs.len()).unwrap().to_be_bytes().to_vec();
+        for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
+            plain.extend(length(text));
+            plain.extend(text.bytes());
+        }
+        self.plain(&plain)
+    }
+
+    /// The next block, of anything.
+    pub(crate) fn plain(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut block = Vec::with_capacity(plain.len() + 256);
+        self.0.compress_vec(plain, &mut block, flate2::FlushCompress::Sync).unwrap();
+        block
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::{Compress, Compression, FlushCompress};
     use proptest::prelude::*;
-
-    pub(crate) fn compress(deflater: &mut Compress, plain: &[u8]) -> Vec<u8> {
-        let mut block = Vec::with_capacity(plain.len() + 256);
-        deflater.compress_vec(plain, &mut block, FlushCompress::Sync).unwrap();
-        block
-    }
-
-    fn deflater() -> Compress {
-        let mut deflater = Compress::new(Compression::best(), true);
-        deflater.set_dictionary(DICTIONARY).unwrap();
-        deflater
-    }
 
     #[test]
     fn blocks_continue_one_another() {
-        let (mut deflater, mut inflater) = (deflater(), Inflater::new());
-        let plain = b"\0\0\0\x01\0\0\0\x0astreamType\0\0\0\x05stdin";
+        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
         for _ in 0..3 {
-            let headers = inflater.headers(&compress(&mut deflater, plain)).unwrap();
+            let headers = inflater.headers(&deflater.block(&[("streamType", "stdin")])).unwrap();
             assert_eq!(headers.get("streamtype"), Some("stdin"));
         }
     }
@@ -130,14 +147,14 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused() {
-        let block = compress(&mut deflater(), &vec![0; 10 << 20]);
+        let block = Deflater::new().plain(&vec![0; 10 << 20]);
         assert!(matches!(Inflater::new().headers(&block), Err(SpdyError::Headers("it is too large"))));
     }
 
     proptest! {
         #[test]
         fn whatever_comes_is_judged(plain in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let judged = Inflater::new().headers(&compress(&mut deflater(), &plain));
+            let judged = Inflater::new().headers(&Deflater::new().plain(&plain));
             prop_assert_eq!(judged.is_ok(), parse(&plain).is_ok());
             drop(Inflater::new().headers(&plain));
         }

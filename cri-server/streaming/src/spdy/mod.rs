@@ -8,11 +8,15 @@ mod headers;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::wire::Wire;
+use crate::delivery::{Delivery, deliver};
+use crate::wire::{Reset, Wire};
+#[cfg(test)]
+pub(crate) use headers::Deflater;
 pub(crate) use headers::{Headers, Inflater};
 
 /// Chunks that wait for a stream's consumer.
@@ -21,10 +25,12 @@ pub(crate) const QUEUE: usize = 4;
 const CHUNK_BYTES: usize = 32 * 1024;
 /// Largest control frame: the clients' are a few hundred bytes.
 const CONTROL_BYTES: usize = 16 * 1024;
-/// Streams open at a time: an exec has five, a port forward two for each connection.
+/// Streams open at a time: an exec has five, a port forward two for each connection. More are refused.
 const STREAMS: usize = 1024;
 /// Streams that a client may reset without one it ended properly in between (a reset flood).
 const RESETS: u32 = 1000;
+/// How long one stream may hold up others: whoever reads from it has stopped, or is gone without a word.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stream the client opened.
 pub(crate) struct Opened {
@@ -34,6 +40,8 @@ pub(crate) struct Opened {
     pub headers: Headers,
     /// What the client sends; ends with the client's end of the stream.
     pub input: mpsc::Receiver<Vec<u8>>,
+    /// Told when the client ends the stream at once, in both directions.
+    pub reset: oneshot::Receiver<()>,
 }
 
 /// The client broke the protocol, or its connection broke.
@@ -49,12 +57,24 @@ pub(crate) enum SpdyError {
     Short(u16),
     #[error("stream {0} is not the next of a client")]
     StreamId(u32),
-    #[error("more than {STREAMS} open streams")]
-    Streams,
     #[error("more than {RESETS} reset streams")]
     Resets,
     #[error("header block: {0}")]
     Headers(&'static str),
+}
+
+/// Where a stream's frames go.
+struct Inlet {
+    /// `None` once the client has ended its direction.
+    input: Option<mpsc::Sender<Vec<u8>>>,
+    reset: oneshot::Sender<()>,
+}
+
+impl Inlet {
+    /// Whether anybody cares for the stream.
+    fn is_wanted(&self) -> bool {
+        !self.reset.is_closed() || self.input.as_ref().is_some_and(|input| !input.is_closed())
+    }
 }
 
 /// The receiving side of a connection.
@@ -62,14 +82,16 @@ pub(crate) struct Receiver<R> {
     reader: R,
     wire: Arc<Wire>,
     inflater: Inflater,
-    streams: HashMap<u32, mpsc::Sender<Vec<u8>>>,
+    streams: HashMap<u32, Inlet>,
     last: u32,
+    replied: bool,
     resets: u32,
 }
 
 impl<R: AsyncRead + Unpin> Receiver<R> {
     pub(crate) fn new(reader: R, wire: Arc<Wire>) -> Self {
-        Self { reader, wire, inflater: Inflater::new(), streams: HashMap::new(), last: 0, resets: 0 }
+        let (inflater, streams) = (Inflater::new(), HashMap::new());
+        Self { reader, wire, inflater, streams, last: 0, replied: false, resets: 0 }
     }
 
     /// Reads frames until the client closes, and gives the streams it opens.
@@ -80,6 +102,7 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 read => read?,
             };
+            self.wire.activity().note();
             let (first, second) = (word(&head), word(&head[4..]));
             let (flags, length) = (head[4], (second & 0x00ff_ffff) as usize);
             if first >> 31 == 0 {
@@ -107,16 +130,39 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             let mut chunk = vec![0; left.min(CHUNK_BYTES)];
             self.reader.read_exact(&mut chunk).await?;
             left -= chunk.len();
-            if let Some(stream) = self.streams.get(&id)
-                && stream.send(chunk).await.is_err()
-            {
-                self.streams.remove(&id);
-            }
+            self.hand_on(id, chunk).await?;
         }
-        if last && self.streams.remove(&id).is_some() {
+        if last && let Some(inlet) = self.streams.get_mut(&id) {
+            inlet.input = None;
             self.resets = 0;
         }
         Ok(())
+    }
+
+    /// Hands a chunk to its stream's consumer. One that takes nothing must not hold up the others for ever.
+    async fn hand_on(&mut self, id: u32, chunk: Vec<u8>) -> Result<(), SpdyError> {
+        let mut others = self.streams.iter().filter(|(other, inlet)| **other != id && inlet.is_wanted());
+        let holds_others_up = others.next().is_some();
+        let Some(inlet) = self.streams.get_mut(&id) else { return Ok(()) };
+        let Some(input) = &inlet.input else { return Ok(()) };
+        // Who does not wait for resets is the one process that the connection is for.
+        let patience = (holds_others_up && !inlet.reset.is_closed()).then_some(PATIENCE);
+        match deliver(&self.wire, input, chunk, patience).await? {
+            Delivery::Taken => {}
+            Delivery::Unwanted => inlet.input = None,
+            Delivery::Stalled => {
+                tracing::info!(stream = id, "a forwarded connection takes nothing: it is reset");
+                self.forget(id);
+                self.wire.reset(id, Reset::Cancelled).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a stream at once.
+    fn forget(&mut self, id: u32) {
+        // Its consumer may be gone already.
+        self.streams.remove(&id).map(|inlet| inlet.reset.send(()).is_ok());
     }
 
     /// Obeys a control frame; false when the client says that it goes.
@@ -140,7 +186,7 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             // SYN_REPLY and HEADERS share the compression state, so they are read although nothing is asked of them.
             2 | 8 => drop(self.inflater.headers(&body[4..])?),
             3 => {
-                self.streams.remove(&(word(body) & 0x7fff_ffff));
+                self.forget(word(body) & 0x7fff_ffff);
                 self.resets += 1;
                 if self.resets > RESETS {
                     return Err(SpdyError::Resets);
@@ -168,20 +214,21 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         if id.is_multiple_of(2) || id <= self.last {
             return Err(SpdyError::StreamId(id));
         }
-        let first = self.last == 0;
-        self.last = id;
         let headers = self.inflater.headers(&body[10..])?;
-        self.streams.retain(|_, stream| !stream.is_closed());
-        if self.streams.len() >= STREAMS {
-            return Err(SpdyError::Streams);
+        self.streams.retain(|_, inlet| inlet.is_wanted());
+        if self.streams.len() >= STREAMS || opened.is_closed() {
+            self.last = id;
+            return Ok(self.wire.reset(id, Reset::Refused).await?);
         }
+        // The first answer begins the compressed stream of our direction.
+        self.wire.raw(&reply(id, !self.replied)).await?;
+        (self.last, self.replied) = (id, true);
         let (sender, input) = mpsc::channel(QUEUE);
-        if !ended {
-            self.streams.insert(id, sender);
-        }
-        self.wire.raw(&reply(id, first)).await?;
-        if opened.send(Opened { id, headers, input }).await.is_err() {
+        let (reset, told) = oneshot::channel();
+        self.streams.insert(id, Inlet { input: (!ended).then_some(sender), reset });
+        if opened.send(Opened { id, headers, input, reset: told }).await.is_err() {
             self.streams.remove(&id);
+            self.wire.reset(id, Reset::Refused).await?;
         }
         Ok(())
     }

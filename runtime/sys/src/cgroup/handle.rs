@@ -69,7 +69,7 @@ impl Cgroup {
         }
     }
 
-    /// The content of `file` in the hierarchy with `controller`.
+    /// The content of `file` in the hierarchy with `controller`. For lists of processes there is [`Cgroup::processes`].
     pub fn read(&self, controller: &str, file: &str) -> Result<String, CgroupError> {
         let path = self.dir(controller)?.join(file);
         read_text(&path).map_err(|source| CgroupError::Read { path, source })
@@ -147,14 +147,20 @@ impl Cgroup {
     }
 }
 
-/// Reads a cgroup file. These have no size to ask for, and most fit into one read(2).
+/// Reads a cgroup file of one record, as all are but the lists of processes. These have no size to ask for, and most fit
+/// into one read(2), which gives less than asked for only at the end of the record (`seq_read_iter` of fs/seq_file.c).
 fn read_text(path: &Path) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match file.read(&mut buffer) {
             Ok(0) => break,
-            Ok(length) => text.extend_from_slice(&buffer[..length]),
+            Ok(length) => {
+                text.extend_from_slice(&buffer[..length]);
+                if length < buffer.len() {
+                    break;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -16,7 +16,7 @@ pub(crate) const TRANSPORTS: [&str; 2] = ["spdy", "websocket"];
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A container that runs, in a pod of its own.
-fn target(node: &Node) -> Result<String> {
+pub(crate) fn target(node: &Node) -> Result<String> {
     let pod = node.run_pod(configs::pod("exec"))?;
     let id = node.start(&pod, &configs::sleeper("target"))?;
     node.await_log(&id, "up")?;

@@ -1,6 +1,7 @@
 //! The daemon from outside. Each test has a daemon, a registry and namespaces of its own and ends with the leak checker.
 #![forbid(unsafe_code)]
 
+mod cdi;
 mod cni;
 mod container_mounts;
 mod container_options;
@@ -11,6 +12,7 @@ mod crictl_exec;
 mod crictl_forward;
 mod crictl_images;
 mod crictl_pods;
+mod crictl_tls;
 mod exec;
 mod image_contents;
 mod image_pulls;
@@ -23,6 +25,7 @@ mod network;
 mod pod_options;
 mod refusals;
 mod resources;
+mod retries;
 mod runtime_handlers;
 mod series;
 mod unimplemented;
