@@ -121,8 +121,9 @@ fn complaint(log: &Path) -> Option<String> {
 }
 
 fn last_error(log: &str) -> Option<String> {
-    let entries = log.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
-    entries.filter(|entry| matches!(&*entry.level, "error" | "fatal")).last().map(|entry| entry.msg)
+    let entries = log.lines().rev().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
+    let mut errors = entries.filter(|entry| matches!(&*entry.level, "error" | "fatal"));
+    errors.next().map(|entry| entry.msg)
 }
 
 /// A socket on which a runtime hands over the master side of a process's terminal.
