@@ -38,6 +38,7 @@ pub(crate) fn parts(config: &Config) -> Result<Parts> {
 fn settings(config: &Config) -> Settings {
     Settings {
         root: config.root.clone(),
+        additional_stores: config.image.additional_stores.clone(),
         state: config.state.clone(),
         conmon: config.runtime.conmon.clone(),
         pause: config.runtime.pause.clone(),

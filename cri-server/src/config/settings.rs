@@ -198,6 +198,15 @@ pub(crate) static SETTINGS: &[Setting] = &[
          `*.key`. They may be absent, and are read by each pull anew.",
     ),
     row(
+        "image.additional_stores",
+        Kind::Paths,
+        Fallback::List(&[]),
+        "Image stores of others that this one stands on: folders `image` of other daemons' `root`, on a disk of its own or \
+         read-only. Their images and layers are used where they are and never changed or counted. One that is absent, \
+         damaged or in use by its own daemon is refused at the start; images that need one that is no longer named have \
+         to be pulled again.",
+    ),
+    row(
         "image.keep_blobs",
         Kind::Switch,
         Fallback::Switch(false),

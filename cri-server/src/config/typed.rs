@@ -126,6 +126,8 @@ pub(crate) struct Image {
     pub(crate) auth_files: Vec<PathBuf>,
     /// Folders of registries' hosts; may be absent.
     pub(crate) certs_dirs: Vec<PathBuf>,
+    /// Stores of others, read-only.
+    pub(crate) additional_stores: Vec<PathBuf>,
     /// Whether layers are kept as they were pulled.
     pub(crate) keep_blobs: bool,
     /// Most layers of one image fetched and unpacked at once.
@@ -197,6 +199,7 @@ impl From<&Effective> for Config {
                 policy: read.path("image.policy"),
                 auth_files: read.list("image.auth_files").iter().map(PathBuf::from).collect(),
                 certs_dirs: read.list("image.certs_dirs").iter().map(PathBuf::from).collect(),
+                additional_stores: read.list("image.additional_stores").iter().map(PathBuf::from).collect(),
                 keep_blobs: read.switch("image.keep_blobs"),
                 max_parallel_layers: read.number("image.max_parallel_layers"),
                 stall_timeout: Duration::from_secs(read.number("image.stall_timeout_s")),

@@ -128,7 +128,7 @@ pub(super) fn of_pull(failure: PullFailure) -> StatusCode {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Pinned(_) => Self::conflict(chain(&error)),
+            StoreError::Pinned(_) | StoreError::ReadOnly { .. } => Self::conflict(chain(&error)),
             StoreError::NoImage(id) => Self::missing(format!("No such image: {id}")),
             StoreError::NoTag(_) => Self::bad(chain(&error)),
             _ => Self::failed(chain(&error)),

@@ -176,7 +176,11 @@ impl Engine {
         let object = || format!("container {}", container.id);
         process.signal(signal).map_err(|error| EngineError::step("send a signal", object(), &error))?;
         match container.state {
-            ContainerState::Paused { .. } => self.resume_one(one).await,
+            ContainerState::Paused { .. } => match self.resume_one(one).await {
+                // A killed one may end while it stands still (cgroup v2).
+                Err(EngineError::WrongState { .. }) => Ok(()),
+                resumed => resumed,
+            },
             _ => Ok(()),
         }
     }

@@ -146,7 +146,8 @@ fn prepare_root(settings: &Settings) -> Result<(Paths, Store), OpenError> {
     // The monitor's program under another name: a copy, since containers get hold of it.
     install(&settings.conmon, &paths.init())
         .map_err(|source| OpenError::Init { path: settings.conmon.clone(), source })?;
-    let images = Store::open(&paths.images()).map_err(OpenError::Images)?;
+    let images =
+        Store::open_above(&paths.images(), &settings.additional_stores).map_err(OpenError::Images)?;
     Ok((paths, images))
 }
 

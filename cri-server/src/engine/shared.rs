@@ -25,6 +25,8 @@ use crate::spec;
 pub(crate) struct Settings {
     /// Folder that survives reboots.
     pub root: PathBuf,
+    /// Image stores of others, read-only.
+    pub additional_stores: Vec<PathBuf>,
     /// Folder that need not.
     pub state: PathBuf,
     /// The monitor's program.

@@ -26,18 +26,28 @@ pub(crate) async fn serve(
     context: &Context,
 ) -> io::Result<()> {
     let ours = if matches!(request, Request::PortForward(_)) { &[PORT_FORWARD] } else { REMOTE };
-    let Some(protocol) = head.list("x-stream-protocol-version").find(|theirs| ours.contains(theirs)) else {
+    let Some((protocol, named)) = agree(ours, head) else {
         let accepted: String =
             ours.iter().map(|name| format!("X-Accepted-Stream-Protocol-Versions: {name}\r\n")).collect();
         let why = "unable to upgrade: unable to negotiate protocol";
         return refuse(client, "403 Forbidden", why, &accepted).await;
     };
     let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
-         X-Stream-Protocol-Version: {protocol}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{named}\r\n"
     );
     client.sink.write_all(answer.as_bytes()).await?;
     run(client, request, protocol, context).await
+}
+
+/// The first protocol of the client's that is one of ours, and the header that says so. Clients that name none are older
+/// than protocols with names: they speak the first one.
+fn agree<'p>(ours: &[&'p str], head: &Head) -> Option<(&'p str, String)> {
+    let mut theirs = head.list("x-stream-protocol-version").peekable();
+    if theirs.peek().is_none() {
+        return ours.last().map(|first| (*first, String::new()));
+    }
+    let protocol = theirs.find_map(|theirs| ours.iter().find(|ours| **ours == theirs))?;
+    Some((protocol, format!("X-Stream-Protocol-Version: {protocol}\r\n")))
 }
 
 /// Runs a session on a connection that speaks SPDY already.
@@ -102,4 +112,85 @@ async fn collect(
         }
     }
     channels.error.is_some().then_some(channels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{AttachRequest, BoxFuture, ExecRequest, Failure, PortForwardRequest, Running};
+    use crate::presence::Presence;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::net::TcpStream;
+    use tokio::time::Instant;
+
+    /// A backend that none of these clients gets to.
+    struct Unreached;
+
+    impl Backend for Unreached {
+        fn exec(&self, request: ExecRequest) -> BoxFuture<'_, Result<Running, Failure>> {
+            panic!("{request:?}")
+        }
+
+        fn attach(&self, request: AttachRequest) -> BoxFuture<'_, Result<Running, Failure>> {
+            panic!("{request:?}")
+        }
+
+        fn connect<'a>(&'a self, id: &'a str, port: u16) -> BoxFuture<'a, Result<TcpStream, Failure>> {
+            panic!("{id} {port}")
+        }
+    }
+
+    /// A client that opens the error stream of `request` and no other, and its session.
+    async fn alone(request: Request, protocol: &str) -> (DuplexStream, impl Future<Output = io::Result<()>>) {
+        let (mut near, far) = tokio::io::duplex(4096);
+        let block = spdy::Deflater::new().block(&[("streamtype", "error"), ("port", "80")]);
+        let length = (10 + block.len() as u32).to_be_bytes();
+        let opened = [&[0x80, 3, 0, 1, 0][..], &length[1..], &[0, 0, 0, 1], &[0; 6], &block].concat();
+        near.write_all(&opened).await.unwrap();
+        let session = async move {
+            let context = Context { backend: Arc::new(Unreached), idle_limit: None };
+            let client = Connection::inside(Box::new(far), Presence::unknown());
+            run(client, request, protocol, &context).await
+        };
+        (near, session)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exec_whose_streams_are_not_opened_ends() {
+        let request = ExecRequest {
+            container_id: "c".into(),
+            command: vec!["true".into()],
+            tty: false,
+            stdin: false,
+            stdout: true,
+            stderr: false,
+        };
+        let begun = Instant::now();
+        let (_near, session) = alone(Request::Exec(request), "v4.channel.k8s.io").await;
+        let ended = timeout(2 * OPEN_LIMIT, session).await.unwrap().unwrap_err();
+        assert!(ended.to_string().contains("did not open the streams"), "{ended}");
+        assert!(begun.elapsed() >= OPEN_LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_a_forwarded_connection_is_refused_after_a_while() {
+        let request = PortForwardRequest { pod_id: "p".into(), ports: vec![] };
+        let begun = Instant::now();
+        let (mut near, session) = alone(Request::PortForward(request), PORT_FORWARD).await;
+        let watch = async {
+            let (refused, mut all) = ([0x80, 3, 0, 3, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 3], Vec::new());
+            while !all.ends_with(&refused) {
+                assert_ne!(near.read_buf(&mut all).await.unwrap(), 0, "{all:?}");
+            }
+        };
+        let watched = timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                () = watch => {}
+                ended = session => panic!("{ended:?}"),
+            }
+        });
+        watched.await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(30));
+    }
 }

@@ -107,7 +107,7 @@ pub(crate) fn make_cgroup(
     let step = || format!("make cgroup {}", cgroup.path());
     let Some((scope, properties)) = scope else { return cgroup.create().map(|()| None).step(step) };
     cgroup.require_empty().step(step)?;
-    let placeholder = systemd::start(&scope, properties)?;
+    let placeholder = systemd::start(cgroup.layout(), &scope, properties)?;
     // systemd makes it where it has use for it: not in every hierarchy of a v1 host.
     if let Err(failure) = cgroup.complete().step(step) {
         return Err(abandon(cgroup, None, failure));

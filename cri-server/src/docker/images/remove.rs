@@ -118,7 +118,7 @@ pub(in crate::docker) async fn prune(door: &Door, ask: &Ask) -> Answer {
             match store.remove(&id) {
                 Ok(done) => removed.extend(told(done)),
                 // Pinned since it was looked at.
-                Err(StoreError::Pinned(_)) => {}
+                Err(StoreError::Pinned(_) | StoreError::ReadOnly { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

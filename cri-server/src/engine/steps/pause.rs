@@ -34,14 +34,16 @@ pub(crate) async fn pause(shared: &Arc<Shared>, container: &Arc<Container>) -> R
         .await
 }
 
-/// Lets them go on.
+/// Lets them go on. Those of a container that has ended meanwhile, as killed ones do while they stand still, need no word.
 pub(crate) async fn resume(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<()> {
     let container = container.clone();
     shared
         .blocking(move |shared| {
-            Cgroup::open(&shared.cgroups, &container.cgroup)
-                .and_then(|cgroup| cgroup.resume())
-                .map_err(|error| failed("resume", &container, &error))
+            let resumed = Cgroup::open(&shared.cgroups, &container.cgroup).and_then(|cgroup| cgroup.resume());
+            match resumed {
+                Err(error) if !error.is_absence() => Err(failed("resume", &container, &error)),
+                _ => Ok(()),
+            }
         })
         .await
 }

@@ -1,6 +1,8 @@
 //! The daemon from outside. Each test has a daemon, a registry and namespaces of its own and ends with the leak checker.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "vm")]
+mod apparmor;
 mod cdi;
 mod cni;
 mod container_mounts;
@@ -28,5 +30,7 @@ mod resources;
 mod retries;
 mod runtime_handlers;
 mod series;
+#[cfg(feature = "vm")]
+mod unified;
 mod unimplemented;
 mod user_namespaces;

@@ -12,9 +12,10 @@ fn privileged_docker_events_of_the_past_are_told_in_order() {
         engine.run(&["unpause", "c2"])?;
         engine.run(&["rename", "c2", "c3"])?;
         engine.run(&["rm", "-f", "c3"])?;
+        // The command line sends whole seconds: the end of this one is in the next.
         let past = |more: &[&str]| {
             let format = "{{.Actor.Attributes.name}} {{.Action}}";
-            engine.run(&[&["events", "--since", "10m", "--until", "0s", "--format", format], more].concat())
+            engine.run(&[&["events", "--since", "10m", "--until", "-1s", "--format", format], more].concat())
         };
         let ended = past(&["--filter", "container=c1"])?;
         ensure!(ended == "c1 create\nc1 start\nc1 die", "{ended}");
@@ -30,7 +31,7 @@ fn privileged_docker_events_of_the_past_are_told_in_order() {
             "--since",
             "10m",
             "--until",
-            "0s",
+            "-1s",
             "--filter",
             "event=die",
             "--filter",
