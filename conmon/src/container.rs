@@ -10,9 +10,10 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cleat_conmon_proto::{ExitRecord, ExitStatus, Failure, VERSION};
-use cleat_runtime::{PendingStart, StartGate, Target};
+use cleat_runtime::{Foreign, PendingStart, StartGate, Target};
 use rustix::io::Errno;
 
+use crate::complaint::best_effort;
 use crate::failure::refused;
 
 /// How long the end of init waits for its output to end: a process outside the container may hold the pipe, and must not
@@ -35,6 +36,8 @@ pub(crate) struct Container {
     /// Init's process id in the monitor's pid namespace.
     pub(crate) pid: i32,
     pub(crate) target: Target,
+    /// The runtime that made it, where it was not the built-in one.
+    pub(crate) foreign: Option<Foreign>,
     pub(crate) stage: Stage,
 }
 
@@ -87,6 +90,14 @@ impl Container {
             }
             Stage::Draining { .. } | Stage::Unsaved { .. } | Stage::Ended { .. } => false,
         }
+    }
+
+    /// Removes what is left of it after its end.
+    pub(crate) fn dissolve(&self) {
+        if let Some(foreign) = &self.foreign {
+            best_effort("delete container", foreign.delete(&self.id));
+        }
+        best_effort("remove cgroup", self.target.remove_cgroup());
     }
 
     /// How it ended, once that can be told.

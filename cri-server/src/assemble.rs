@@ -42,6 +42,7 @@ fn settings(config: &Config) -> Settings {
         state: config.state.clone(),
         conmon: config.runtime.conmon.clone(),
         pause: config.runtime.pause.clone(),
+        handlers: config.runtime.handlers.clone(),
         cgroup_parent: config.cgroup.parent.display().to_string(),
         cgroup_driver: match config.cgroup.driver {
             CgroupDriver::Cgroupfs => Driver::Cgroupfs,

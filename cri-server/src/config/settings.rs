@@ -129,6 +129,12 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "The program that holds the namespaces of a pod.",
     ),
     row(
+        "runtime.handlers",
+        Kind::Handlers,
+        Fallback::List(&[]),
+        "Other OCI runtimes for containers, as pods name them by `runtimeClassName`; the built-in one has no name.",
+    ),
+    row(
         "runtime.default_capabilities",
         Kind::Capabilities,
         Fallback::List(DEFAULT_CAPABILITIES),

@@ -1,5 +1,6 @@
 //! [`Config`]: the settings with types of their own, as the rest of the daemon reads them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,6 +99,8 @@ pub(crate) struct Runtime {
     pub(crate) conmon: PathBuf,
     /// The pause program.
     pub(crate) pause: PathBuf,
+    /// Programs of other OCI runtimes, by the names of their handlers.
+    pub(crate) handlers: BTreeMap<String, PathBuf>,
     /// Capabilities of a container before those it adds and drops, as `CAP_NAME`.
     pub(crate) default_capabilities: Vec<String>,
     /// A file in place of the built-in seccomp profile.
@@ -183,6 +186,7 @@ impl From<&Effective> for Config {
             runtime: Runtime {
                 conmon: read.path("runtime.conmon"),
                 pause: read.path("runtime.pause"),
+                handlers: kind::parse_handlers(read.list("runtime.handlers")).expect(CHECKED),
                 default_capabilities: read.list("runtime.default_capabilities").to_vec(),
                 seccomp_profile: read.optional_path("runtime.seccomp_profile"),
                 cdi_spec_dirs: read.list("runtime.cdi_spec_dirs").iter().map(PathBuf::from).collect(),

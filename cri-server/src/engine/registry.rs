@@ -187,12 +187,7 @@ fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
                 driver.name()
             ),
         })?;
-    if !config.runtime_handler.is_empty() {
-        return Err(EngineError::Invalid {
-            what: format!("runtime handler {:?}", config.runtime_handler),
-            why: "no handler of this name is configured; the default one has no name".to_owned(),
-        });
-    }
+    shared.settings.runtime(&config.runtime_handler)?;
     Ok(Pod {
         id,
         config,

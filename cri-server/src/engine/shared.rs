@@ -1,6 +1,6 @@
 //! What every driver and step works with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub conmon: PathBuf,
     /// The pause program.
     pub pause: PathBuf,
+    /// Programs of other OCI runtimes, by the handlers' names.
+    pub handlers: BTreeMap<String, PathBuf>,
     /// Cgroup of pods that name none.
     pub cgroup_parent: String,
     /// Who makes cgroups.
@@ -43,6 +45,22 @@ pub(crate) struct Settings {
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// The resolv.conf that is copied for pods without DNS settings of their own.
     pub host_resolv_conf: PathBuf,
+}
+
+impl Settings {
+    /// The program of the runtime that `handler` names; none for the built-in one, whose name is empty.
+    pub(super) fn runtime(&self, handler: &str) -> Result<Option<PathBuf>> {
+        match self.handlers.get(handler) {
+            None if handler.is_empty() => Ok(None),
+            None => Err(EngineError::Invalid {
+                what: format!("runtime handler {handler:?}"),
+                why:
+                    "no handler of this name is configured (`runtime.handlers`); the default one has no name"
+                        .to_owned(),
+            }),
+            found => Ok(found.cloned()),
+        }
+    }
 }
 
 /// Everything the engine is made of besides its drivers.

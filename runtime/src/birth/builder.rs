@@ -313,7 +313,7 @@ pub(crate) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: F
 }
 
 /// Kills a process and waits for its end.
-pub(super) fn end(pidfd: &OwnedFd) {
+pub(crate) fn end(pidfd: &OwnedFd) {
     let killed = cleat_sys::process::send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
     // ESRCH: it has ended and was reaped.
     if killed.is_ok() {

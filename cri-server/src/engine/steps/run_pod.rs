@@ -192,6 +192,7 @@ async fn start_pause(shared: &Arc<Shared>, pod: &Pod) -> Result<Running> {
         rootfs: Rootfs::Ready,
         log: None,
         stdin: Stdin::Null,
+        runtime: None,
         terminal: false,
     };
     launch(&shared.launcher, &order).await.map_err(|failure| match failure {

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Mode as FileMode, OFlags};
 
 use super::folder::read_record;
+use super::remove::move_process;
 use super::{CgroupError, Layout};
 
 /// One cgroup: the same path in every hierarchy. A handle; the cgroup itself need not exist.
@@ -101,6 +102,14 @@ impl Cgroup {
             Some(root) => write_value(root.join(&self.path).join("tasks"), "0"),
             None => Ok(()),
         }
+    }
+
+    /// Puts another process into this cgroup in the cgroup2 hierarchy, or where there is none in the freezer's: enough to
+    /// count and to kill it. One that has ended needs no place.
+    pub fn adopt(&self, pid: i32) -> Result<(), CgroupError> {
+        let root = self.layout.unified().or_else(|| self.layout.v1_root("freezer"));
+        let root = root.ok_or_else(|| CgroupError::NoController("freezer".into()))?;
+        move_process(&root.join(&self.path).join("cgroup.procs"), pid)
     }
 
     fn tasks_paths(&self) -> impl Iterator<Item = PathBuf> {

@@ -28,6 +28,7 @@ mod pod_options;
 mod refusals;
 mod resources;
 mod retries;
+mod runtime_handlers;
 mod series;
 #[cfg(feature = "vm")]
 mod unified;
