@@ -109,7 +109,7 @@ bench: build ## Measure operations and memory (root); ARGS="--peer containerd" o
 	@hack/bench $(ARGS)
 
 .PHONY: bench-runtime
-bench-runtime: build ## Measure cleat-runtime beside runc and crun (root); ARGS=100 for a hundred rounds
+bench-runtime: build ## Measure cleat-runtime beside runc, crun and the bare system calls (root); ARGS=100 for a hundred rounds
 	@hack/deps bench-runtime
 	@hack/bench-runtime $(ARGS)
 

@@ -42,6 +42,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_IMPLEMENTED, format!("{what} is not implemented by this engine yet"))
     }
 
+    /// Nothing is kept of what the container writes.
+    pub(super) fn unreadable_log() -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "configured logging driver does not support reading")
+    }
+
     /// The body is larger than it may be.
     pub(super) fn too_large(limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request's body is larger than {limit} bytes"))

@@ -22,6 +22,7 @@ mod error;
 mod events;
 mod exec;
 mod forward;
+mod free_ports;
 mod host;
 mod images;
 pub(crate) mod metrics;
@@ -36,6 +37,7 @@ pub(crate) mod pod;
 mod records;
 mod recovery;
 mod registry;
+pub(crate) mod restart;
 mod session;
 mod shared;
 pub(crate) mod stats;
@@ -122,7 +124,7 @@ impl Engine {
     /// Asks a container to end and kills it after `grace`. One that does not run, or is unknown, is fine.
     pub(crate) async fn stop_container(&self, id: impl Into<Key<'_>>, grace: Duration) -> Result<()> {
         match known(self.view().container(id))? {
-            Some(found) => self.ask_container(&found.id, Verb::Stop { grace }).await,
+            Some(found) => self.ask_container(&found.id, Verb::Stop { grace, signal: None }).await,
             None => Ok(()),
         }
     }
@@ -235,6 +237,11 @@ impl Engine {
     /// Everything that happens to pods and containers from now on.
     pub(crate) fn subscribe(&self) -> Subscription {
         self.shared.board.subscribe()
+    }
+
+    /// What is kept of containers without a pod since then (nanoseconds since the Unix epoch), and everything from now on.
+    pub(crate) fn subscribe_since(&self, since_ns: i64) -> (Vec<Arc<Event>>, Subscription) {
+        self.shared.board.subscribe_since(since_ns)
     }
 
     /// A container's figures.

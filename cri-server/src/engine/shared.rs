@@ -9,6 +9,7 @@ use cleat_network::Network;
 use cleat_sys::cgroup::Layout;
 
 use super::error::{EngineError, Result};
+use super::free_ports::FreePorts;
 use super::model::cgroup;
 use super::monitor::Launcher;
 use super::networks::Networks;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub launcher: Launcher,
     /// Who waits for something to happen to a container.
     pub(crate) waiting: Waiting,
+    /// Ports of the host for who asks for any.
+    pub(crate) free_ports: FreePorts,
 }
 
 impl Shared {

@@ -54,10 +54,10 @@ pub(crate) use facts::{
     AppArmorSupport, Architecture, ContainerFacts, DeviceGrant, DeviceKind, Host, HostDevice, KernelVersion,
     NetworkNamespace, PodFacts,
 };
-pub(crate) use files::{FileError, HostsEntry, hostname_file, hosts_file, resolv_conf};
+pub(crate) use files::{FileError, HostsEntry, host_lines, hostname_file, hosts_file, resolv_conf};
 pub(crate) use identity::identity;
 pub(crate) use pause::pause;
-pub(crate) use process::{exec_process, process_args};
+pub(crate) use process::{exec_process, make_privileged, process_args, run_as};
 pub(crate) use resources::on_host as resources;
 pub(crate) use seccomp::Profile;
 pub(crate) use signal::{parse_signal, stop_signal};

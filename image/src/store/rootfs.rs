@@ -98,7 +98,7 @@ fn read_bounded(file: &OwnedFd, max_bytes: u64) -> Result<Option<Vec<u8>>, Errno
 }
 
 /// One read-only tree of `lower`, the topmost first. A single layer is its own tree.
-fn merge(lower: &[PathBuf]) -> Result<OwnedFd, StoreError> {
+pub(crate) fn merge(lower: &[PathBuf]) -> Result<OwnedFd, StoreError> {
     if let [only] = lower {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         return open(only, flags, Mode::empty())

@@ -128,7 +128,7 @@ fn security(security: &Security, namespaces: &Namespaces) -> Value {
         };
         json!({ "mode": options.mode, "uids": ranges(options.uids), "gids": ranges(options.gids) })
     });
-    let UserChoice { uid, gid, name, supplemental_groups, groups_policy } = &security.user;
+    let UserChoice { uid, gid, name, supplemental_groups, groups_policy, .. } = &security.user;
     json!({
         "namespace_options": {
             "network": network, "pid": pid, "ipc": ipc, "target_id": target_id, "userns_options": user,

@@ -7,7 +7,7 @@ use super::field::{
 };
 use super::{cdi, mount, namespace, resources, security, signal};
 use crate::engine::Result;
-use crate::engine::model::{ContainerConfig, ImageChoice};
+use crate::engine::model::{ContainerConfig, ImageChoice, RestartPolicy};
 
 /// What a CreateContainer request asks for.
 pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<ContainerConfig> {
@@ -42,6 +42,9 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
         user,
         security: security::of_container(context)?,
         stop_signal: signal::number("config.stop_signal", config.stop_signal)?,
+        init: false,
+        restart: RestartPolicy::No,
+        rlimits: Vec::new(),
     })
 }
 

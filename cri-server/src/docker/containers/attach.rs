@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pause::check_not_paused;
 use super::streams::{Client, Pipes, content_type, switch};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -13,6 +14,7 @@ pub(super) async fn attach(door: &Arc<Door>, one: One, ask: Ask) -> Answer {
     if ask.query.is_on("logs") {
         return Err(Refusal::not_built("attaching with what was written before"));
     }
+    check_not_paused(&one, "attach")?;
     let is_terminal = one.container.config.tty;
     let streams = Streams {
         stdin: ask.query.is_on("stdin"),

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::restart_policy;
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
-use crate::engine::container::{ContainerState, Exit, ExitReason};
+use crate::engine::container::{Container, ContainerState, Exit, ExitReason};
 use crate::engine::pod::Pod;
 
 /// The annotation with the request as it came, for `inspect`.
@@ -15,10 +16,12 @@ pub(super) const COMMAND: &str = "docker.command";
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// The state in Docker's word. What could not be started is "created", as before the attempt.
-pub(super) fn word(state: &ContainerState) -> &'static str {
-    match state {
+pub(super) fn word(container: &Container) -> &'static str {
+    match &container.state {
+        _ if container.is_restarting() => "restarting",
         ContainerState::Creating | ContainerState::Created | ContainerState::Starting => "created",
         ContainerState::Running { .. } => "running",
+        ContainerState::Paused { .. } => "paused",
         ContainerState::Exited(Exit { reason: ExitReason::StartError, .. }) => "created",
         ContainerState::Exited(_) => "exited",
     }
@@ -33,10 +36,14 @@ pub(super) fn exit_code(state: &ContainerState) -> Option<i32> {
 }
 
 /// The state as `docker ps` shows it.
-fn status(state: &ContainerState, now_ns: i64) -> String {
+fn status(container: &Container, now_ns: i64) -> String {
     let since = |then: i64| duration((now_ns - then) / NS_PER_SECOND);
-    match state {
+    match &container.state {
+        ContainerState::Exited(exit) if container.is_restarting() => {
+            format!("Restarting ({}) {} ago", exit.code, since(exit.finished_at_ns))
+        }
         ContainerState::Running { started_at_ns, .. } => format!("Up {}", since(*started_at_ns)),
+        ContainerState::Paused { started_at_ns, .. } => format!("Up {} (Paused)", since(*started_at_ns)),
         ContainerState::Exited(exit) if exit.reason != ExitReason::StartError => {
             format!("Exited ({}) {} ago", exit.code, since(exit.finished_at_ns))
         }
@@ -96,7 +103,7 @@ pub(super) fn summary(one: &One, now_ns: i64) -> Value {
         "Image": container.config.image.user_specified, "ImageID": container.image.id,
         "Command": command(one).join(" "), "Created": container.created_at_ns / NS_PER_SECOND,
         "Ports": ports(one), "Labels": container.config.labels,
-        "State": word(&container.state), "Status": status(&container.state, now_ns),
+        "State": word(container), "Status": status(container, now_ns),
         "HostConfig": {"NetworkMode": mode.clone()},
         "NetworkSettings": {"Networks": {mode: endpoint(one)}}, "Mounts": [],
     })
@@ -104,7 +111,7 @@ pub(super) fn summary(one: &One, now_ns: i64) -> Value {
 
 /// The published ports of a row.
 fn ports(one: &One) -> Vec<Value> {
-    let mappings = one.group.config.port_mappings.iter();
+    let mappings = one.group.ports.iter();
     let row = |mapping: &crate::engine::model::PortMapping| {
         json!({
             "IP": mapping.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
@@ -141,17 +148,16 @@ pub(super) fn inspect(one: &One) -> Value {
         host = json!({});
     }
     host["NetworkMode"] = json!(mode);
-    for (key, fallback) in [
-        ("AutoRemove", json!(false)),
-        ("LogConfig", json!({"Type": "json-file", "Config": {}})),
-        ("RestartPolicy", json!({"Name": "no", "MaximumRetryCount": 0})),
-    ] {
+    for (key, fallback) in
+        [("AutoRemove", json!(false)), ("LogConfig", json!({"Type": "json-file", "Config": {}}))]
+    {
         if host[key].is_null() {
             host[key] = fallback;
         }
     }
     // What was changed since.
     let limits = &container.resources;
+    host["RestartPolicy"] = restart_policy::told(container.restarts.policy);
     host["Memory"] = json!(limits.memory_limit_bytes.unwrap_or_default());
     host["MemorySwap"] = json!(limits.memory_swap_limit_bytes.unwrap_or_default());
     host["CpuShares"] = json!(limits.cpu_shares.unwrap_or_default());
@@ -163,9 +169,9 @@ pub(super) fn inspect(one: &One) -> Value {
         command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
     json!({
         "Id": container.id.to_string(), "Created": rfc3339(container.created_at_ns), "Path": path, "Args": args,
-        "State": state(&container.state), "Image": container.image.id,
+        "State": state(container), "Image": container.image.id,
         "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
-        "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": 0,
+        "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": container.restarts.count,
         "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": null, "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
         "Mounts": mounts(one), "Config": config(one, request),
@@ -196,14 +202,17 @@ fn config(one: &One, mut request: Value) -> Value {
     request
 }
 
-fn state(state: &ContainerState) -> Value {
+fn state(container: &Container) -> Value {
+    let (state, restarting) = (&container.state, container.is_restarting());
     let (exit, pid, started) = match state {
-        ContainerState::Running { pid, started_at_ns } => (None, *pid, *started_at_ns),
+        ContainerState::Running { pid, started_at_ns } | ContainerState::Paused { pid, started_at_ns } => {
+            (None, *pid, *started_at_ns)
+        }
         ContainerState::Exited(exit) => (Some(exit), 0, exit.started_at_ns),
         _ => (None, 0, 0),
     };
     json!({
-        "Status": word(state), "Running": pid != 0, "Paused": false, "Restarting": false, "Dead": false, "Pid": pid,
+        "Status": word(container), "Running": pid != 0 || restarting, "Paused": matches!(state, ContainerState::Paused { .. }), "Restarting": restarting, "Dead": false, "Pid": pid,
         "OOMKilled": exit.is_some_and(|exit| exit.reason == ExitReason::OomKilled),
         "ExitCode": exit.map_or(0, |exit| exit.code),
         "Error": exit.map_or("", |exit| exit.message.as_str()),
@@ -244,6 +253,8 @@ fn published(one: &One) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::container::sample;
+    use crate::engine::model::Id;
 
     #[test]
     fn durations_are_told_as_docker_tells_them() {
@@ -277,13 +288,22 @@ mod tests {
         };
         let running = ContainerState::Running { pid: 7, started_at_ns: 0 };
         let now = 2 * NS_PER_SECOND;
+        let id = Id::random().unwrap();
+        let mut container = sample(&id, &id);
         for (state, one, two) in [
             (ContainerState::Created, "created", "Created"),
             (running, "running", "Up 2 seconds"),
+            (ContainerState::Paused { pid: 7, started_at_ns: 0 }, "paused", "Up 2 seconds (Paused)"),
             (exit(ExitReason::Error), "exited", "Exited (3) 2 seconds ago"),
             (exit(ExitReason::StartError), "created", "Created"),
         ] {
-            assert_eq!((word(&state), status(&state, now).as_str()), (one, two));
+            container.state = state;
+            assert_eq!((word(&container), status(&container, now).as_str()), (one, two));
         }
+        container.state = exit(ExitReason::Error);
+        container.restarts.due_at_ns = Some(1);
+        assert_eq!(word(&container), "restarting");
+        assert_eq!(status(&container, now), "Restarting (3) 2 seconds ago");
+        assert_eq!(state(&container)["Running"], true);
     }
 }

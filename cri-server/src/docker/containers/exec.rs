@@ -8,9 +8,10 @@ use nix::errno::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::pause::check_not_paused;
 use super::request::{or_default, words};
-use super::size;
 use super::streams::{Client, Pipes, content_type, switch};
+use super::{size, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -102,18 +103,18 @@ fn missing(id: &str) -> Refusal {
 /// `POST /containers/{id}/exec`.
 pub(super) async fn create(door: &Door, one: &One, ask: Ask) -> Answer {
     let request: Request = read_json(ask.body).await?;
+    if one.container.is_restarting() {
+        let id = &one.container.id;
+        return Err(Refusal::conflict(format!(
+            "Container {id} is restarting, wait until the container is running"
+        )));
+    }
     if one.container.state.pid().is_none() {
         return Err(Refusal::conflict(format!("container {} is not running", one.container.id)));
     }
+    check_not_paused(one, "exec")?;
     if request.cmd.is_empty() {
         return Err(Refusal::bad("no exec command specified"));
-    }
-    for (wanted, what) in
-        [(request.privileged, "a privileged exec"), (!request.user.is_empty(), "an exec as another user")]
-    {
-        if wanted {
-            return Err(Refusal::not_built(what));
-        }
     }
     let id = Id::random().map_err(|error| Refusal::failed(format!("make an id: {error}")))?.to_string();
     let container = one.container.id.clone();
@@ -155,7 +156,7 @@ fn inspect(door: &Door, id: &str) -> Answer {
             "OpenStderr": request.attach_stderr, "CanRemove": matches!(stage, Stage::Ended(_)), "Pid": 0,
             "DetachKeys": "",
             "ProcessConfig": {
-                "tty": request.tty, "entrypoint": program, "arguments": arguments, "privileged": false,
+                "tty": request.tty, "entrypoint": program, "arguments": arguments, "privileged": request.privileged,
                 "user": request.user,
             },
         }),
@@ -214,6 +215,8 @@ fn command(request: &Request, how: &Start) -> ExecCommand {
         terminal: request.tty.then_some(TerminalSize { rows, columns }),
         environment: request.env.iter().filter(|variable| variable.contains('=')).cloned().collect(),
         working_dir: Some(request.working_dir.clone()).filter(|folder| !folder.is_empty()),
+        user: (!request.user.is_empty()).then(|| user::choice(&request.user, &[])),
+        privileged: request.privileged,
     }
 }
 

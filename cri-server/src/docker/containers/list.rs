@@ -35,7 +35,7 @@ pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
     let (before, since) = (moment("before")?, moment("since")?);
     let fitting = ones.iter().filter(|one| {
         let created = one.container.created_at_ns;
-        (all || one.container.state.pid().is_some())
+        (all || one.container.state.pid().is_some() || one.container.is_restarting())
             && before.is_none_or(|before| created < before)
             && since.is_none_or(|since| created > since)
             && fits(one, &filters)
@@ -54,7 +54,7 @@ fn fits(one: &One, filters: &Filters) -> bool {
     let shown = describe::summary(one, 0);
     any("id", &|value| container.id.as_str().starts_with(value))
         && any("name", &|value| one.name().contains(value.trim_start_matches('/')))
-        && any("status", &|value| describe::word(&container.state) == value)
+        && any("status", &|value| describe::word(container) == value)
         && any("exited", &|value| {
             describe::exit_code(&container.state).is_some_and(|code| code.to_string() == value)
         })

@@ -44,8 +44,7 @@ struct Wanted {
 /// `GET /containers/{id}/logs`.
 pub(super) async fn logs(door: &Arc<Door>, one: &One, ask: &Ask) -> Answer {
     let wanted = wanted(one, ask)?;
-    let path =
-        one.container.log_path.clone().ok_or_else(|| Refusal::not_built("reading this container's log"))?;
+    let path = one.container.log_path.clone().ok_or_else(Refusal::unreadable_log)?;
     let (sender, mut response) = lines();
     let kind = content_type(ask.version, wanted.is_terminal);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

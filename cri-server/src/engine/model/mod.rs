@@ -12,9 +12,13 @@ mod security;
 mod user;
 
 pub(crate) use cdi::CdiName;
-pub(crate) use container::{ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation};
+pub(crate) use container::{
+    ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
+};
 pub(crate) use id::Id;
-pub(crate) use pod::{Dns, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol};
+pub(crate) use pod::{
+    Dns, HostAlias, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
+};
 pub(crate) use resources::{HugepageLimit, PodResources, Resources};
 pub(crate) use security::{
     AppArmor, Capabilities, GroupsPolicy, Identity, SeLinux, Seccomp, Security, UserChoice,

@@ -21,7 +21,7 @@ pub(crate) use figures::{
 pub(super) use interfaces::interfaces;
 pub(super) use layers::Layers;
 
-use super::container::{Container, ContainerState};
+use super::container::Container;
 use super::error::{EngineError, Result};
 use super::pod::Pod;
 use super::shared::{Shared, now_ns};
@@ -89,7 +89,7 @@ fn read_part(
 fn read_container(shared: &Shared, container: &Container) -> Result<ContainerStats> {
     let mut stats =
         ContainerStats { at_ns: now_ns(), writable: writable(shared, container), ..Default::default() };
-    if matches!(container.state, ContainerState::Running { .. }) {
+    if container.state.pid().is_some() {
         let figures = of_cgroup(shared, &container.cgroup)?;
         stats.cpu = figures.cpu;
         stats.memory = figures.memory;
