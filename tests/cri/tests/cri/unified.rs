@@ -15,22 +15,25 @@ fn property(unit: &str, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
-/// A slice made by somebody else, as the kubelet makes its pods'; ended when dropped.
-struct Slice(&'static str);
+/// A slice in another one, made by somebody else, as the kubelet makes its pods'. Dropped, it ends with that other one.
+struct Slice {
+    outer: &'static str,
+    name: &'static str,
+}
 
 impl Slice {
-    fn start(name: &'static str) -> Result<Self> {
+    fn start(outer: &'static str, name: &'static str) -> Result<Self> {
         let status = Command::new("systemctl").args(["start", name]).status().context("run systemctl")?;
         ensure!(status.success(), "systemctl start {name}: {status}");
-        Ok(Self(name))
+        Ok(Self { outer, name })
     }
 }
 
 impl Drop for Slice {
     fn drop(&mut self) {
-        match Command::new("systemctl").args(["stop", self.0]).status() {
+        match Command::new("systemctl").args(["stop", self.outer]).status() {
             Ok(status) if status.success() => {}
-            other => eprintln!("systemctl stop {}: {other:?}", self.0),
+            other => eprintln!("systemctl stop {}: {other:?}", self.outer),
         }
     }
 }
@@ -43,9 +46,9 @@ fn await_state(node: &Node, unit: &str, state: &str) -> Result<()> {
 #[test]
 fn privileged_limits_reach_the_container_by_systemd() {
     check(Node::builder(), |node| {
-        let slice = Slice::start("cleattest-pod7.slice")?;
+        let slice = Slice::start("cleatkubelet.slice", "cleatkubelet-pod7.slice")?;
         let mut config = configs::pod("sliced");
-        configs::pod_linux(&mut config).cgroup_parent = format!("/cleattest.slice/{}", slice.0);
+        configs::pod_linux(&mut config).cgroup_parent = format!("/{}/{}", slice.outer, slice.name);
         let pod = node.run_pod(config)?;
         let mut config = configs::sleeper("scoped");
         let resources = configs::resources(&mut config);
@@ -55,7 +58,7 @@ fn privileged_limits_reach_the_container_by_systemd() {
         let id = node.start(&pod, &config)?;
         let scope = format!("cleat-{id}.scope");
         let folder = node.cgroup(&id, "memory")?;
-        ensure!(folder.ends_with(format!("cleattest.slice/{}/{scope}", slice.0)), "{folder:?}");
+        ensure!(folder.ends_with(format!("{}/{}/{scope}", slice.outer, slice.name)), "{folder:?}");
         assert_eq!(property(&scope, "MemoryMax")?, format!("{}", 64 << 20));
         assert_eq!(property(&scope, "CPUQuotaPerSecUSec")?, "500ms");
         let high = fs::read_to_string(folder.join("memory.high")).context("read memory.high")?;
@@ -81,7 +84,7 @@ fn privileged_limits_reach_the_container_by_systemd() {
         node.remove_pod(&pod.id)?;
         assert_eq!(property(&scope, "LoadState")?, "not-found");
         // It is not the daemon's to end.
-        assert_eq!(property(slice.0, "ActiveState")?, "active");
+        assert_eq!(property(slice.name, "ActiveState")?, "active");
         Ok(())
     });
 }
