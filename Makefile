@@ -67,15 +67,16 @@ privileged: build ## Run the tests that need root and real components
 	@hack/run-tests privileged
 
 .PHONY: test
-test: ## Run every test there is: check, unit, privileged, demo, critest, vm-test ARGS=short (root; under 45 minutes on two cores)
+test: ## Run every test there is: check, unit, privileged, demo, docker-compare, critest, vm-test ARGS=short (root; under 50 minutes on two cores)
 	@hack/deps test
-	@hack/stage '1/7 check' $(MAKE) check
-	@hack/stage '2/7 build' $(MAKE) build
-	@hack/stage '3/7 unit' $(MAKE) unit
-	@hack/stage '4/7 privileged' $(MAKE) privileged
-	@hack/stage '5/7 demo' $(MAKE) demo
-	@hack/stage '6/7 critest' $(MAKE) critest
-	@if hack/vm-test --possible; then hack/stage '7/7 virtual machine' $(MAKE) vm-test ARGS=short; fi
+	@hack/stage '1/8 check' $(MAKE) check
+	@hack/stage '2/8 build' $(MAKE) build
+	@hack/stage '3/8 unit' $(MAKE) unit
+	@hack/stage '4/8 privileged' $(MAKE) privileged
+	@hack/stage '5/8 demo' $(MAKE) demo
+	@hack/stage '6/8 docker-compare' $(MAKE) docker-compare
+	@hack/stage '7/8 critest' $(MAKE) critest
+	@if hack/vm-test --possible; then hack/stage '8/8 virtual machine' $(MAKE) vm-test ARGS=short; fi
 	@echo 'test: everything passed'
 
 .PHONY: critest
@@ -87,6 +88,11 @@ critest: build ## Run the CRI validation suite in namespaces of its own (root); 
 test-kubelet: build ## Run cleatd under a real kubelet with static pods (root; some minutes the first time); ARGS="--pods 20"
 	@hack/deps kubelet
 	@hack/test-kubelet $(ARGS)
+
+.PHONY: docker-compare
+docker-compare: build ## Compare docker on cleatd with docker on Debian's dockerd, line by line (root); ARGS="--only logs"
+	@hack/deps docker-compare
+	@hack/docker-compare $(ARGS)
 
 .PHONY: engines
 engines: build ## Have containerd and podman use cleat-runtime in place of runc (root)
@@ -104,8 +110,8 @@ runc-tests: ## Run the runtime's privileged tests with Debian's runc (root)
 	@hack/runc-tests
 
 .PHONY: bench
-bench: build ## Measure operations and memory (root); ARGS="--peer containerd" or ARGS=--load
-	@hack/deps demo
+bench: build ## Measure operations and memory (root); ARGS="--peer containerd", ARGS="--peer docker" or ARGS=--load
+	@hack/deps demo $(if $(findstring docker,$(ARGS)),docker-compare)
 	@hack/bench $(ARGS)
 
 .PHONY: bench-runtime

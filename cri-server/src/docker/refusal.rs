@@ -37,6 +37,11 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, message)
     }
 
+    /// It is never allowed.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
     /// It is not built.
     pub(super) fn not_built(what: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, format!("{what} is not implemented by this engine yet"))

@@ -44,6 +44,8 @@ pub(super) enum Route {
     NetworkList,
     /// One network.
     Network(String),
+    /// `DELETE /networks/{name}`.
+    NetworkRemove(String),
     /// `/volumes`.
     VolumeList,
     /// One volume.
@@ -249,7 +251,8 @@ fn network(method: &Method, rest: &str) -> Option<Route> {
         (&Method::GET, "") => Some(Route::NetworkList),
         (&Method::GET, name) => Some(Route::Network(name.to_owned())),
         (&Method::POST, "prune") => Some(Route::NothingToPrune("NetworksDeleted")),
-        (&Method::POST | &Method::DELETE, _) => Some(Route::NotBuilt("networks of one's own")),
+        (&Method::DELETE, name) if !name.is_empty() => Some(Route::NetworkRemove(name.to_owned())),
+        (&Method::POST, _) => Some(Route::NotBuilt("networks of one's own")),
         _ => None,
     }
 }

@@ -321,7 +321,7 @@ impl Cleat {
 }
 
 /// Waits for `READY=1` (sd_notify(3)) or the daemon's end.
-fn await_ready(daemon: &Child, notify: UnixDatagram) -> Result<()> {
+pub(crate) fn await_ready(daemon: &Child, notify: UnixDatagram) -> Result<()> {
     let ended = pidfd_of(daemon)?;
     let socket = notify.try_clone().context("clone the notification socket")?.into();
     loop {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::describe::{COMMAND, REQUEST};
 use super::request::{Create, HostConfig, TmpfsOptions, Ulimit};
+use super::settled::settled;
 use super::{group, restart_policy, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -44,7 +45,7 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
     if let Some(other) = &other {
         body["HostConfig"]["NetworkMode"] = json!(format!("container:{}", other.container.id));
     }
-    group.annotations.insert(REQUEST.to_owned(), body.to_string());
+    group.annotations.insert(REQUEST.to_owned(), settled(body, &settings).to_string());
     group.annotations.insert(COMMAND.to_owned(), json!(command).to_string());
     let auto_remove = request.host_config.auto_remove;
     let created = door.engine.create_one(&name, auto_remove, group, config).await;
@@ -68,9 +69,18 @@ pub(super) fn taken(error: EngineError) -> Refusal {
     }
 }
 
-/// Refuses what would otherwise be left out silently.
+/// The least memory a container may be given, bytes: what starting its first process takes.
+const LEAST_MEMORY_BYTES: i64 = 6 << 20;
+
+/// Refuses what cannot be, and what would otherwise be left out silently.
 fn check_built(request: &Create) -> Result<(), Refusal> {
     let host = &request.host_config;
+    if (1..LEAST_MEMORY_BYTES).contains(&host.memory) {
+        return Err(Refusal::bad("Minimum memory limit allowed is 6MB"));
+    }
+    if !matches!(host.runtime.as_str(), "" | "cleat") {
+        return Err(Refusal::bad(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
     let mode = host.network_mode.as_str();
     let plain_network =
         matches!(mode, "" | "default" | "bridge" | "host" | "none") || mode.starts_with("container:");
@@ -82,7 +92,6 @@ fn check_built(request: &Create) -> Result<(), Refusal> {
         (!matches!(host.pid_mode.as_str(), "" | "host"), "this PID mode"),
         (!matches!(host.uts_mode.as_str(), ""), "this UTS mode"),
         (!matches!(host.userns_mode.as_str(), "" | "host"), "this user namespace mode"),
-        (!matches!(host.runtime.as_str(), "" | "cleat"), "a runtime other than cleat"),
         (!host.device_requests.is_empty(), "device requests"),
         (!host.links.is_empty(), "links"),
         (!host.volumes_from.is_empty() || !request.volumes.is_empty(), "volumes"),

@@ -1,5 +1,7 @@
 //! Containers as Docker's clients read them. Pure.
 
+use cleat_network::bridge::Subnet;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::restart_policy;
@@ -87,6 +89,15 @@ fn command(one: &One) -> Vec<String> {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// A command as `docker ps` shows it: what has blanks in it in quotes.
+fn shown_command(command: &[String]) -> String {
+    let (program, arguments) =
+        command.split_first().map_or(("", &[][..]), |(one, rest)| (one.as_str(), rest));
+    let quoted =
+        arguments.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { word.clone() });
+    std::iter::once(program.to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
 fn network_mode(request: &Value) -> &str {
     match request["HostConfig"]["NetworkMode"].as_str() {
         None | Some("" | "default") => "bridge",
@@ -101,11 +112,11 @@ pub(super) fn summary(one: &One, now_ns: i64) -> Value {
     json!({
         "Id": container.id.to_string(), "Names": [format!("/{}", one.name())],
         "Image": container.config.image.user_specified, "ImageID": container.image.id,
-        "Command": command(one).join(" "), "Created": container.created_at_ns / NS_PER_SECOND,
+        "Command": shown_command(&command(one)), "Created": container.created_at_ns / NS_PER_SECOND,
         "Ports": ports(one), "Labels": container.config.labels,
         "State": word(container), "Status": status(container, now_ns),
         "HostConfig": {"NetworkMode": mode.clone()},
-        "NetworkSettings": {"Networks": {mode: endpoint(one)}}, "Mounts": [],
+        "NetworkSettings": {"Networks": {mode: endpoint(one, &[])}}, "Mounts": [],
     })
 }
 
@@ -126,21 +137,30 @@ fn runs(one: &One) -> bool {
     one.container.state.pid().is_some()
 }
 
-fn endpoint(one: &One) -> Value {
+/// Its place in its network, which has these `subnets`.
+fn endpoint(one: &One, subnets: &[IpNet]) -> Value {
     let addresses = if runs(one) { one.group.addresses.as_slice() } else { &[] };
     let of_family = |v4: bool| {
         let found = addresses.iter().find(|address| address.is_ipv4() == v4);
         found.map(ToString::to_string).unwrap_or_default()
     };
+    let subnet = |v4: bool| {
+        let address = addresses.iter().find(|address| address.is_ipv4() == v4)?;
+        let subnet = subnets.iter().find(|subnet| subnet.contains(address))?;
+        let gateway = Subnet::new(*subnet).ok()?.gateway.to_string();
+        Some((gateway, subnet.prefix_len()))
+    };
+    let ((gateway, length), (gateway_v6, length_v6)) =
+        (subnet(true).unwrap_or_default(), subnet(false).unwrap_or_default());
     json!({
         "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
-        "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": of_family(true), "IPPrefixLen": 0,
-        "IPv6Gateway": "", "GlobalIPv6Address": of_family(false), "GlobalIPv6PrefixLen": 0, "DNSNames": null,
+        "NetworkID": "", "EndpointID": "", "Gateway": gateway, "IPAddress": of_family(true), "IPPrefixLen": length,
+        "IPv6Gateway": gateway_v6, "GlobalIPv6Address": of_family(false), "GlobalIPv6PrefixLen": length_v6, "DNSNames": null,
     })
 }
 
-/// Everything about one.
-pub(super) fn inspect(one: &One) -> Value {
+/// Everything about one. `subnets` are the bridge's.
+pub(super) fn inspect(one: &One, subnets: &[IpNet]) -> Value {
     let (container, mut request) = (&one.container, request(one));
     let mut host = request["HostConfig"].take();
     let mode = network_mode(&json!({"HostConfig": host.clone()})).to_owned();
@@ -164,6 +184,7 @@ pub(super) fn inspect(one: &One) -> Value {
     if host["LogConfig"]["Type"] == "" {
         host["LogConfig"]["Type"] = json!("json-file");
     }
+    let (place, mounts) = (endpoint(one, subnets), mounts(one, &host));
     let command = command(one);
     let (path, args) =
         command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
@@ -174,11 +195,12 @@ pub(super) fn inspect(one: &One) -> Value {
         "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": container.restarts.count,
         "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": null, "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
-        "Mounts": mounts(one), "Config": config(one, request),
+        "Mounts": mounts, "Config": config(one, request),
         "NetworkSettings": {
             "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one),
-            "IPAddress": endpoint(one)["IPAddress"], "GlobalIPv6Address": endpoint(one)["GlobalIPv6Address"],
-            "Networks": {mode: endpoint(one)},
+            "Gateway": place["Gateway"], "IPAddress": place["IPAddress"], "IPPrefixLen": place["IPPrefixLen"],
+            "IPv6Gateway": place["IPv6Gateway"], "GlobalIPv6Address": place["GlobalIPv6Address"],
+            "GlobalIPv6PrefixLen": place["GlobalIPv6PrefixLen"], "Networks": {mode: place},
         },
     })
 }
@@ -220,16 +242,25 @@ fn state(container: &Container) -> Value {
     })
 }
 
-fn mounts(one: &One) -> Vec<Value> {
-    use crate::engine::model::MountSource;
-    let told = one.container.config.mounts.iter().map(|mount| {
+/// What is mounted; `--tmpfs` alone is told in `HostConfig` only.
+fn mounts(one: &One, host: &Value) -> Vec<Value> {
+    use crate::engine::model::{Mount, MountSource};
+    let target = |mount: &Mount| mount.destination.display().to_string();
+    let mode = |destination: &str| {
+        let binds = host["Binds"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let parts = binds.iter().filter_map(|bind| bind.as_str()).map(|bind| bind.splitn(3, ':'));
+        let mut modes = parts.filter_map(|mut parts| Some((parts.nth(1)?, parts.next()?)));
+        modes.find(|(target, _)| *target == destination).map(|(_, mode)| mode.to_owned()).unwrap_or_default()
+    };
+    let all = one.container.config.mounts.iter();
+    let told = all.filter(|mount| host["Tmpfs"][target(mount)].is_null()).map(|mount| {
         let (kind, source) = match &mount.source {
             MountSource::Host(path) => ("bind", path.display().to_string()),
             MountSource::Tmpfs(_) => ("tmpfs", String::new()),
             MountSource::Image { image, .. } => ("image", image.clone()),
         };
         json!({
-            "Type": kind, "Source": source, "Destination": mount.destination, "Mode": "", "RW": !mount.read_only,
+            "Type": kind, "Source": source, "Destination": mount.destination, "Mode": mode(&target(mount)), "RW": !mount.read_only,
             "Propagation": if kind == "bind" { "rprivate" } else { "" },
         })
     });
@@ -272,6 +303,19 @@ mod tests {
             (800 * 86_400, "2 years"),
         ] {
             assert_eq!(duration(seconds), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn arguments_with_blanks_are_shown_in_quotes() {
+        for (command, shown) in [
+            (vec!["sh", "-c", "exit 5"], "sh -c 'exit 5'"),
+            (vec!["sleep", "1"], "sleep 1"),
+            (vec!["a b"], "a b"),
+            (vec![], ""),
+        ] {
+            let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
+            assert_eq!(shown_command(&command), shown);
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::pause::check_not_paused;
 use super::request::{or_default, words};
-use super::streams::{Client, Pipes, content_type, switch};
+use super::streams::{Client, Pipes, Place, content_type, switch};
 use super::{size, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -171,28 +171,27 @@ async fn start(door: &Arc<Door>, id: &str, ask: Ask) -> Answer {
         Some(_) => return Err(Refusal::conflict(format!("exec {id} has been started already"))),
         None => return Err(missing(id)),
     };
-    let response = if how.detach {
-        empty(StatusCode::OK)
+    let (response, place) = if how.detach {
+        (empty(StatusCode::OK), None)
     } else {
-        switch(&ask.headers, content_type(ask.version, request.tty))?
+        let kind = content_type(ask.version, request.tty);
+        let (response, place) = switch(&ask.headers, ask.upgrade, kind, request.attach_stdin)?;
+        (response, Some(place))
     };
     let started = door.engine.exec(&container, command(&request, &how)).await;
     let (door_of_task, id) = (door.clone(), id.to_owned());
     match started {
         Ok(session) => {
             door.execs.set(&id, Stage::Running(session.resizer.clone()));
-            let upgrade = (!how.detach).then_some(ask.upgrade);
-            door.run(async move { follow(&door_of_task, &id, session, upgrade, request.tty).await });
+            door.run(async move { follow(&door_of_task, &id, session, place, request.tty).await });
         }
         Err(error @ EngineError::WrongState { .. }) => return Err(error.into()),
         Err(error) => {
             let (code, words) = failure(&error);
             door.execs.set(&id, Stage::Ended(code));
-            if how.detach {
-                return Err(Refusal::bad(words));
-            }
+            let Some(place) = place else { return Err(Refusal::bad(words)) };
             door.run(async move {
-                let Ok(mut client) = Client::new(ask.upgrade).await else { return };
+                let Ok(mut client) = Client::new(place).await else { return };
                 let said = client.say(&format!("{words}\r\n"), request.tty).await;
                 if let Err(error) = said.and(client.end().await) {
                     tracing::debug!(%error, "a client left before it was told why its command did not start");
@@ -237,17 +236,11 @@ fn failure(error: &EngineError) -> (i32, String) {
 }
 
 /// Stays with a process to its end: the code is known before its client is told that there is no more.
-async fn follow(
-    door: &Door,
-    id: &str,
-    session: Session,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
-    is_terminal: bool,
-) {
+async fn follow(door: &Door, id: &str, session: Session, place: Option<Place>, is_terminal: bool) {
     let Session { stdin, stdout, stderr, mut ending, resizer: _ } = session;
     let mut client = None;
-    if let Some(upgrade) = upgrade {
-        match Client::new(upgrade).await {
+    if let Some(place) = place {
+        match Client::new(place).await {
             Ok(mut arrived) => {
                 let served = arrived.serve(Pipes { stdin, stdout, stderr, is_terminal }).await;
                 if let Err(error) = served {

@@ -9,11 +9,13 @@ mod group;
 mod list;
 mod logs;
 mod pause;
+mod process;
 mod remove;
 mod rename;
 mod request;
 mod restart_policy;
 mod run;
+mod settled;
 mod stats;
 mod streams;
 mod top;
@@ -41,7 +43,7 @@ use crate::engine::{One, TerminalSize};
 pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: Ask) -> Answer {
     let one = door.engine.one(name)?;
     match act {
-        ContainerAct::Inspect => list::inspect(&one),
+        ContainerAct::Inspect => list::inspect(door, &one),
         ContainerAct::Start => run::start(door, &one).await,
         ContainerAct::Stop => run::stop(door, &one, &ask).await,
         ContainerAct::Restart => run::restart(door, &one, &ask).await,

@@ -16,6 +16,9 @@ use crate::spec;
 /// How long a container may take to end by itself, unless the client says otherwise.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a killed container may take to end until the client is answered all the same.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
 /// What a client gets that wants to wait for ever.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -74,7 +77,7 @@ async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
     Ok(door.engine.stop_one(one, grace, signal).await?)
 }
 
-/// `POST /containers/{id}/kill`.
+/// `POST /containers/{id}/kill`. SIGKILL is answered when the container has ended: a client's next word finds it so.
 pub(super) async fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
     let signal = signal(ask)?.unwrap_or(nix::libc::SIGKILL);
     if one.container.is_restarting() {
@@ -89,7 +92,12 @@ pub(super) async fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
             one.name()
         )));
     }
+    // Asked for before the signal: an end in between is not missed.
+    let end = door.engine.next_end(one);
     door.engine.signal_one(one, signal).await?;
+    if signal == nix::libc::SIGKILL && tokio::time::timeout(KILL_LIMIT, end).await.is_err() {
+        tracing::warn!(container = %one.container.id, "a killed container has not ended");
+    }
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
