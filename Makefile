@@ -67,14 +67,15 @@ privileged: build ## Run the tests that need root and real components
 	@hack/run-tests privileged
 
 .PHONY: test
-test: ## Run every test there is: check, unit, privileged, demo, critest (root; under 40 minutes on two cores)
+test: ## Run every test there is: check, unit, privileged, demo, critest, vm-test ARGS=short (root; under 50 minutes on two cores)
 	@hack/deps test
-	@hack/stage '1/6 check' $(MAKE) check
-	@hack/stage '2/6 build' $(MAKE) build
-	@hack/stage '3/6 unit' $(MAKE) unit
-	@hack/stage '4/6 privileged' $(MAKE) privileged
-	@hack/stage '5/6 demo' $(MAKE) demo
-	@hack/stage '6/6 critest' $(MAKE) critest
+	@hack/stage '1/7 check' $(MAKE) check
+	@hack/stage '2/7 build' $(MAKE) build
+	@hack/stage '3/7 unit' $(MAKE) unit
+	@hack/stage '4/7 privileged' $(MAKE) privileged
+	@hack/stage '5/7 demo' $(MAKE) demo
+	@hack/stage '6/7 critest' $(MAKE) critest
+	@if hack/vm-test --possible; then hack/stage '7/7 virtual machine' $(MAKE) vm-test ARGS=short; fi
 	@echo 'test: everything passed'
 
 .PHONY: critest
@@ -86,6 +87,11 @@ critest: build ## Run the CRI validation suite in namespaces of its own (root); 
 test-kubelet: build ## Run cleatd under a real kubelet with static pods (root; some minutes the first time); ARGS="--pods 20"
 	@hack/deps kubelet
 	@hack/test-kubelet $(ARGS)
+
+.PHONY: docker-compare
+docker-compare: build ## Compare docker on cleatd with docker on Debian's dockerd, line by line (root); ARGS="--only logs"
+	@hack/deps docker-compare
+	@hack/docker-compare $(ARGS)
 
 .PHONY: engines
 engines: build ## Have containerd and podman use cleat-runtime in place of runc (root)
@@ -103,12 +109,12 @@ runc-tests: ## Run the runtime's privileged tests with Debian's runc (root)
 	@hack/runc-tests
 
 .PHONY: bench
-bench: build ## Measure operations and memory (root); ARGS="--peer containerd" or ARGS=--load
-	@hack/deps demo
+bench: build ## Measure operations and memory (root); ARGS="--peer containerd", ARGS="--peer docker" or ARGS=--load
+	@hack/deps demo $(if $(findstring docker,$(ARGS)),docker-compare)
 	@hack/bench $(ARGS)
 
 .PHONY: bench-runtime
-bench-runtime: build ## Measure cleat-runtime beside runc and crun (root); ARGS=100 for a hundred rounds
+bench-runtime: build ## Measure cleat-runtime beside runc, crun and the bare system calls (root); ARGS=100 for a hundred rounds
 	@hack/deps bench-runtime
 	@hack/bench-runtime $(ARGS)
 
@@ -118,6 +124,11 @@ bench-image: build ## Measure pulls beside containerd and podman (root); ARGS=3 
 	@hack/bench-image $(ARGS)
 
 .PHONY: vm-test
-vm-test: build ## Run the demo and the runtime's tests in a virtual machine with cgroup v2 (root; about five minutes)
+vm-test: build ## Run the tests that need cgroup v2, systemd or AppArmor in a virtual machine (root); ARGS="demo runtime"
 	@hack/deps vm
-	@hack/vm-test
+	@hack/vm-test $(ARGS)
+
+.PHONY: critest-vm
+critest-vm: build ## Run the CRI validation suite in the virtual machine (root; about ten minutes); ARGS="-ginkgo.focus=AppArmor"
+	@hack/deps vm
+	@hack/critest-vm $(ARGS)

@@ -11,9 +11,12 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cleat_conmon_proto::{ExitRecord, ExitStatus, Failure, VERSION};
-use cleat_runtime::{Checkpoint, CriuOptions, DumpOptions, PendingStart, PendingUpdate, StartGate, Target};
+use cleat_runtime::{
+    Checkpoint, CriuOptions, DumpOptions, Foreign, PendingStart, PendingUpdate, StartGate, Target,
+};
 use rustix::io::Errno;
 
+use crate::complaint::best_effort;
 use crate::failure::refused;
 
 /// How long the end of init waits for its output to end: a process outside the container may hold the pipe, and must not
@@ -36,6 +39,8 @@ pub(crate) struct Container {
     /// Init's process id in the monitor's pid namespace.
     pub(crate) pid: i32,
     pub(crate) target: Target,
+    /// The runtime that made it, where it was not the built-in one.
+    pub(crate) foreign: Option<Foreign>,
     pub(crate) stage: Stage,
 }
 
@@ -79,6 +84,9 @@ impl Container {
         if !matches!(self.stage, Stage::Running { .. }) {
             return Err(refused("checkpoint container", "it does not run"));
         }
+        if self.foreign.is_some() {
+            return Err(refused("checkpoint container", "it was made by another OCI runtime"));
+        }
         let criu = CriuOptions {
             images: images.into(),
             work: Some(work.into()),
@@ -118,6 +126,14 @@ impl Container {
             }
             Stage::Draining { .. } | Stage::Unsaved { .. } | Stage::Ended { .. } => false,
         }
+    }
+
+    /// Removes what is left of it after its end.
+    pub(crate) fn dissolve(&self) {
+        if let Some(foreign) = &self.foreign {
+            best_effort("delete container", foreign.delete(&self.id));
+        }
+        best_effort("remove cgroup", self.target.remove_cgroup());
     }
 
     /// How it ended, once that can be told.

@@ -93,7 +93,7 @@ impl Monitor {
         record.oom_killed = self.oom.any();
         self.save(record.clone());
         self.connections.publish(&self.poller, &Message::Exited(record));
-        best_effort("remove cgroup", self.container.target.remove_cgroup());
+        self.container.dissolve();
     }
 
     fn save(&mut self, record: ExitRecord) {

@@ -10,7 +10,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use cleat_conmon_proto::{self as proto, ExecStdio, ExitStatus, Failure};
-use cleat_runtime::{Executed, PendingExec, Stdio, Target};
+use cleat_runtime::{Executed, Foreign, PendingExec, Stdio, Target};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::complaint::best_effort;
@@ -51,6 +51,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) request: &'a proto::Exec,
     /// What came with the request.
     pub(crate) descriptors: &'a [OwnedFd],
+    /// The runtime that made the container, and the container's id, where it was not the built-in one.
+    pub(crate) foreign: Option<(&'a Foreign, &'a str)>,
 }
 
 /// What came of an exec that was pending.
@@ -82,7 +84,7 @@ impl Execs {
         poller: &Poller,
         asked: Asked<'_>,
     ) -> Result<(), Failure> {
-        let Asked { client, request, descriptors } = asked;
+        let Asked { client, request, descriptors, foreign } = asked;
         self.admit(&request.id, client)?;
         let stdio = standard_streams(request.stdio, descriptors)?;
         let exec = cleat_runtime::Exec {
@@ -92,7 +94,11 @@ impl Execs {
             preserve_fds: 0,
             cgroups: &[],
         };
-        let pending = cleat_runtime::spawn_exec(target, &exec).map_err(failed)?;
+        let pending = match foreign {
+            Some((foreign, container)) => foreign.spawn_exec(container, target, &exec),
+            None => cleat_runtime::spawn_exec(target, &exec),
+        };
+        let pending = pending.map_err(failed)?;
         self.last_number = self.last_number.wrapping_add(1);
         let number = self.last_number;
         if let Err(error) = poller.add(&pending, Source::Exec(number), Interest::READABLE) {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use cleat_conmon_proto::{self as proto, Failure, Launch, Log, Message, Stdin, VERSION};
-use cleat_runtime::{Create, CreateOptions, Created, Gate, Rootfs};
+use cleat_runtime::{Create, CreateOptions, Created, Foreign, Gate, Rootfs};
 use rustix::fs::{Mode, OFlags, open};
 
 use crate::attach::{Inputs, Outputs};
@@ -26,6 +26,15 @@ use crate::stdio::{InitEnds, Stdio, for_init};
 /// The longest launch frame, in bytes: room for an overlay of 500 layers in deep folders. Less than any other frame's
 /// bound, since it comes before there is anything to serve.
 const MAX_LAUNCH_BYTES: usize = 1 << 20;
+
+/// The folder, in the container's own, in which another runtime keeps its state.
+const FOREIGN_STATE: &str = "runtime";
+
+/// A container, and who made it.
+struct Made {
+    foreign: Option<Foreign>,
+    created: Created,
+}
 
 /// What exists before the container does.
 struct Base {
@@ -88,7 +97,8 @@ fn check(launch: &Launch) -> Result<(), Failure> {
         });
     }
     let log = launch.log.as_ref().map(|Log::Cri { path }| path.as_path());
-    let paths = [Some(launch.bundle.as_path()), Some(launch.state_dir.as_path()), log];
+    let runtime = launch.runtime.as_deref();
+    let paths = [Some(launch.bundle.as_path()), Some(launch.state_dir.as_path()), log, runtime];
     match paths.into_iter().flatten().find(|path| !path.is_absolute()) {
         Some(path) => Err(refused("check launch", &format!("path {} is not absolute", path.display()))),
         None => Ok(()),
@@ -105,15 +115,16 @@ fn create(launch: &Launch) -> Result<Monitor, Failure> {
         let made = Stdio::with_pipes(launch, log).map_err(|error| caused("create pipes", &error))?;
         (made.0, Some(made.1))
     };
-    let mut created = run_runtime(launch, ends.as_ref())?;
+    let foreign = foreign(launch);
+    let mut created = run_runtime(launch, foreign.as_ref(), ends.as_ref())?;
     drop(ends);
     let console = created.console.take();
-    let mut monitor = assemble(launch, base, stdio, created);
+    let mut monitor = assemble(launch, base, stdio, Made { foreign, created });
     match connect_streams(&mut monitor, launch, console) {
         Ok(()) => Ok(monitor),
         Err(failure) => {
             best_effort("kill container", monitor.container.target.kill_all());
-            best_effort("remove cgroup", monitor.container.target.remove_cgroup());
+            monitor.container.dissolve();
             Err(failure)
         }
     }
@@ -133,8 +144,18 @@ fn lay_base(state_dir: &Path) -> Result<Base, Failure> {
     Ok(Base { poller, signals, listener, folder })
 }
 
+/// The runtime that is to make the container, where it is not the built-in one.
+fn foreign(launch: &Launch) -> Option<Foreign> {
+    let program = launch.runtime.clone()?;
+    Some(Foreign { program, state: launch.state_dir.join(FOREIGN_STATE) })
+}
+
 /// Waits for the runtime: before the container exists there is nobody else to serve.
-fn run_runtime(launch: &Launch, ends: Option<&InitEnds>) -> Result<Created, Failure> {
+fn run_runtime(
+    launch: &Launch,
+    foreign: Option<&Foreign>,
+    ends: Option<&InitEnds>,
+) -> Result<Created, Failure> {
     // A terminal's size comes with `process.consoleSize`, or later from whoever attaches.
     let stdio = ends.map_or(cleat_runtime::Stdio::Terminal { height: 0, width: 0 }, for_init);
     let rootfs = match &launch.rootfs {
@@ -146,19 +167,24 @@ fn run_runtime(launch: &Launch, ends: Option<&InitEnds>) -> Result<Created, Fail
     let options = CreateOptions::default();
     let request =
         Create { id: &launch.id, bundle: &launch.bundle, rootfs, stdio, gate: Gate::Caller, options };
-    let created =
-        cleat_runtime::spawn_create(&request).and_then(|pending| pending.finish()).map_err(failed)?;
+    let pending = match foreign {
+        Some(foreign) => foreign.spawn_create(&request),
+        None => cleat_runtime::spawn_create(&request),
+    };
+    let created = pending.and_then(|pending| pending.finish()).map_err(failed)?;
     for note in &created.notes {
         complain(format_args!("container {}: {note}", launch.id));
     }
     Ok(created)
 }
 
-fn assemble(launch: &Launch, base: Base, stdio: Stdio, created: Created) -> Monitor {
+fn assemble(launch: &Launch, base: Base, stdio: Stdio, made: Made) -> Monitor {
+    let Made { foreign, created } = made;
     let Base { poller, signals, listener, folder } = base;
     let oom = OomKills::watch(&created.target, &poller);
     let stage = Stage::Created(created.start);
-    let container = Container { id: launch.id.clone(), pid: created.pid, target: created.target, stage };
+    let (id, pid) = (launch.id.clone(), created.pid);
+    let container = Container { id, pid, target: created.target, foreign, stage };
     let (connections, execs) = (Connections::default(), Execs::default());
     let pace = Pace::default();
     let (outputs, inputs) = (Outputs::default(), Inputs::default());

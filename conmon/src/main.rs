@@ -4,6 +4,8 @@
 //! log, its execs and the record of its end. One thread, one epoll loop, no heap growth after start. It is started by
 //! the daemon with a connected socket as its standard input and speaks the protocol of `cleat-conmon-proto`.
 //!
+//! Under another name it is the init of containers that ask for one (`init`).
+//!
 //! `launch` makes the container, `monitor` holds the loop, `requests` and `ending` are its two stories.
 #![forbid(unsafe_code)]
 
@@ -15,6 +17,7 @@ mod container;
 mod ending;
 mod exec;
 mod failure;
+mod init;
 mod launch;
 mod log;
 mod monitor;
@@ -65,6 +68,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(stage) = init::stage(std::env::args_os()) {
+        return init::run(stage);
+    }
     match command(std::env::args_os().skip(1)) {
         Command::Monitor => monitor(),
         Command::Version => print(&format!(

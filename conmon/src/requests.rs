@@ -173,7 +173,8 @@ impl Monitor {
         if !self.container.is_alive() {
             return Err(refused("start exec", "the container has ended"));
         }
-        let asked = Asked { client: number, request: exec, descriptors };
+        let foreign = self.container.foreign.as_ref().map(|foreign| (foreign, &*self.container.id));
+        let asked = Asked { client: number, request: exec, descriptors, foreign };
         self.execs.start(&self.container.target, &self.poller, asked)?;
         Ok(Answer::Owed(Owed::Exec))
     }

@@ -38,9 +38,11 @@ pub(crate) fn parts(config: &Config) -> Result<Parts> {
 fn settings(config: &Config) -> Settings {
     Settings {
         root: config.root.clone(),
+        additional_stores: config.image.additional_stores.clone(),
         state: config.state.clone(),
         conmon: config.runtime.conmon.clone(),
         pause: config.runtime.pause.clone(),
+        handlers: config.runtime.handlers.clone(),
         cgroup_parent: config.cgroup.parent.display().to_string(),
         cgroup_driver: match config.cgroup.driver {
             CgroupDriver::Cgroupfs => Driver::Cgroupfs,
@@ -49,6 +51,7 @@ fn settings(config: &Config) -> Settings {
             CgroupDriver::Auto => Driver::Cgroupfs,
         },
         exec_output_bytes: config.api.exec_sync_output_bytes,
+        cdi_spec_dirs: config.runtime.cdi_spec_dirs.clone(),
         host_resolv_conf: "/etc/resolv.conf".into(),
     }
 }

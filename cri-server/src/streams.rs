@@ -27,6 +27,8 @@ impl Backend for Sessions {
             terminal: request.tty.then(TerminalSize::default),
             environment: Vec::new(),
             working_dir: None,
+            user: None,
+            privileged: false,
         };
         Box::pin(async move {
             self.0.exec(request.container_id.as_str(), command).await.map(running).map_err(told)

@@ -2,12 +2,15 @@
 //!
 //! `CLEAT_FUZZ_EXECUTIONS` sets how many inputs each target gets (a number; 2,000 without it, millions for a long run).
 
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::reference::{Digest, Reference};
+use crate::auth::AuthFile;
+use crate::reference::{Algorithm, Digest, Reference};
 use crate::registries::Registries;
 use crate::registry::{Credentials, parse_manifest};
 use crate::unpack::tar::Archive;
+use crate::unpack::{UnpackLimits, unpack_layer};
 
 const DEFAULT_EXECUTIONS: u64 = 2_000;
 /// Longest input in bytes: beyond it nothing new happens.
@@ -140,6 +143,20 @@ fn seal(input: &mut [u8]) {
 }
 
 #[test]
+fn auth_files() {
+    let text = r#"{"auths":{"a.b/c":{"auth":"dTpw"},"https://a.b/v1/":{"username":"u","password":"p"},"d.e":
+        {"identitytoken":"t"}},"credHelpers":{"f.g":"x"},"credsStore":"y"}"#;
+    let references =
+        ["a.b/c/d", "d.e/x", "f.g/x", "busybox"].map(|text| Reference::parse(text).expect("it is one"));
+    run("auth.json", &[text.as_bytes()], |input| {
+        let Ok(file) = AuthFile::parse(std::path::Path::new("auth.json"), input) else { return };
+        for reference in &references {
+            drop((file.find(reference), file.helper(reference)));
+        }
+    });
+}
+
+#[test]
 fn archives_are_read_to_an_end_and_recorded_whole() {
     let padded = |mut bytes: Vec<u8>| {
         bytes.resize(bytes.len().next_multiple_of(512), 0);
@@ -179,5 +196,44 @@ fn archives_are_read_to_an_end_and_recorded_whole() {
         if ended.is_ok() && archive.drain().is_ok() {
             assert_eq!(record.len() as u64 + data, input.len() as u64, "a byte is neither data nor recorded");
         }
+    });
+}
+
+/// Whatever an archive of whiteouts, links and folders asks for, nothing beside its folder is made, changed or removed.
+#[test]
+fn privileged_whiteouts_and_links_stay_inside() {
+    let link = |path: &str, target: &str, kind: u8| {
+        let mut block = header(kind, path, 0);
+        block[157..157 + target.len()].copy_from_slice(target.as_bytes());
+        block
+    };
+    let file = |path: &str| header(b'0', path, 0);
+    let seeds: Vec<Vec<u8>> = vec![
+        [file("a/.wh.b"), file("a/.wh..wh..opq"), file("a/b"), file(".wh.a"), header(b'5', "a/", 0)].concat(),
+        [link("l", "../outside", b'2'), file("l/.wh.kept"), file("l/.wh..wh..opq"), file("l/kept")].concat(),
+        [link("l", "/../..", b'2'), link("h", "l/outside/kept", b'1'), file(".wh..."), file("../.wh.kept")]
+            .concat(),
+        [header(b'5', "d/", 0), link("d/up", "..", b'2'), file("d/up/.wh.d"), file("d/up/../.wh.x")].concat(),
+    ];
+    let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("outside")).unwrap();
+    std::fs::write(base.path().join("outside/kept"), "kept").unwrap();
+    run("whiteouts", &seeds, |input| {
+        let mut input = input.to_vec();
+        seal(&mut input);
+        let inside = base.path().join("inside");
+        std::fs::create_dir(&inside).unwrap();
+        let folder = std::fs::File::open(&inside).unwrap();
+        let size = input.len() as u64;
+        drop(unpack_layer(&input[..], size, folder.as_fd(), Algorithm::Sha256, &UnpackLimits::default()));
+        std::fs::remove_dir_all(&inside).unwrap();
+        assert_eq!(std::fs::read(base.path().join("outside/kept")).unwrap(), b"kept");
+        let mut names: Vec<_> =
+            ["", "outside"].iter().flat_map(|at| std::fs::read_dir(base.path().join(at)).unwrap()).collect();
+        assert_eq!(
+            names.drain(..).map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(),
+            ["outside", "kept"]
+        );
     });
 }

@@ -40,4 +40,5 @@ pub use reference::{Digest, DigestError, Reference, ReferenceError};
 pub use registries::{Registries, Source};
 pub use registry::{Credentials, Secret};
 pub use snapshots::{Overlay, Snapshot, SnapshotError, Snapshotter, Usage};
-pub use store::{FsInfo, HistoryStep, Image, Removed, Rootfs, Store, StoreError, Volume};
+pub use store::{AdditionalFault, FsInfo, HistoryStep, Image, Removed, Rootfs, Store, StoreError, Volume};
+pub use tree::ChangeKind;

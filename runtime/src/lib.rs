@@ -17,6 +17,7 @@ mod birth;
 mod cgroups;
 mod checkpoint;
 mod failure;
+mod foreign;
 mod hooks;
 mod network;
 mod pending;
@@ -38,6 +39,7 @@ pub use checkpoint::{
     CgroupsMode, Checkpoint, CriuOptions, DumpOptions, PageServer, Restore, Restored, checkpoint, restore,
 };
 pub use failure::Failure;
+pub use foreign::Foreign;
 pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
 pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio, SubCgroup};

@@ -23,6 +23,9 @@ pub struct Launch {
     pub log: Option<Log>,
     /// What the container reads; without meaning where `terminal` is set.
     pub stdin: Stdin,
+    /// The program of another OCI runtime that is to make the container; none means the built-in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<PathBuf>,
     /// `process.terminal` of the specification, repeated here so that the monitor need not parse it: the container
     /// gets a terminal for its standard streams, and its output is logged as `stdout`.
     pub terminal: bool,

@@ -36,6 +36,7 @@ pub(crate) fn launch_of(bundle: &Bundle) -> Launch {
         rootfs: Rootfs::Ready,
         log: Some(Log::Cri { path: bundle.log_path() }),
         stdin: Stdin::Null,
+        runtime: None,
         terminal: false,
     }
 }

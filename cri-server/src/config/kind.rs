@@ -1,5 +1,6 @@
 //! What a setting may be, checked one value at a time.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::fault::Complaint;
@@ -40,7 +41,12 @@ pub(crate) enum Kind {
     Subnets,
     /// Names of capabilities.
     Capabilities,
+    /// Names of runtime handlers with the paths of their programs.
+    Handlers,
 }
+
+/// Longest DNS label (RFC 1123).
+const LABEL_BYTES: usize = 63;
 
 /// Longest path of a Unix socket in bytes: `sun_path` less the final zero (unix(7)).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -109,6 +115,7 @@ impl Kind {
             (Self::Capabilities, Value::List(items)) => {
                 items.iter().try_for_each(|item| check_capability(item))
             }
+            (Self::Handlers, Value::List(items)) => parse_handlers(items).map(drop),
             (_, other) => {
                 Err(Complaint::new(format!("{other} is of the wrong type"), format!("write {self}")))
             }
@@ -133,6 +140,7 @@ impl std::fmt::Display for Kind {
             Self::InterfaceName => f.write_str("a name of at most 15 bytes"),
             Self::Subnets => f.write_str("a list of address ranges"),
             Self::Capabilities => f.write_str("a list of names such as \"CAP_CHOWN\""),
+            Self::Handlers => f.write_str("a list of names and programs such as \"runc=/usr/sbin/runc\""),
         }
     }
 }
@@ -154,6 +162,25 @@ fn check_path(text: &str) -> Result<(), Complaint> {
         ));
     }
     Ok(())
+}
+
+/// Handlers by name, each written `NAME=PATH`. Names are those that Kubernetes lets a RuntimeClass have: DNS labels.
+pub(crate) fn parse_handlers(items: &[String]) -> Result<BTreeMap<String, PathBuf>, Complaint> {
+    let mut handlers = BTreeMap::new();
+    for item in items {
+        let right = "write it as \"runc=/usr/sbin/runc\", each name once";
+        let (name, path) = item.split_once('=').unwrap_or_default();
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_label = (1..=LABEL_BYTES).contains(&name.len()) && name.bytes().all(plain);
+        if !is_label || name.starts_with('-') || name.ends_with('-') {
+            return Err(Complaint::new(format!("{item:?} names no handler"), right));
+        }
+        check_path(path)?;
+        if handlers.insert(name.to_owned(), PathBuf::from(path)).is_some() {
+            return Err(Complaint::new(format!("handler {name:?} is named twice"), right));
+        }
+    }
+    Ok(handlers)
 }
 
 /// The path of the socket in `unix://PATH`.
@@ -270,6 +297,12 @@ mod tests {
             (Kind::CgroupPath, text("/a"), ""),
             (Kind::CgroupPath, text("/"), "/cleat"),
             (Kind::CgroupPath, text("/a/../.."), "without `..`"),
+            (Kind::Handlers, list(&["runc=/usr/sbin/runc", "kata-2=/k"]), ""),
+            (Kind::Handlers, list(&["runc"]), "runc=/usr/sbin/runc"),
+            (Kind::Handlers, list(&["=/x"]), "runc=/usr/sbin/runc"),
+            (Kind::Handlers, list(&["Run=/x"]), "runc=/usr/sbin/runc"),
+            (Kind::Handlers, list(&["a=/x", "a=/y"]), "each name once"),
+            (Kind::Handlers, list(&["a=x"]), "begins with `/`"),
             (Kind::Capabilities, list(&[]), ""),
             (Kind::Capabilities, list(&["CAP_BPF"]), ""),
             (Kind::Capabilities, list(&["chown"]), "\"CAP_CHOWN\""),

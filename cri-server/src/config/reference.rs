@@ -36,6 +36,7 @@ fn default(fallback: &Fallback) -> String {
         Fallback::Text(text) => format!("`\"{text}\"`"),
         Fallback::Integer(number) => format!("`{number}`"),
         Fallback::Switch(on) => format!("`{on}`"),
+        Fallback::List([]) => "none".to_owned(),
         Fallback::List(items) => {
             items.iter().map(|item| format!("`\"{item}\"`")).collect::<Vec<_>>().join(", ")
         }

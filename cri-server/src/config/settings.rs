@@ -129,6 +129,12 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "The program that holds the namespaces of a pod.",
     ),
     row(
+        "runtime.handlers",
+        Kind::Handlers,
+        Fallback::List(&[]),
+        "Other OCI runtimes for containers, as pods name them by `runtimeClassName`; the built-in one has no name.",
+    ),
+    row(
         "runtime.default_capabilities",
         Kind::Capabilities,
         Fallback::List(DEFAULT_CAPABILITIES),
@@ -139,6 +145,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Kind::Path,
         Fallback::Unset,
         "A seccomp profile (JSON) to use in place of the built-in one for `RuntimeDefault`.",
+    ),
+    row(
+        "runtime.cdi_spec_dirs",
+        Kind::Paths,
+        Fallback::List(&["/etc/cdi", "/var/run/cdi"]),
+        "Folders of CDI files (`.json`, `.yaml`), which describe devices that containers are given by name; the later wins. \
+         They may be absent, and are read anew by each creation that asks for such a device.",
     ),
     row(
         "runtime.pids_limit",
@@ -183,6 +196,15 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Fallback::List(&["/etc/cleat/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"]),
         "Folders with a folder for each registry's host: `hosts.toml` as containerd has it, or `*.crt`, `*.cert` and \
          `*.key`. They may be absent, and are read by each pull anew.",
+    ),
+    row(
+        "image.additional_stores",
+        Kind::Paths,
+        Fallback::List(&[]),
+        "Image stores of others that this one stands on: folders `image` of other daemons' `root`, on a disk of its own or \
+         read-only. Their images and layers are used where they are and never changed or counted. One that is absent, \
+         damaged or in use by its own daemon is refused at the start; images that need one that is no longer named have \
+         to be pulled again.",
     ),
     row(
         "image.keep_blobs",

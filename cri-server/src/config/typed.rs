@@ -1,5 +1,6 @@
 //! [`Config`]: the settings with types of their own, as the rest of the daemon reads them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,10 +99,14 @@ pub(crate) struct Runtime {
     pub(crate) conmon: PathBuf,
     /// The pause program.
     pub(crate) pause: PathBuf,
+    /// Programs of other OCI runtimes, by the names of their handlers.
+    pub(crate) handlers: BTreeMap<String, PathBuf>,
     /// Capabilities of a container before those it adds and drops, as `CAP_NAME`.
     pub(crate) default_capabilities: Vec<String>,
     /// A file in place of the built-in seccomp profile.
     pub(crate) seccomp_profile: Option<PathBuf>,
+    /// Folders of files that describe devices, the later preferred; may be absent.
+    pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     /// Most processes and threads of a container.
     pub(crate) pids_limit: Option<u32>,
     /// Size of a pod's `/dev/shm`, in bytes.
@@ -121,6 +126,8 @@ pub(crate) struct Image {
     pub(crate) auth_files: Vec<PathBuf>,
     /// Folders of registries' hosts; may be absent.
     pub(crate) certs_dirs: Vec<PathBuf>,
+    /// Stores of others, read-only.
+    pub(crate) additional_stores: Vec<PathBuf>,
     /// Whether layers are kept as they were pulled.
     pub(crate) keep_blobs: bool,
     /// Most layers of one image fetched and unpacked at once.
@@ -179,8 +186,10 @@ impl From<&Effective> for Config {
             runtime: Runtime {
                 conmon: read.path("runtime.conmon"),
                 pause: read.path("runtime.pause"),
+                handlers: kind::parse_handlers(read.list("runtime.handlers")).expect(CHECKED),
                 default_capabilities: read.list("runtime.default_capabilities").to_vec(),
                 seccomp_profile: read.optional_path("runtime.seccomp_profile"),
+                cdi_spec_dirs: read.list("runtime.cdi_spec_dirs").iter().map(PathBuf::from).collect(),
                 pids_limit: Some(read.number("runtime.pids_limit")).filter(|&limit: &u32| limit != 0),
                 shm_size_bytes: read.number("runtime.shm_size_bytes"),
             },
@@ -190,6 +199,7 @@ impl From<&Effective> for Config {
                 policy: read.path("image.policy"),
                 auth_files: read.list("image.auth_files").iter().map(PathBuf::from).collect(),
                 certs_dirs: read.list("image.certs_dirs").iter().map(PathBuf::from).collect(),
+                additional_stores: read.list("image.additional_stores").iter().map(PathBuf::from).collect(),
                 keep_blobs: read.switch("image.keep_blobs"),
                 max_parallel_layers: read.number("image.max_parallel_layers"),
                 stall_timeout: Duration::from_secs(read.number("image.stall_timeout_s")),

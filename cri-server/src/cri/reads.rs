@@ -15,7 +15,7 @@ pub(super) async fn status(engine: &Engine, verbose: bool) -> Result<StatusRespo
         recursive_read_only: engine.has_recursive_read_only(),
         user_namespaces: engine.has_user_namespaces(),
     };
-    let status = node::status(engine.network_status().await, abilities);
+    let status = node::status(engine.network_status().await, abilities, engine.settings().handlers.keys());
     let info = if verbose { node::info(&engine.host_report()) } else { Default::default() };
     Ok(StatusResponse { info, ..status })
 }

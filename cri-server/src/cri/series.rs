@@ -30,14 +30,14 @@ pub(super) type Events = Pin<Box<dyn Stream<Item = Result<ContainerEventResponse
 pub(super) fn events(subscription: Subscription) -> Events {
     // Containers without a pod are another door's.
     let ours = subscription.filter(|next| !next.as_ref().is_ok_and(|event| event.pod.config.kind.is_one()));
-    Box::pin(ours.map(|next| match next {
+    Box::pin(ours.filter_map(|next| match next {
         Ok(happened) => {
             tracing::trace!(happened.sequence, subject = %happened.subject, "an event is told");
-            Ok(event::event(&happened))
+            event::event(&happened).map(Ok)
         }
         Err(missed) => {
             tracing::warn!("a reader of container events is too slow: {missed}");
-            Err(Status::data_loss(missed.to_string()))
+            Some(Err(Status::data_loss(missed.to_string())))
         }
     }))
 }

@@ -102,6 +102,7 @@ async fn carry_out(door: &Arc<Door>, route: Route, ask: Ask) -> Answer {
         Route::Container(name, act) => containers::act(door, &name, act, ask).await,
         Route::Exec(id, act) => containers::exec(door, &id, act, ask).await,
         Route::NetworkList => networks::list(door, &ask),
+        Route::NetworkRemove(name) => networks::remove(&name),
         Route::Network(name) => networks::inspect(door, &name),
         Route::VolumeList => Ok(in_json(StatusCode::OK, &json!({"Volumes": [], "Warnings": null}))),
         Route::Volume(name) => Err(Refusal::missing(format!("get {name}: no such volume"))),

@@ -1,4 +1,4 @@
-//! `GET /events`: what happens to Docker's containers, as it is committed.
+//! `GET /events`: what happens to Docker's containers, as it is committed, and what has happened of late.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,36 +10,57 @@ use super::Door;
 use super::containers::describe;
 use super::dispatch::Ask;
 use super::refusal::{Answer, Refusal};
-use super::wire::{Filters, lines, now_ns, seconds};
+use super::wire::{Filters, Lines, lines, now_ns, seconds};
 use crate::engine::container::ContainerState;
 use crate::engine::model::Kind;
-use crate::engine::{Event, EventKind};
+use crate::engine::{Event, EventKind, Subscription};
 
 /// What events are filtered by.
 const KNOWN: &[&str] = &["container", "event", "image", "label", "scope", "type"];
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
-/// Tells events from now on, until `until` or until the client leaves.
+/// Tells what is kept of the time since `since`, then events as they come, until `until` or until the client leaves.
 pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
     let filters = Filters::parse(ask.query.get("filters"), KNOWN)?;
-    if !ask.query.get("since").is_empty() {
-        return Err(Refusal::not_built("telling events of the past"));
-    }
-    let until = match ask.query.get("until") {
-        "" => None,
-        text => {
-            let moment =
-                seconds(text).ok_or_else(|| Refusal::bad(format!("invalid value for \"until\": {text}")))?;
-            let left = u64::try_from(moment - now_ns()).unwrap_or_default();
-            Some(Duration::from_nanos(left))
-        }
+    let (since, until) = (moment(ask, "since")?, moment(ask, "until")?);
+    let (past, happened) = match since {
+        Some(since) => door.engine.subscribe_since(since),
+        None => (Vec::new(), door.engine.subscribe()),
     };
-    let mut happened = door.engine.subscribe();
-    let (mut to, response) = lines();
-    door.run(async move {
+    let (to, response) = lines();
+    let teller = Teller { filters, until, to };
+    door.run(teller.tell(past, happened));
+    Ok(response)
+}
+
+fn moment(ask: &Ask, key: &str) -> Result<Option<i64>, Refusal> {
+    match ask.query.get(key) {
+        "" => Ok(None),
+        text => seconds(text)
+            .map(Some)
+            .ok_or_else(|| Refusal::bad(format!("invalid value for \"{key}\": {text}"))),
+    }
+}
+
+/// Who tells a client events.
+struct Teller {
+    filters: Filters,
+    until: Option<i64>,
+    to: Lines,
+}
+
+impl Teller {
+    async fn tell(mut self, past: Vec<Arc<Event>>, mut happened: Subscription) {
+        for event in past {
+            if !self.send(&event).await {
+                return;
+            }
+        }
+        let left =
+            self.until.map(|until| Duration::from_nanos(u64::try_from(until - now_ns()).unwrap_or_default()));
         let end = async {
-            match until {
+            match left {
                 Some(left) => tokio::time::sleep(left).await,
                 None => std::future::pending().await,
             }
@@ -49,22 +70,28 @@ pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
             let event = tokio::select! {
                 event = happened.next() => event,
                 () = &mut end => return,
-                () = to.closed() => return,
+                () = self.to.closed() => return,
             };
-            let event = match event {
-                Some(Ok(event)) => event,
+            let is_read = match event {
+                Some(Ok(event)) => self.send(&event).await,
                 // The client is told by the end: it has to list anew.
                 Some(Err(missed)) => return tracing::warn!("a reader of events is too slow: {missed}"),
                 None => return,
             };
-            if let Some(line) = line(&event).filter(|line| fits(line, &filters))
-                && !to.send(&line).await
-            {
+            if !is_read {
                 return;
             }
         }
-    });
-    Ok(response)
+    }
+
+    /// Tells an event that the client wants; whether the client is still there.
+    async fn send(&mut self, event: &Event) -> bool {
+        let is_late = self.until.is_some_and(|until| event.at_ns > until);
+        match line(event).filter(|line| !is_late && fits(line, &self.filters)) {
+            Some(line) => self.to.send(&line).await,
+            None => true,
+        }
+    }
 }
 
 /// An event of a container without a pod, as Docker's clients read it.
@@ -78,6 +105,9 @@ fn line(event: &Event) -> Option<Value> {
         EventKind::Started => "start",
         EventKind::Stopped => "die",
         EventKind::Deleted => "destroy",
+        EventKind::Paused => "pause",
+        EventKind::Resumed => "unpause",
+        EventKind::Renamed => "rename",
     };
     let image = describe::requested_image(&event.pod);
     let labels = event.pod.config.labels.iter().map(|(key, value)| (key.clone(), json!(value)));
@@ -127,6 +157,7 @@ mod tests {
             created_at_ns: 0,
             cgroup: String::new(),
             addresses: Vec::new(),
+            ports: Vec::new(),
             state: PodState::NotReady,
         };
         let (sequence, at_ns) = (1, 5 * NS_PER_SECOND);

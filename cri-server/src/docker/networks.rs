@@ -57,14 +57,22 @@ pub(super) fn list(door: &Door, ask: &Ask) -> Answer {
     Ok(in_json(StatusCode::OK, &networks))
 }
 
-/// `GET /networks/{name}`, by name, id, or the start of an id.
-pub(super) fn inspect(door: &Door, name: &str) -> Answer {
+/// The network that `name` means: its name, its id, or the start of its id.
+fn find(name: &str) -> Result<Builtin, Refusal> {
     let by_name = BUILTIN.iter().find(|network| network.name == name);
     let found = by_name.or_else(|| BUILTIN.iter().find(|network| network.id().starts_with(name)));
-    match found {
-        Some(network) => Ok(in_json(StatusCode::OK, &describe(*network, &door.facts))),
-        None => Err(Refusal::missing(format!("network {name} not found"))),
-    }
+    found.copied().ok_or_else(|| Refusal::missing(format!("network {name} not found")))
+}
+
+/// `GET /networks/{name}`.
+pub(super) fn inspect(door: &Door, name: &str) -> Answer {
+    Ok(in_json(StatusCode::OK, &describe(find(name)?, &door.facts)))
+}
+
+/// `DELETE /networks/{name}`: there is none that may go.
+pub(super) fn remove(name: &str) -> Answer {
+    let name = find(name)?.name;
+    Err(Refusal::forbidden(format!("{name} is a pre-defined network and cannot be removed")))
 }
 
 fn describe(network: Builtin, facts: &Facts) -> Value {

@@ -37,9 +37,19 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, message)
     }
 
+    /// It is never allowed.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
     /// It is not built.
     pub(super) fn not_built(what: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, format!("{what} is not implemented by this engine yet"))
+    }
+
+    /// Nothing is kept of what the container writes.
+    pub(super) fn unreadable_log() -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "configured logging driver does not support reading")
     }
 
     /// The body is larger than it may be.
@@ -123,7 +133,7 @@ pub(super) fn of_pull(failure: PullFailure) -> StatusCode {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Pinned(_) => Self::conflict(chain(&error)),
+            StoreError::Pinned(_) | StoreError::ReadOnly { .. } => Self::conflict(chain(&error)),
             StoreError::NoImage(id) => Self::missing(format!("No such image: {id}")),
             StoreError::NoTag(_) => Self::bad(chain(&error)),
             _ => Self::failed(chain(&error)),

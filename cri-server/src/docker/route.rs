@@ -44,6 +44,8 @@ pub(super) enum Route {
     NetworkList,
     /// One network.
     Network(String),
+    /// `DELETE /networks/{name}`.
+    NetworkRemove(String),
     /// `/volumes`.
     VolumeList,
     /// One volume.
@@ -90,6 +92,12 @@ pub(super) enum ContainerAct {
     Restart,
     /// Send it a signal.
     Kill,
+    /// Make its processes stand still.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Another name.
+    Rename,
     /// Tell its end.
     Wait,
     /// Away with it.
@@ -104,6 +112,8 @@ pub(super) enum ContainerAct {
     Top,
     /// Its figures.
     Stats,
+    /// What it has changed of its image.
+    Changes,
     /// Other limits.
     Update,
     /// One more process.
@@ -202,11 +212,12 @@ fn container(method: &Method, rest: &str) -> Option<Route> {
         (&Method::POST, _, "attach") => Act::Attach,
         (&Method::POST, _, "resize") => Act::Resize,
         (&Method::POST, _, "exec") => Act::Exec,
-        (&Method::POST, _, "pause" | "unpause") => Act::Missing("pausing a container"),
-        (&Method::POST, _, "rename") => Act::Missing("renaming a container"),
+        (&Method::POST, _, "pause") => Act::Pause,
+        (&Method::POST, _, "unpause") => Act::Resume,
+        (&Method::POST, _, "rename") => Act::Rename,
         (&Method::POST, _, "update") => Act::Update,
         (&Method::GET, _, "stats") => Act::Stats,
-        (&Method::GET, _, "changes") => Act::Missing("listing what a container has changed"),
+        (&Method::GET, _, "changes") => Act::Changes,
         (&Method::GET, _, "export") => Act::Missing("exporting a container"),
         (&Method::GET, _, "attach/ws") => Act::Missing("attaching over a WebSocket"),
         (&Method::GET | &Method::HEAD | &Method::PUT, _, "archive") => Act::Missing("copying files"),
@@ -240,7 +251,8 @@ fn network(method: &Method, rest: &str) -> Option<Route> {
         (&Method::GET, "") => Some(Route::NetworkList),
         (&Method::GET, name) => Some(Route::Network(name.to_owned())),
         (&Method::POST, "prune") => Some(Route::NothingToPrune("NetworksDeleted")),
-        (&Method::POST | &Method::DELETE, _) => Some(Route::NotBuilt("networks of one's own")),
+        (&Method::DELETE, name) if !name.is_empty() => Some(Route::NetworkRemove(name.to_owned())),
+        (&Method::POST, _) => Some(Route::NotBuilt("networks of one's own")),
         _ => None,
     }
 }
@@ -305,7 +317,7 @@ mod tests {
         assert_eq!(route(&Method::POST, "/containers/c1/start"), one(ContainerAct::Start));
         assert_eq!(route(&Method::DELETE, "/containers/c1"), one(ContainerAct::Remove));
         assert!(matches!(
-            route(&Method::POST, "/containers/c1/pause"),
+            route(&Method::GET, "/containers/c1/export"),
             Some(Route::Container(_, ContainerAct::Missing(_)))
         ));
         assert_eq!(route(&Method::GET, "/exec/e/json"), Some(Route::Exec("e".into(), ExecAct::Inspect)));

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            prepared           start             executed
-//! Creating ──────────▶ Created ───────▶ Starting ──────────▶ Running
-//!                                           │ failed            │ ended
-//!                                           └─────▶ Exited ◀────┘
+//! Creating ──────────▶ Created ───────▶ Starting ──────────▶ Running ◀──▶ Paused
+//!                                           │ failed            │ ended      │
+//!                                           └─────▶ Exited ◀────┴────────────┘
 //! ```
 //! A container without a pod may be started again after its end. A container may be removed in any of these; that it is being removed is an operation (in the journal), not a state:
 //! until the removal has succeeded it is still what it was.
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ContainerConfig, Id, Identity, Resources};
 use super::pod::IllegalTransition;
+use super::restart::Restarts;
 
 /// A container's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +43,19 @@ pub(crate) struct Container {
     pub stop_signal: i32,
     /// Limits in force: those asked for and every later update.
     pub resources: Resources,
+    /// Its starts by itself.
+    #[serde(default)]
+    pub restarts: Restarts,
     /// Where it is in its life.
     pub state: ContainerState,
+}
+
+impl Container {
+    /// Whether it has ended and waits to be started again.
+    pub(crate) fn is_restarting(&self) -> bool {
+        let rests = matches!(self.state, ContainerState::Exited(_) | ContainerState::Starting);
+        rests && self.restarts.due_at_ns.is_some()
+    }
 }
 
 /// The image of a container.
@@ -67,6 +79,13 @@ pub(crate) enum ContainerState {
     Starting,
     /// Its program runs.
     Running {
+        /// The container's init, in the daemon's pid namespace.
+        pid: i32,
+        /// When the program was executed, nanoseconds since the Unix epoch.
+        started_at_ns: i64,
+    },
+    /// Its processes stand still until they are let go on. The freezer is the truth: a start of the daemon looks there.
+    Paused {
         /// The container's init, in the daemon's pid namespace.
         pid: i32,
         /// When the program was executed, nanoseconds since the Unix epoch.
@@ -133,6 +152,10 @@ pub(crate) enum ContainerEvent {
         /// When, nanoseconds since the Unix epoch.
         started_at_ns: i64,
     },
+    /// Its processes were made to stand still.
+    Paused,
+    /// They go on.
+    Resumed,
     /// It ended or could not be started.
     Ended(Exit),
 }
@@ -151,7 +174,13 @@ impl ContainerState {
             (Self::Starting, Event::Started { pid, started_at_ns }) => {
                 Ok(Self::Running { pid, started_at_ns })
             }
-            (Self::Starting | Self::Running { .. }, Event::Ended(exit)) => Ok(Self::Exited(exit)),
+            (&Self::Running { pid, started_at_ns }, Event::Paused) => Ok(Self::Paused { pid, started_at_ns }),
+            (&Self::Paused { pid, started_at_ns }, Event::Resumed) => {
+                Ok(Self::Running { pid, started_at_ns })
+            }
+            (Self::Starting | Self::Running { .. } | Self::Paused { .. }, Event::Ended(exit)) => {
+                Ok(Self::Exited(exit))
+            }
             (state, event) => Err(IllegalTransition {
                 object: "a container",
                 state: state.name(),
@@ -168,6 +197,7 @@ impl ContainerState {
             Self::Created => "created but not started",
             Self::Starting => "being started",
             Self::Running { .. } => "running",
+            Self::Paused { .. } => "paused",
             Self::Exited(_) => "exited",
         }
     }
@@ -176,9 +206,38 @@ impl ContainerState {
     #[must_use]
     pub(crate) fn pid(&self) -> Option<i32> {
         match self {
-            Self::Running { pid, .. } => Some(*pid),
+            Self::Running { pid, .. } | Self::Paused { pid, .. } => Some(*pid),
             _ => None,
         }
+    }
+
+    /// When its program was executed, while it runs: nanoseconds since the Unix epoch.
+    #[must_use]
+    pub(crate) fn started_at_ns(&self) -> Option<i64> {
+        match self {
+            Self::Running { started_at_ns, .. } | Self::Paused { started_at_ns, .. } => Some(*started_at_ns),
+            _ => None,
+        }
+    }
+}
+
+/// A container that was created and nothing else, for tests.
+#[cfg(test)]
+pub(crate) fn sample(id: &Id, pod: &Id) -> Container {
+    Container {
+        id: id.clone(),
+        pod: pod.clone(),
+        is_alone: true,
+        config: ContainerConfig::default(),
+        image: ImageUse { id: String::new(), reference: String::new() },
+        identity: Identity::default(),
+        created_at_ns: 0,
+        cgroup: String::new(),
+        log_path: None,
+        stop_signal: 15,
+        resources: Resources::default(),
+        restarts: Restarts::default(),
+        state: ContainerState::Created,
     }
 }
 
@@ -203,6 +262,9 @@ mod tests {
             ContainerEvent::Prepared,
             ContainerEvent::Start,
             ContainerEvent::Started { pid: 7, started_at_ns: 1 },
+            ContainerEvent::Paused,
+            ContainerEvent::Resumed,
+            ContainerEvent::Paused,
             ContainerEvent::Ended(exit()),
         ] {
             state = state.next(event).unwrap();
@@ -217,7 +279,9 @@ mod tests {
         for (state, event) in [
             (ContainerState::Creating, ContainerEvent::Start),
             (running.clone(), ContainerEvent::Start),
-            (running, ContainerEvent::Prepared),
+            (running.clone(), ContainerEvent::Prepared),
+            (running, ContainerEvent::Resumed),
+            (exited.clone(), ContainerEvent::Paused),
             (exited, ContainerEvent::Ended(exit())),
         ] {
             assert!(state.next(event.clone()).is_err(), "{state:?} {event:?}");

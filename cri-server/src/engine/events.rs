@@ -4,6 +4,7 @@
 //! commit ([`super::view::Board`]), so that no change can be forgotten. Who subscribes is told everything from then on,
 //! or that he was too slow: the buffer is bounded, and nobody's slowness costs anybody else.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,10 +15,13 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::container::{Container, ContainerState};
-use super::model::Id;
+use super::model::{Id, Kind};
 use super::pod::{Pod, PodState};
 use super::shared::now_ns;
 use super::view::View;
+
+/// How many events of containers without a pod are kept for who asks for those of the past, as dockerd does.
+const KEPT: usize = 256;
 
 /// How many events a subscriber may lag behind: a full node starting and ending all its containers.
 const BUFFER: usize = 1024;
@@ -33,6 +37,12 @@ pub(crate) enum EventKind {
     Stopped,
     /// It is gone.
     Deleted,
+    /// Its processes stand still.
+    Paused,
+    /// They go on.
+    Resumed,
+    /// It has another name.
+    Renamed,
 }
 
 /// Something that happened to a pod or container.
@@ -56,11 +66,13 @@ pub(crate) struct Event {
 pub(super) struct Announcer {
     sequence: u64,
     sender: broadcast::Sender<Arc<Event>>,
+    /// The last events of containers without a pod, the oldest first.
+    past: VecDeque<Arc<Event>>,
 }
 
 impl Default for Announcer {
     fn default() -> Self {
-        Self { sequence: 0, sender: broadcast::Sender::new(BUFFER) }
+        Self { sequence: 0, sender: broadcast::Sender::new(BUFFER), past: VecDeque::new() }
     }
 }
 
@@ -70,25 +82,38 @@ impl Announcer {
         Subscription(BroadcastStream::new(self.sender.subscribe()))
     }
 
+    /// What is kept of containers without a pod since `since_ns`, and everything from now on.
+    pub(super) fn subscribe_since(&self, since_ns: i64) -> (Vec<Arc<Event>>, Subscription) {
+        let past = self.past.iter().filter(|event| event.at_ns >= since_ns).cloned().collect();
+        (past, self.subscribe())
+    }
+
     /// Tells what a commit that concerned `pod` and its containers changed.
     pub(super) fn announce(&mut self, pod: &Id, before: &View, after: &View) {
         let Some(shown) = after.pods.get(pod).or_else(|| before.pods.get(pod)) else { return };
         for (subject, kind) in changes(pod, before, after) {
             self.sequence += 1;
+            let is_kept = matches!(&shown.config.kind, Kind::One { container, .. } if subject == *container);
             // Nobody listens: the number is taken nevertheless.
-            if self.sender.receiver_count() == 0 {
+            if self.sender.receiver_count() == 0 && !is_kept {
                 continue;
             }
-            let event = Event {
+            let event = Arc::new(Event {
                 sequence: self.sequence,
                 at_ns: now_ns(),
                 kind,
                 subject,
                 pod: shown.clone(),
                 containers: after.containers_of(pod).cloned().collect(),
-            };
-            if self.sender.send(Arc::new(event)).is_err() {
-                tracing::trace!("the last subscriber has just left");
+            });
+            if is_kept {
+                if self.past.len() == KEPT {
+                    self.past.pop_front();
+                }
+                self.past.push_back(event.clone());
+            }
+            if self.sender.send(event).is_err() {
+                tracing::trace!("nobody listens");
             }
         }
     }
@@ -119,6 +144,7 @@ enum Phase {
     Absent,
     Made,
     Running,
+    Paused,
     Ended,
 }
 
@@ -132,11 +158,18 @@ fn changes(pod: &Id, before: &View, after: &View) -> Vec<(Id, EventKind)> {
     };
     let gone = before.containers_of(pod).filter(|container| !after.containers.contains_key(&container.id));
     let ids = gone.chain(after.containers_of(pod)).map(|container| &container.id);
-    let of_containers = ids
-        .flat_map(|id| told(id, between(phase(before.containers.get(id)), phase(after.containers.get(id)))));
+    let of_containers =
+        ids.flat_map(|id| told(id, of_container(before.containers.get(id), after.containers.get(id))));
     let begins = of_pod.first() == Some(&EventKind::Created);
     let (first, last) = if begins { (of_pod, [].as_slice()) } else { ([].as_slice(), of_pod) };
     told(pod, first).chain(of_containers).chain(told(pod, last)).collect()
+}
+
+fn of_container(before: Option<&Arc<Container>>, after: Option<&Arc<Container>>) -> &'static [EventKind] {
+    match (before, after) {
+        (Some(old), Some(new)) if old.config.name != new.config.name => &[EventKind::Renamed],
+        _ => between(phase(before), phase(after)),
+    }
 }
 
 fn pod_phase(pod: Option<&Arc<Pod>>) -> Phase {
@@ -153,6 +186,7 @@ fn phase(container: Option<&Arc<Container>>) -> Phase {
         None => Phase::Absent,
         Some(ContainerState::Creating | ContainerState::Created | ContainerState::Starting) => Phase::Made,
         Some(ContainerState::Running { .. }) => Phase::Running,
+        Some(ContainerState::Paused { .. }) => Phase::Paused,
         Some(ContainerState::Exited(_)) => Phase::Ended,
     }
 }
@@ -160,18 +194,25 @@ fn phase(container: Option<&Arc<Container>>) -> Phase {
 /// What has to have happened between two phases. Nothing goes back but a container that is started again.
 fn between(before: Phase, after: Phase) -> &'static [EventKind] {
     use EventKind::{Created, Deleted, Started, Stopped};
-    use Phase::{Absent, Ended, Made, Running};
+    use Phase::{Absent, Ended, Made, Paused, Running};
     match (before, after) {
         (Absent, Made) => &[Created],
         (Absent, Running) => &[Created, Started],
+        (Absent, Paused) => &[Created, Started, EventKind::Paused],
         (Absent, Ended) => &[Created, Stopped],
         (Made | Ended, Running) => &[Started],
-        (Made | Running, Ended) => &[Stopped],
-        (Running, Absent) => &[Stopped, Deleted],
+        (Made | Ended, Paused) => &[Started, EventKind::Paused],
+        (Running, Paused) => &[EventKind::Paused],
+        (Paused, Running) => &[EventKind::Resumed],
+        (Made | Running | Paused, Ended) => &[Stopped],
+        (Running | Paused, Absent) => &[Stopped, Deleted],
         (Made | Ended, Absent) => &[Deleted],
-        (Running | Ended, Made) | (Absent, Absent) | (Made, Made) | (Running, Running) | (Ended, Ended) => {
-            &[]
-        }
+        (Running | Paused | Ended, Made)
+        | (Absent, Absent)
+        | (Made, Made)
+        | (Running, Running)
+        | (Paused, Paused)
+        | (Ended, Ended) => &[],
     }
 }
 
@@ -184,8 +225,8 @@ mod tests {
 
     fn pod(id: &Id, state: PodState) -> Arc<Pod> {
         let (config, resized, cgroup) = (PodConfig::default(), PodResources::default(), String::new());
-        let (id, addresses) = (id.clone(), Vec::new());
-        Arc::new(Pod { id, config, resized, created_at_ns: 0, cgroup, addresses, state })
+        let (id, addresses, ports) = (id.clone(), Vec::new(), Vec::new());
+        Arc::new(Pod { id, config, resized, created_at_ns: 0, cgroup, addresses, ports, state })
     }
 
     fn picture(pods: &[Arc<Pod>]) -> View {
@@ -195,13 +236,14 @@ mod tests {
 
     #[test]
     fn every_way_through_life_is_told_whole() {
-        use EventKind::{Created, Deleted, Started, Stopped};
+        use EventKind::{Created, Deleted, Paused, Resumed, Started, Stopped};
         use Phase::{Absent, Ended, Made, Running};
         for (way, told) in [
             (&[Absent, Made, Running, Ended, Absent][..], &[Created, Started, Stopped, Deleted][..]),
             (&[Absent, Running, Absent], &[Created, Started, Stopped, Deleted]),
             (&[Absent, Made, Made, Ended, Absent], &[Created, Stopped, Deleted]),
             (&[Absent, Made, Absent], &[Created, Deleted]),
+            (&[Running, Phase::Paused, Running, Phase::Paused, Ended], &[Paused, Resumed, Paused, Stopped]),
         ] {
             let steps = way.windows(2).flat_map(|pair| between(pair[0], pair[1]));
             assert_eq!(steps.copied().collect::<Vec<_>>(), told, "{way:?}");
@@ -225,6 +267,25 @@ mod tests {
         }
         drop(announcer);
         assert!(all.next().await.is_none());
+    }
+
+    #[test]
+    fn the_last_events_of_containers_without_a_pod_are_kept() {
+        let (id, container, mut announcer) =
+            (Id::random().unwrap(), Id::random().unwrap(), Announcer::default());
+        let mut group = Pod::clone(&pod(&id, PodState::NotReady));
+        group.config.kind = Kind::One { container: container.clone(), auto_remove: false };
+        let member = crate::engine::container::sample(&container, &id);
+        let mut up = picture(&[Arc::new(group)]);
+        up.containers.insert(container.clone(), Arc::new(member));
+        let nothing = picture(&[]);
+        for _ in 0..KEPT {
+            announcer.announce(&id, &nothing, &up);
+        }
+        let (past, _) = announcer.subscribe_since(0);
+        assert_eq!(past.len(), KEPT);
+        assert!(past.iter().all(|event| event.subject == container));
+        assert!(announcer.subscribe_since(i64::MAX).0.is_empty());
     }
 
     #[tokio::test]

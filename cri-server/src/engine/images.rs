@@ -56,7 +56,9 @@ impl Engine {
         self.shared
             .blocking(move |shared| match shared.images.remove(&image.id) {
                 Ok(_) => Ok(()),
-                Err(error @ StoreError::Pinned { .. }) => Err(EngineError::invalid(object, &error)),
+                Err(error @ (StoreError::Pinned(_) | StoreError::ReadOnly { .. })) => {
+                    Err(EngineError::invalid(object, &error))
+                }
                 Err(error) => Err(EngineError::step("remove", object, &error)),
             })
             .await

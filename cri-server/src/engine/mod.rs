@@ -22,6 +22,7 @@ mod error;
 mod events;
 mod exec;
 mod forward;
+mod free_ports;
 mod host;
 mod images;
 pub(crate) mod metrics;
@@ -36,6 +37,7 @@ pub(crate) mod pod;
 mod records;
 mod recovery;
 mod registry;
+pub(crate) mod restart;
 mod session;
 mod shared;
 pub(crate) mod stats;
@@ -124,7 +126,7 @@ impl Engine {
     /// Asks a container to end and kills it after `grace`. One that does not run, or is unknown, is fine.
     pub(crate) async fn stop_container(&self, id: impl Into<Key<'_>>, grace: Duration) -> Result<()> {
         match known(self.view().container(id))? {
-            Some(found) => self.ask_container(&found.id, Verb::Stop { grace }).await,
+            Some(found) => self.ask_container(&found.id, Verb::Stop { grace, signal: None }).await,
             None => Ok(()),
         }
     }
@@ -260,10 +262,14 @@ impl Engine {
         self.shared.board.subscribe()
     }
 
+    /// What is kept of containers without a pod since then (nanoseconds since the Unix epoch), and everything from now on.
+    pub(crate) fn subscribe_since(&self, since_ns: i64) -> (Vec<Arc<Event>>, Subscription) {
+        self.shared.board.subscribe_since(since_ns)
+    }
+
     /// A container's figures.
     pub(crate) async fn container_stats(&self, container: &Arc<Container>) -> Result<stats::ContainerStats> {
-        let container = container.clone();
-        self.shared.blocking(move |shared| stats::of_container(shared, &container)).await
+        stats::of_container(&self.shared, container.clone()).await
     }
 
     /// The figures of many containers; what is removed meanwhile is left out.
@@ -277,8 +283,7 @@ impl Engine {
     /// A pod's figures with those of its containers.
     pub(crate) async fn pod_stats(&self, pod: &Arc<Pod>) -> Result<stats::PodStats> {
         let containers = self.view().containers_of(&pod.id).cloned().collect();
-        let pod = pod.clone();
-        self.shared.blocking(move |shared| stats::of_pod(shared, &pod, containers)).await
+        stats::of_pod(&self.shared, pod.clone(), containers).await
     }
 
     /// The metrics of all pods; those of one that is removed meanwhile are left out.

@@ -6,18 +6,24 @@
 //!  end    ──▶ network given back, or all removed      by the group's driver
 //! ```
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cleat_image::ChangeKind;
 use cleat_sys::cgroup::Cgroup;
+use nix::sys::signal::Signal;
+use oci_spec::runtime::Spec;
 use tokio::sync::oneshot;
 
 use super::Engine;
 use super::container::{Container, ContainerState};
-use super::driver::{Command, Target, Verb};
+use super::driver::{Command, Reply, Target, Verb};
 use super::error::{EngineError, Result};
-use super::model::{ContainerConfig, Id, Kind, PodConfig, PodName};
+use super::model::{ContainerConfig, Id, Kind, PodConfig, PodName, RestartPolicy};
 use super::pod::Pod;
+use super::restart::Wanted;
 use super::session::{Session, Streams};
 use super::waiting::Early;
 
@@ -65,7 +71,7 @@ impl Engine {
             hostname,
             ..group
         };
-        let config = ContainerConfig { name: name.to_owned(), log_path: Some("log".into()), ..config };
+        let config = ContainerConfig { name: name.to_owned(), ..config };
         let group = self.registry.add_one(&self.shared, group)?;
         let command = |reply| Command::Create { config: Box::new(config), reply };
         let created = self.registry.command(&group, command).await;
@@ -108,6 +114,7 @@ impl Engine {
     /// Starts it, the first time or again.
     pub(crate) async fn start_one(&self, one: &One) -> Result<()> {
         let gone = || Err(super::gone("container", &one.container.id));
+        self.want(one, Wanted::Up).await?;
         let up = self.registry.ask(&one.group.id, Target::Pod, Verb::RunPod).await;
         up.unwrap_or_else(gone)?;
         let target = Target::Container(one.container.id.clone());
@@ -119,11 +126,63 @@ impl Engine {
         self.remove_pod(&one.group.id).await
     }
 
-    /// Sends it a signal.
-    pub(crate) fn signal_one(&self, one: &One, signal: i32) -> Result<()> {
-        let (_, process) = self.running(&one.container.id, "send a signal to")?;
-        let object = || format!("container {}", one.container.id);
-        process.signal(signal).map_err(|error| EngineError::step("send a signal", object(), &error))
+    /// Notes that its user wants it to run, or not to; without a policy, now or before, nothing depends on it.
+    async fn want(&self, one: &One, wanted: Wanted) -> Result<()> {
+        let restarts = &one.container.restarts;
+        if restarts.policy == RestartPolicy::No && restarts.count == 0 {
+            return Ok(());
+        }
+        self.note(one, |reply| Command::Want { wanted, reply }).await
+    }
+
+    /// Has it started again by itself by `policy` from now on.
+    pub(crate) async fn set_restart_policy(&self, one: &One, policy: RestartPolicy) -> Result<()> {
+        self.note(one, |reply| Command::Policy { policy, reply }).await
+    }
+
+    async fn note(&self, one: &One, command: impl FnOnce(Reply) -> Command) -> Result<()> {
+        let noted = self.registry.command(&one.group.id, command).await;
+        noted.unwrap_or_else(|| Err(super::gone("container", &one.container.id))).map(drop)
+    }
+
+    /// Asks it to end, by `signal` in place of its own, and kills it after `grace`. One that does not run is fine, and
+    /// is not started again.
+    pub(crate) async fn stop_one(&self, one: &One, grace: Duration, signal: Option<i32>) -> Result<()> {
+        self.want(one, Wanted::Down).await?;
+        self.ask_container(&one.container.id, Verb::Stop { grace, signal }).await
+    }
+
+    /// Makes its processes stand still.
+    pub(crate) async fn pause_one(&self, one: &One) -> Result<()> {
+        self.ask_container(&one.container.id, Verb::Pause).await
+    }
+
+    /// Lets its processes go on.
+    pub(crate) async fn resume_one(&self, one: &One) -> Result<()> {
+        self.ask_container(&one.container.id, Verb::Resume).await
+    }
+
+    /// Calls it `name`, which nobody else may have.
+    pub(crate) async fn rename_one(&self, one: &One, name: &str) -> Result<()> {
+        self.registry.rename(&one.group.id, name).await
+    }
+
+    /// Sends it a signal, which ends a pause. One that is to end it is a stop.
+    pub(crate) async fn signal_one(&self, one: &One, signal: i32) -> Result<()> {
+        let (container, process) = self.running(&one.container.id, "send a signal to")?;
+        if signal == Signal::SIGKILL as i32 || signal == container.stop_signal {
+            self.want(one, Wanted::Down).await?;
+        }
+        let object = || format!("container {}", container.id);
+        process.signal(signal).map_err(|error| EngineError::step("send a signal", object(), &error))?;
+        match container.state {
+            ContainerState::Paused { .. } => match self.resume_one(one).await {
+                // A killed one may end while it stands still (cgroup v2).
+                Err(EngineError::WrongState { .. }) => Ok(()),
+                resumed => resumed,
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Attaches a client, which may come before the program.
@@ -134,7 +193,7 @@ impl Engine {
         stall_limit: Option<Duration>,
     ) -> Result<Attachment> {
         let id = &one.container.id;
-        if matches!(one.container.state, ContainerState::Running { .. }) {
+        if one.container.state.pid().is_some() {
             return self.attach(id, streams, stall_limit).await.map(Attachment::Now);
         }
         let (reply, session) = oneshot::channel();
@@ -162,6 +221,27 @@ impl Engine {
                 listed.map_err(|error| {
                     EngineError::step("list the processes", format!("container {}", container.id), &error)
                 })
+            })
+            .await
+    }
+
+    /// What its program has changed of the image: paths, absolute inside, in order. Mount points that its client has not
+    /// asked for are none of its changes.
+    pub(crate) async fn changes_of(&self, one: &One) -> Result<Vec<(Vec<u8>, ChangeKind)>> {
+        let container = one.container.clone();
+        self.shared
+            .blocking(move |shared| {
+                let object = || format!("container {}", container.id);
+                let path = shared.paths.container(&container.id).config();
+                let specification = Spec::load(&path)
+                    .map_err(|error| EngineError::step("read the specification", path.display(), &error))?;
+                let asked =
+                    |path: &Path| container.config.mounts.iter().any(|mount| mount.destination == path);
+                let ours = specification.mounts().iter().flatten().map(oci_spec::runtime::Mount::destination);
+                let hidden =
+                    ours.filter(|path| !asked(path)).map(|path| path.as_os_str().as_bytes().to_vec());
+                let changes = shared.snapshots.changes(container.id.as_str(), &hidden.collect());
+                changes.map_err(|error| EngineError::step("read the changes of", object(), &error))
             })
             .await
     }

@@ -13,6 +13,7 @@ use cleat_sys::cgroup::{CgroupError, Layout};
 use super::Engine;
 use super::apparmor;
 use super::error::EngineError;
+use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
 use super::monitor::{Launcher, MonitorError};
 use super::networks::{CniFolders, Networks};
@@ -21,6 +22,7 @@ use super::records::{Records, RecordsError};
 use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 
@@ -55,6 +57,14 @@ pub(crate) enum OpenError {
     #[error("make the folder {path}")]
     Folder {
         /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The init could not be put where containers find it.
+    #[error("install the init {path}")]
+    Init {
+        /// The program it is made of.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -100,8 +110,10 @@ impl Engine {
             records: Records::open(&paths.database()).map_err(OpenError::Records)?,
             launcher: Launcher::new(&parts.settings.conmon).map_err(OpenError::Monitor)?,
             snapshots: Overlay::new(images.clone()),
+            layers: Layers::default(),
             board: Board::default(),
             waiting: Waiting::default(),
+            free_ports: FreePorts::default(),
             settings: parts.settings,
             images,
             networks: Networks::new(parts.bridge, parts.cni),
@@ -131,7 +143,11 @@ fn prepare_root(settings: &Settings) -> Result<(Paths, Store), OpenError> {
     }
     install_pause(&settings.pause, &paths.pause_rootfs())
         .map_err(|source| OpenError::Pause { path: settings.pause.clone(), source })?;
-    let images = Store::open(&paths.images()).map_err(OpenError::Images)?;
+    // The monitor's program under another name: a copy, since containers get hold of it.
+    install(&settings.conmon, &paths.init())
+        .map_err(|source| OpenError::Init { path: settings.conmon.clone(), source })?;
+    let images =
+        Store::open_above(&paths.images(), &settings.additional_stores).map_err(OpenError::Images)?;
     Ok((paths, images))
 }
 
@@ -148,19 +164,22 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), OpenError> {
     made.map_err(|source| OpenError::Folder { path: path.to_owned(), source })
 }
 
-/// Puts the pause program into the root filesystem of all pause processes. A new version replaces the file by renaming,
-/// so that running ones keep theirs.
+/// Puts the pause program into the root filesystem of all pause processes.
 fn install_pause(program: &Path, rootfs: &Path) -> io::Result<()> {
     // Mount points, since the root filesystem is mounted read-only.
     for folder in ["proc", "dev", "sys"] {
         fs::create_dir_all(rootfs.join(folder))?;
     }
+    install(program, &rootfs.join("pause"))
+}
+
+/// Copies a program. A new version replaces the file by renaming, so that running ones keep theirs.
+fn install(program: &Path, target: &Path) -> io::Result<()> {
     let bytes = fs::read(program)?;
-    let target = rootfs.join("pause");
-    if fs::read(&target).is_ok_and(|present| present == bytes) {
+    if fs::read(target).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
-    let fresh = rootfs.join("pause.new");
+    let fresh = target.with_extension("new");
     fs::write(&fresh, bytes)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
     fs::rename(fresh, target)

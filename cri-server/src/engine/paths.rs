@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::model::Id;
+use super::model::{Id, PodConfig};
 
 /// The daemon's two folders.
 #[derive(Clone, Debug)]
@@ -69,6 +69,11 @@ impl Paths {
         self.root.join("pause")
     }
 
+    /// The init of containers that ask for one.
+    pub(crate) fn init(&self) -> PathBuf {
+        self.root.join("init")
+    }
+
     /// The default AppArmor profile, and what it was compiled to.
     pub(crate) fn apparmor(&self) -> PathBuf {
         self.root.join("apparmor")
@@ -108,6 +113,14 @@ impl Paths {
             dir,
             state,
         }
+    }
+
+    /// What the group `id` has and uses: with the network of another group come the files that tell of it.
+    pub(crate) fn of_group(&self, id: &Id, config: &PodConfig) -> PodPaths {
+        let own = self.pod(id);
+        let Some(other) = &config.network_of else { return own };
+        let PodPaths { hosts, hostname, resolv_conf, netns, .. } = self.pod(other);
+        PodPaths { hosts, hostname, resolv_conf, netns, ..own }
     }
 
     /// What the container `id` has.

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Id, PodConfig, PodResources};
+use super::model::{Id, PodConfig, PodResources, PortMapping};
 
 /// A pod's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub(crate) struct Pod {
     pub cgroup: String,
     /// Its addresses, the primary one first; empty on the host's network.
     pub addresses: Vec<IpAddr>,
+    /// The ports of the host that lead into it, those included that were free when it was made ready.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
     /// Where it is in its life.
     pub state: PodState,
 }

@@ -157,7 +157,8 @@ impl Case<'_> {
                 .forget_container(&container.id)
                 .map_err(|error| EngineError::step("forget", format!("container {}", container.id), &error));
         }
-        let (member, connection) = self.look_at_container(container).await?;
+        let (mut member, connection) = self.look_at_container(container).await?;
+        member.start_again_at_boot();
         let container = member.container.clone();
         self.shared
             .records
@@ -165,6 +166,7 @@ impl Case<'_> {
             .map_err(|error| EngineError::step("commit", format!("container {}", container.id), &error))?;
         self.shared.board.publish(&container.pod, |view| member.publish(view));
         driver.adopt_member(member, connection);
+        driver.schedule(&container.id);
         Ok(())
     }
 
@@ -173,10 +175,12 @@ impl Case<'_> {
         let mut member = Member { container: Arc::new(container), process: None };
         let state = member.container.state.clone();
         match state {
-            ContainerState::Running { pid, started_at_ns } => {
+            ContainerState::Running { pid, started_at_ns }
+            | ContainerState::Paused { pid, started_at_ns } => {
                 let state_dir = self.shared.paths.container(&member.container.id).state;
                 if let Ok((process, connection)) = reach(pid, &state_dir).await {
                     member.process = Some(process);
+                    self.look_at_freezer(&mut member).await?;
                     return Ok((member, Some(connection)));
                 }
                 self.end(&mut member, started_at_ns).await?;
@@ -187,6 +191,16 @@ impl Case<'_> {
             _ => {}
         }
         Ok((member, None))
+    }
+
+    /// A pause, or its end, may have been carried out without having been recorded.
+    async fn look_at_freezer(&self, member: &mut Member) -> Result<()> {
+        let paused = steps::is_paused(self.shared, &member.container).await?;
+        match (&member.container.state, paused) {
+            (ContainerState::Running { .. }, true) => member.apply(ContainerEvent::Paused),
+            (ContainerState::Paused { .. }, false) => member.apply(ContainerEvent::Resumed),
+            _ => Ok(()),
+        }
     }
 
     /// Ends a container that has ended or must. Its monitor may be about to write down how, so that is looked at when the

@@ -48,13 +48,7 @@ impl Registry {
     /// Makes a group of one that holds nothing yet; its container is prepared next.
     pub(super) fn add_one(self: &Arc<Self>, shared: &Arc<Shared>, config: PodConfig) -> Result<Id> {
         let mut inner = self.lock();
-        if let Some((id, present)) = inner.names.get(&config.name) {
-            let holder = match &present.kind {
-                Kind::One { container, .. } => container.clone(),
-                Kind::Pod => id.clone(),
-            };
-            return Err(EngineError::Exists { kind: "container", name: config.name.name, id: holder });
-        }
+        inner.check_free(&config.name)?;
         let mut pod = new_pod(shared, config)?;
         pod.state = PodState::NotReady;
         pod.config.log_directory = Some(shared.paths.pod(&pod.id).logs());
@@ -68,6 +62,23 @@ impl Registry {
             view.pods.insert(published.id.clone(), published.clone());
         });
         Ok(id)
+    }
+
+    /// Calls a group of one by another name, which is taken before its driver commits it: nobody else gets it meanwhile.
+    pub(super) async fn rename(&self, id: &Id, name: &str) -> Result<()> {
+        let (old, new) = self.lock().reserve(id, name)?;
+        let renamed = self.command(id, |reply| Command::Rename { name: name.to_owned(), reply }).await;
+        let renamed = renamed.unwrap_or_else(|| Err(super::gone("container", id))).map(drop);
+        let freed = if renamed.is_ok() { old } else { new };
+        self.forget_name(id, &freed);
+        renamed
+    }
+
+    fn forget_name(&self, id: &Id, name: &PodName) {
+        let mut inner = self.lock();
+        if inner.names.get(name).is_some_and(|(known, _)| known == id) {
+            inner.names.remove(name);
+        }
     }
 
     /// The way to the driver of the pod with this name; a new one's when there is none. One lock from the look to the
@@ -112,11 +123,8 @@ impl Registry {
 
     /// A pod is gone.
     pub(super) fn forget(&self, id: &Id, name: &PodName) {
-        let mut inner = self.lock();
-        inner.inboxes.remove(id);
-        if inner.names.get(name).is_some_and(|(known, _)| known == id) {
-            inner.names.remove(name);
-        }
+        self.lock().inboxes.remove(id);
+        self.forget_name(id, name);
     }
 
     /// Takes no more requests and waits until every driver has finished what is under way.
@@ -138,6 +146,27 @@ impl Registry {
 }
 
 impl Inner {
+    /// Refuses a name of a group of one that another one has.
+    fn check_free(&self, name: &PodName) -> Result<()> {
+        let Some((id, present)) = self.names.get(name) else { return Ok(()) };
+        let id = match &present.kind {
+            Kind::One { container, .. } => container.clone(),
+            Kind::Pod => id.clone(),
+        };
+        Err(EngineError::Exists { kind: "container", name: name.name.clone(), id })
+    }
+
+    /// Takes a further name for the group `id`; its present one and the further one.
+    fn reserve(&mut self, id: &Id, name: &str) -> Result<(PodName, PodName)> {
+        let present = self.names.iter().find(|(_, (known, _))| known == id);
+        let Some((old, (_, config))) = present else { return Err(super::gone("container", id)) };
+        let (old, config) = (old.clone(), config.clone());
+        let new = PodName { name: name.to_owned(), ..old.clone() };
+        self.check_free(&new)?;
+        self.names.insert(new.clone(), (id.clone(), config));
+        Ok((old, new))
+    }
+
     fn adopt(&mut self, driver: Driver, inbox: Inbox, pod: &Pod) {
         self.names.insert(pod.config.name.clone(), (pod.id.clone(), pod.config.clone()));
         self.inboxes.insert(pod.id.clone(), inbox);
@@ -158,12 +187,7 @@ fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
                 driver.name()
             ),
         })?;
-    if !config.runtime_handler.is_empty() {
-        return Err(EngineError::Invalid {
-            what: format!("runtime handler {:?}", config.runtime_handler),
-            why: "no handler of this name is configured; the default one has no name".to_owned(),
-        });
-    }
+    shared.settings.runtime(&config.runtime_handler)?;
     Ok(Pod {
         id,
         config,
@@ -171,6 +195,7 @@ fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
         created_at_ns: now_ns(),
         cgroup,
         addresses: Vec::new(),
+        ports: Vec::new(),
         state: PodState::Creating,
     })
 }

@@ -1,6 +1,6 @@
 //! What every driver and step works with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,11 +9,13 @@ use cleat_network::Network;
 use cleat_sys::cgroup::Layout;
 
 use super::error::{EngineError, Result};
+use super::free_ports::FreePorts;
 use super::model::cgroup;
 use super::monitor::Launcher;
 use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
+use super::stats::Layers;
 use super::view::Board;
 use super::waiting::Waiting;
 use crate::spec;
@@ -23,20 +25,42 @@ use crate::spec;
 pub(crate) struct Settings {
     /// Folder that survives reboots.
     pub root: PathBuf,
+    /// Image stores of others, read-only.
+    pub additional_stores: Vec<PathBuf>,
     /// Folder that need not.
     pub state: PathBuf,
     /// The monitor's program.
     pub conmon: PathBuf,
     /// The pause program.
     pub pause: PathBuf,
+    /// Programs of other OCI runtimes, by the handlers' names.
+    pub handlers: BTreeMap<String, PathBuf>,
     /// Cgroup of pods that name none.
     pub cgroup_parent: String,
     /// Who makes cgroups.
     pub cgroup_driver: cgroup::Driver,
     /// Most output kept of one `exec_sync`, bytes, both streams together.
     pub exec_output_bytes: usize,
+    /// Folders of files that describe devices; the later wins.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// The resolv.conf that is copied for pods without DNS settings of their own.
     pub host_resolv_conf: PathBuf,
+}
+
+impl Settings {
+    /// The program of the runtime that `handler` names; none for the built-in one, whose name is empty.
+    pub(super) fn runtime(&self, handler: &str) -> Result<Option<PathBuf>> {
+        match self.handlers.get(handler) {
+            None if handler.is_empty() => Ok(None),
+            None => Err(EngineError::Invalid {
+                what: format!("runtime handler {handler:?}"),
+                why:
+                    "no handler of this name is configured (`runtime.handlers`); the default one has no name"
+                        .to_owned(),
+            }),
+            found => Ok(found.cloned()),
+        }
+    }
 }
 
 /// Everything the engine is made of besides its drivers.
@@ -53,6 +77,8 @@ pub(crate) struct Shared {
     pub images: Store,
     /// Containers' writable layers.
     pub snapshots: Overlay,
+    /// What those take.
+    pub layers: Layers,
     /// The networks pods are attached to.
     pub(crate) networks: Networks,
     /// The host's cgroup hierarchies.
@@ -63,6 +89,8 @@ pub(crate) struct Shared {
     pub launcher: Launcher,
     /// Who waits for something to happen to a container.
     pub(crate) waiting: Waiting,
+    /// Ports of the host for who asks for any.
+    pub(crate) free_ports: FreePorts,
 }
 
 impl Shared {

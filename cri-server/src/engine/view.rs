@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::container::Container;
 use super::error::{EngineError, Result};
-use super::events::{Announcer, Subscription};
+use super::events::{Announcer, Event, Subscription};
 use super::model::Id;
 use super::monitor::Process;
 use super::pod::Pod;
@@ -115,6 +115,11 @@ impl Board {
     /// Everything that happens from now on.
     pub(crate) fn subscribe(&self) -> Subscription {
         self.announcer().subscribe()
+    }
+
+    /// What is kept of containers without a pod since `since_ns`, and everything from now on.
+    pub(crate) fn subscribe_since(&self, since_ns: i64) -> (Vec<Arc<Event>>, Subscription) {
+        self.announcer().subscribe_since(since_ns)
     }
 
     /// Replaces the picture by a changed copy, and tells the subscribers what that changed of `pod` and its containers.

@@ -110,7 +110,7 @@ fn kind(kind: DeviceKind) -> LinuxDeviceType {
     }
 }
 
-fn rule(
+pub(super) fn rule(
     allow: bool,
     typ: Option<LinuxDeviceType>,
     major: Option<i64>,

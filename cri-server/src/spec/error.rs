@@ -18,6 +18,17 @@ pub(crate) enum SpecError {
     /// An environment variable that no process can be given.
     #[error("environment variable {0:?} has an empty name, or a name with '=', or contains a NUL character")]
     Environment(String),
+    /// A resource limit that the kernel does not have.
+    #[error("resource limit {0:?} is unknown")]
+    UnknownRlimit(String),
+    /// A resource limit that is in force beyond how far it may be raised.
+    #[error("a soft resource limit has to be at most the hard one: {soft} is more than {hard}")]
+    RlimitAboveHard {
+        /// The limit in force.
+        soft: u64,
+        /// How far it may be raised.
+        hard: u64,
+    },
     /// A path in the request.
     #[error("{what} of the container")]
     Path {

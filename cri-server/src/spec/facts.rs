@@ -192,6 +192,8 @@ pub(crate) struct ContainerFacts<'a> {
     pub target_pid: Option<i32>,
     /// The profile read from the file that `Seccomp::Localhost` names.
     pub seccomp_profile: Option<&'a Profile>,
+    /// The program of our init on the host, if the container is to have it.
+    pub init: Option<&'a Path>,
     /// `root.path`: absolute, or relative to the bundle.
     pub rootfs: &'a Path,
     /// `linux.cgroupsPath` in the form the cgroup driver expects.

@@ -72,6 +72,16 @@ pub(crate) fn hosts_file(entries: &[HostsEntry<'_>]) -> Result<String, FileError
     for (address, names) in LOCAL {
         line(&mut text, &format!("{address}\t{names}"));
     }
+    text.push_str(&host_lines(entries)?);
+    Ok(text)
+}
+
+/// Lines of /etc/hosts.
+///
+/// # Errors
+/// When a name is none, or an entry has none.
+pub(crate) fn host_lines(entries: &[HostsEntry<'_>]) -> Result<String, FileError> {
+    let mut text = String::new();
     for entry in entries {
         if entry.names.is_empty() {
             return Err(FileError::HostName(String::new()));

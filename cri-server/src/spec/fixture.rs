@@ -183,6 +183,7 @@ impl Scene {
             volumes: &[],
             target_pid: self.target_pid,
             seccomp_profile: None,
+            init: None,
             rootfs: Path::new("rootfs"),
             cgroups_path: "/pods/p/c",
         }

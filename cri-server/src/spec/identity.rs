@@ -62,13 +62,10 @@ pub(crate) fn identity(
     };
     let gid = match wanted_group {
         Some(Principal::Number(gid)) => gid,
-        Some(Principal::Name(name)) => passwd::groups(group)
-            .find(|entry| entry.name == name)
-            .map(|entry| entry.gid)
-            .ok_or_else(|| UserError::UnknownGroup(name.to_owned()))?,
+        Some(Principal::Name(name)) => group_named(group, name)?,
         None => entry.as_ref().map_or(0, |user| user.gid),
     };
-    let groups = all_groups(choice, gid, entry.as_ref(), group);
+    let groups = all_groups(choice, gid, entry.as_ref(), group)?;
     Ok(Identity { uid, gid, groups, home: entry.and_then(|user| usable_home(user.home)) })
 }
 
@@ -78,7 +75,11 @@ fn wanted<'a>(
     image_user: &'a str,
 ) -> Result<(Principal<'a>, Option<Principal<'a>>), UserError> {
     let checked = |id: u32| if id == u32::MAX { Err(UserError::OutOfRange(id.to_string())) } else { Ok(id) };
-    let group = choice.gid.map(checked).transpose()?.map(Principal::Number);
+    let group = match (choice.gid, choice.group.as_deref().filter(|name| !name.is_empty())) {
+        (Some(gid), _) => Some(Principal::Number(checked(gid)?)),
+        (None, Some(name)) => Some(principal(name)?),
+        (None, None) => None,
+    };
     match (choice.uid, choice.name.as_deref().filter(|name| !name.is_empty()), choice.gid) {
         (Some(uid), _, _) => Ok((Principal::Number(checked(uid)?), group)),
         (None, Some(name), _) => Ok((principal(name)?, group)),
@@ -112,13 +113,27 @@ fn principal(text: &str) -> Result<Principal<'_>, UserError> {
 }
 
 /// The primary group, those asked for and, where they count, those the image gives the user.
-fn all_groups(choice: &UserChoice, gid: u32, user: Option<&PasswdEntry<'_>>, group: &[u8]) -> Vec<u32> {
+fn all_groups(
+    choice: &UserChoice,
+    gid: u32,
+    user: Option<&PasswdEntry<'_>>,
+    group: &[u8],
+) -> Result<Vec<u32>, UserError> {
     let mut all = BTreeSet::from([gid]);
     all.extend(&choice.supplemental_groups);
+    for name in &choice.supplemental_names {
+        all.insert(group_named(group, name)?);
+    }
     if let (GroupsPolicy::Merge, Some(user)) = (choice.groups_policy, user) {
         all.extend(passwd::groups(group).filter(|entry| entry.has_member(user.name)).map(|entry| entry.gid));
     }
-    all.into_iter().collect()
+    Ok(all.into_iter().collect())
+}
+
+/// The number of the group of this name.
+fn group_named(group: &[u8], name: &str) -> Result<u32, UserError> {
+    let found = passwd::groups(group).find(|entry| entry.name == name);
+    found.map(|entry| entry.gid).ok_or_else(|| UserError::UnknownGroup(name.to_owned()))
 }
 
 /// A home folder that may be put into an environment: absolute and without control characters.
@@ -223,6 +238,22 @@ mod tests {
                 ..UserChoice::default()
             };
             assert_eq!(resolve(&choice, "1000"), Ok((1000, 1000, expected)), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn groups_are_found_by_their_names() {
+        let choice = |group: &str, more: &[&str]| UserChoice {
+            uid: Some(5),
+            group: Some(group.to_owned()),
+            supplemental_names: more.iter().map(|name| (*name).to_owned()).collect(),
+            ..UserChoice::default()
+        };
+        assert_eq!(resolve(&choice("www-data", &["root"]), ""), Ok((5, 33, vec![0, 33])));
+        assert_eq!(resolve(&choice("7", &[]), ""), Ok((5, 7, vec![7])));
+        for (group, more) in [("nosuch", &[][..]), ("root", &["nosuch"])] {
+            let refused = Err(UserError::UnknownGroup("nosuch".into()));
+            assert_eq!(resolve(&choice(group, more), ""), refused, "{group}");
         }
     }
 

@@ -16,6 +16,7 @@
 //! | `capability`, `seccomp`, `lsm`, `masks`, `devices` | what it may do |
 //! | `mounts`, `namespaces`, `sysctl` | what it sees |
 //! | `resources` | how much it gets |
+//! | `cdi` | what the devices it was given by name add to all that |
 //! | `files` | the text of /etc/hosts, /etc/hostname and /etc/resolv.conf |
 //!
 //! What a client wrote into labels and annotations never reaches a specification: OCI runtimes take orders from
@@ -23,6 +24,7 @@
 
 mod annotations;
 mod capability;
+pub(crate) mod cdi;
 mod container;
 mod devices;
 mod error;
@@ -52,10 +54,10 @@ pub(crate) use facts::{
     AppArmorSupport, Architecture, ContainerFacts, DeviceGrant, DeviceKind, Host, HostDevice, KernelVersion,
     NetworkNamespace, PodFacts,
 };
-pub(crate) use files::{FileError, HostsEntry, hostname_file, hosts_file, resolv_conf};
+pub(crate) use files::{FileError, HostsEntry, host_lines, hostname_file, hosts_file, resolv_conf};
 pub(crate) use identity::identity;
 pub(crate) use pause::pause;
-pub(crate) use process::{exec_process, process_args};
+pub(crate) use process::{exec_process, make_privileged, process_args, run_as};
 pub(crate) use resources::on_host as resources;
 pub(crate) use seccomp::Profile;
 pub(crate) use signal::{parse_signal, stop_signal};

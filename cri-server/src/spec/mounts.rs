@@ -14,6 +14,7 @@ use oci_spec::runtime::Mount;
 
 use super::namespaces::mapping_list;
 use super::path::{depth, normalised};
+use super::process::INIT_DESTINATION;
 use super::{ContainerFacts, Host, KernelVersion, NetworkNamespace, PodFacts, SpecError};
 use crate::engine::model::{self, Mode, MountSource, Propagation};
 
@@ -63,6 +64,7 @@ pub(super) fn mounts(
     }
     list.push(shm(host, pod));
     list.extend(pod_files(pod, facts.config.security.read_only_rootfs));
+    list.extend(facts.init.map(|program| bind(INIT_DESTINATION, program, &["rbind", "rprivate", "ro"])));
     list.retain(|ours| !asked.iter().any(|theirs| replaces(theirs.destination(), ours.destination())));
     list.extend(asked);
     let furthest = facts.config.mounts.iter().map(|mount| mount.propagation);

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Config;
-use oci_spec::runtime::{Process, Spec, User};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Spec, User};
 
 use super::path::normalised;
-use super::{ContainerFacts, Host, PodFacts, SpecError};
-use crate::engine::model::{ContainerConfig, Identity};
+use super::{ContainerFacts, Host, PodFacts, SpecError, capability};
+use crate::engine::model::{ContainerConfig, Identity, Security};
 
 /// Where programs are looked for when neither the image nor the client says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -34,6 +34,17 @@ pub(crate) fn process_args(config: &ContainerConfig, image: &Config) -> Result<V
         _ => args.extend_from_slice(&config.args),
     }
     checked_args(args)
+}
+
+/// Where the init is in a container that has it: people look for it by this name.
+pub(super) const INIT_DESTINATION: &str = "/sbin/docker-init";
+
+/// The arguments of the init that starts `args`, in a container that has one.
+fn with_init(facts: &ContainerFacts<'_>, args: Vec<String>) -> Vec<String> {
+    match facts.init {
+        Some(_) => [INIT_DESTINATION.to_owned(), "--".to_owned()].into_iter().chain(args).collect(),
+        None => args,
+    }
 }
 
 /// Refuses what no process can be given.
@@ -116,6 +127,23 @@ pub(crate) fn exec_process(spec: &Spec, command: &[String], tty: bool) -> Result
     Ok(process)
 }
 
+/// Makes `process`, which would run as `known`, run as `wanted`. The home folder follows the user, unless the container was
+/// given one: then it is not that of `known`.
+pub(crate) fn run_as(process: &mut Process, known: &Identity, wanted: &Identity) {
+    let home = |identity: &Identity| format!("HOME={}", identity.home.as_deref().unwrap_or(DEFAULT_HOME));
+    let (old, new) = (home(known), home(wanted));
+    let mut environment = process.env().clone().unwrap_or_default();
+    environment.iter_mut().filter(|variable| **variable == old).for_each(|variable| new.clone_into(variable));
+    process.set_env(Some(environment)).set_user(user(wanted));
+}
+
+/// Gives `process` all that the daemon itself may do. The container's system call filter and devices stay.
+pub(crate) fn make_privileged(process: &mut Process, host: &Host) -> Result<(), SpecError> {
+    let security = Security { privileged: true, ..Security::default() };
+    process.set_capabilities(Some(capability::sets(host, &security)?)).set_apparmor_profile(None);
+    Ok(())
+}
+
 /// The container's own process, as far as it does not depend on confinement.
 pub(super) fn process(
     host: &Host,
@@ -125,13 +153,52 @@ pub(super) fn process(
     let hostname = if pod.uses_host_uts() { &host.hostname } else { &pod.config.hostname };
     let mut process = Process::default();
     process
-        .set_args(Some(process_args(facts.config, facts.image)?))
+        .set_args(Some(with_init(facts, process_args(facts.config, facts.image)?)))
         .set_env(Some(environment(facts.config, facts.image, hostname, facts.identity)?))
         .set_cwd(working_dir(facts.config, facts.image)?)
         .set_terminal(Some(facts.config.tty))
         .set_user(user(facts.identity))
-        .set_rlimits(Some(host.rlimits.clone()));
+        .set_rlimits(Some(rlimits(host, facts.config)?));
     Ok(process)
+}
+
+/// The host's limits, but for those that the client states.
+fn rlimits(host: &Host, config: &ContainerConfig) -> Result<Vec<PosixRlimit>, SpecError> {
+    let mut all = host.rlimits.clone();
+    for limit in &config.rlimits {
+        let kind = rlimit_kind(&limit.name).ok_or_else(|| SpecError::UnknownRlimit(limit.name.clone()))?;
+        if limit.soft > limit.hard {
+            return Err(SpecError::RlimitAboveHard { soft: limit.soft, hard: limit.hard });
+        }
+        let wanted = PosixRlimitBuilder::default().typ(kind).soft(limit.soft).hard(limit.hard).build();
+        all.retain(|known| known.typ() != kind);
+        all.push(wanted.expect("every field is set"));
+    }
+    Ok(all)
+}
+
+/// The kernel's limit of this name, as ulimit(1p) and Docker write it.
+fn rlimit_kind(name: &str) -> Option<PosixRlimitType> {
+    use PosixRlimitType as Kind;
+    Some(match name {
+        "as" => Kind::RlimitAs,
+        "core" => Kind::RlimitCore,
+        "cpu" => Kind::RlimitCpu,
+        "data" => Kind::RlimitData,
+        "fsize" => Kind::RlimitFsize,
+        "locks" => Kind::RlimitLocks,
+        "memlock" => Kind::RlimitMemlock,
+        "msgqueue" => Kind::RlimitMsgqueue,
+        "nice" => Kind::RlimitNice,
+        "nofile" => Kind::RlimitNofile,
+        "nproc" => Kind::RlimitNproc,
+        "rss" => Kind::RlimitRss,
+        "rtprio" => Kind::RlimitRtprio,
+        "rttime" => Kind::RlimitRttime,
+        "sigpending" => Kind::RlimitSigpending,
+        "stack" => Kind::RlimitStack,
+        _ => return None,
+    })
 }
 
 /// The primary group is among the further ones, so that `setgroups(2)` gives what the kernel then reports.
@@ -169,6 +236,7 @@ impl Variables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::model::Rlimit;
 
     fn strings(list: &[&str]) -> Vec<String> {
         list.iter().map(|text| (*text).to_owned()).collect()
@@ -178,6 +246,32 @@ mod tests {
         let mut image = Config::default();
         image.set_entrypoint(Some(strings(entrypoint))).set_cmd(Some(strings(cmd)));
         image
+    }
+
+    #[test]
+    fn limits_are_the_clients_and_have_to_make_sense() {
+        let host = crate::spec::fixture::host();
+        let limit = |name: &str, soft, hard| {
+            let rlimits = vec![Rlimit { name: name.into(), soft, hard }];
+            super::rlimits(&host, &ContainerConfig { rlimits, ..ContainerConfig::default() })
+        };
+        let found = limit("nofile", 1, 2).unwrap();
+        assert_eq!((found[0].typ(), found[0].soft(), found[0].hard()), (PosixRlimitType::RlimitNofile, 1, 2));
+        assert_eq!(limit("nosuch", 1, 2), Err(SpecError::UnknownRlimit("nosuch".into())));
+        assert_eq!(limit("core", 2, 1), Err(SpecError::RlimitAboveHard { soft: 2, hard: 1 }));
+    }
+
+    #[test]
+    fn the_home_follows_the_user_unless_it_was_given() {
+        let known = Identity { uid: 1, home: Some("/one".into()), ..Identity::default() };
+        let wanted = Identity { uid: 2, gid: 3, home: Some("/two".into()), ..Identity::default() };
+        for (before, after) in [("HOME=/one", "HOME=/two"), ("HOME=/given", "HOME=/given")] {
+            let mut process = Process::default();
+            process.set_env(Some(strings(&["A=1", before])));
+            run_as(&mut process, &known, &wanted);
+            assert_eq!(process.env().clone().unwrap(), strings(&["A=1", after]));
+            assert_eq!((process.user().uid(), process.user().gid()), (2, 3));
+        }
     }
 
     #[test]

@@ -38,7 +38,11 @@ impl Sink {
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(half) => half.write_all(bytes).await,
-            Self::Other(half) => half.write_all(bytes).await,
+            Self::Other(half) => {
+                half.write_all(bytes).await?;
+                // TLS keeps what the socket does not take at once, until it is asked for it.
+                half.flush().await
+            }
         }
     }
 

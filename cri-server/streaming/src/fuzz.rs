@@ -14,7 +14,7 @@ use crate::wire::{Framing, Wire};
 use crate::{spdy, websocket};
 
 /// Executions of an ordinary test run, of each protocol: a second or two.
-const EXECUTIONS: u64 = 600;
+const EXECUTIONS: u64 = 300;
 /// An ordinary test run is the same each time.
 const SEED: u64 = 0x5eed_c1ea_7000_0002;
 /// Most frames of one case.

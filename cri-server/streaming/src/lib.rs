@@ -5,8 +5,8 @@
 //! copies between their channels and the descriptors its [`Backend`] gives. It knows no container and no engine.
 //!
 //! ```text
-//! server ── (tls) ── head (HTTP/1.1) ── tokens ── session ─┬─ over_spdy ────── spdy ──────┐
-//!                                                          └─ over_websocket ─ websocket ─┴─ remote, forward ── Backend
+//! server ── doorstep ── (tls) ── head (HTTP/1.1) ── tokens ── session ─┬─ over_spdy ────── spdy ──────┐
+//!                                                                       └─ over_websocket ─ websocket ─┴─ remote, forward ── Backend
 //! ```
 //!
 //! Each connection has one task that reads frames and one `Wire` that everything of the session sends on.
@@ -17,6 +17,7 @@ mod activity;
 mod backend;
 mod connection;
 mod delivery;
+mod doorstep;
 mod forward;
 #[cfg(test)]
 mod fuzz;

@@ -26,18 +26,28 @@ pub(crate) async fn serve(
     context: &Context,
 ) -> io::Result<()> {
     let ours = if matches!(request, Request::PortForward(_)) { &[PORT_FORWARD] } else { REMOTE };
-    let Some(protocol) = head.list("x-stream-protocol-version").find(|theirs| ours.contains(theirs)) else {
+    let Some((protocol, named)) = agree(ours, head) else {
         let accepted: String =
             ours.iter().map(|name| format!("X-Accepted-Stream-Protocol-Versions: {name}\r\n")).collect();
         let why = "unable to upgrade: unable to negotiate protocol";
         return refuse(client, "403 Forbidden", why, &accepted).await;
     };
     let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
-         X-Stream-Protocol-Version: {protocol}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{named}\r\n"
     );
     client.sink.write_all(answer.as_bytes()).await?;
     run(client, request, protocol, context).await
+}
+
+/// The first protocol of the client's that is one of ours, and the header that says so. Clients that name none are older
+/// than protocols with names: they speak the first one.
+fn agree<'p>(ours: &[&'p str], head: &Head) -> Option<(&'p str, String)> {
+    let mut theirs = head.list("x-stream-protocol-version").peekable();
+    if theirs.peek().is_none() {
+        return ours.last().map(|first| (*first, String::new()));
+    }
+    let protocol = theirs.find_map(|theirs| ours.iter().find(|ours| **ours == theirs))?;
+    Some((protocol, format!("X-Stream-Protocol-Version: {protocol}\r\n")))
 }
 
 /// Runs a session on a connection that speaks SPDY already.

@@ -18,8 +18,6 @@ use crate::tokens::Request;
 use crate::wire::{Framing, HEADROOM, Wire};
 use crate::{forward, over_spdy, spdy, websocket};
 
-/// A port forward inside: SPDY as on a connection of its own.
-const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 /// What a key is hashed with, RFC 6455 section 1.3.
 const KEY_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Bytes of a key, RFC 6455 section 4.1.
@@ -52,7 +50,9 @@ const REMOTE: &[Protocol] = &[
 ];
 /// Those of port forward.
 const FORWARD: &[Protocol] = &[
-    protocol(TUNNEL, Framing::Tunnel, false, false),
+    // SPDY as on a connection of its own, and what the first clients of it call it (kubectl 1.30).
+    protocol("SPDY/3.1+portforward.k8s.io", Framing::Tunnel, false, false),
+    protocol("v2.portforward.k8s.io", Framing::Tunnel, false, false),
     protocol("v4.channel.k8s.io", Framing::Channels, false, false),
     protocol("v4.base64.channel.k8s.io", Framing::Base64, false, false),
     protocol("", Framing::Channels, false, false),

@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{AttachRequest, Backend, ExecRequest, PortForwardRequest};
 use crate::connection::{self, Connection};
-use crate::session::{self, Context, OPEN_LIMIT};
+use crate::doorstep::Doorstep;
+use crate::session::{self, Admitted, Context, OPEN_LIMIT};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::tokens::{Request, Tokens, TooMany};
 
-/// Most clients at a time; more wait to be accepted.
-const CONNECTIONS: usize = 1024;
+/// Most sessions at a time; more are refused.
+const SESSIONS: usize = 1024;
 /// How long accepting rests after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -66,10 +67,12 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What the sessions share.
+/// What clients share.
 struct Shared {
-    tokens: Tokens,
+    doorstep: Doorstep,
     tls: Option<Tls>,
+    tokens: Tokens,
+    places: Semaphore,
     context: Context,
 }
 
@@ -84,7 +87,8 @@ impl Server {
         let listener = TcpListener::bind(settings.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let context = Context { backend, idle_limit: settings.idle_limit };
-        Ok(Self { listener, address, shared: Arc::new(Shared { tokens: Tokens::default(), tls, context }) })
+        let (doorstep, tokens, places) = (Doorstep::default(), Tokens::default(), Semaphore::new(SESSIONS));
+        Ok(Self { listener, address, shared: Arc::new(Shared { doorstep, tls, tokens, places, context }) })
     }
 
     /// The URL under which one client may exec, once, within a minute.
@@ -113,18 +117,13 @@ impl Server {
 
     /// Serves clients until `shutdown`, then ends their sessions and returns.
     pub async fn serve(&self, shutdown: CancellationToken) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut sessions = JoinSet::new();
+        let mut clients = JoinSet::new();
         loop {
-            let next = async {
-                let place = places.clone().acquire_owned().await;
-                (place, self.listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
-                next = next => next,
+                accepted = self.listener.accept() => accepted,
             };
-            while sessions.try_join_next().is_some() {}
+            while clients.try_join_next().is_some() {}
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -135,14 +134,13 @@ impl Server {
                 }
             };
             let shared = self.shared.clone();
-            sessions.spawn(async move {
-                let _place = place;
+            clients.spawn(async move {
                 if let Err(error) = serve_client(stream, &shared).await {
                     tracing::debug!(%error, "a streaming session broke");
                 }
             });
         }
-        sessions.shutdown().await;
+        clients.shutdown().await;
     }
 
     fn url(&self, request: Request) -> Result<String, TooMany> {
@@ -154,12 +152,24 @@ impl Server {
 
 async fn serve_client(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     connection::prepare(&stream)?;
+    let stranger = shared.doorstep.enter();
+    let admitted = tokio::select! {
+        admitted = timeout(OPEN_LIMIT, admit(stream, shared)) => admitted.unwrap_or(Ok(None))?,
+        () = stranger.sent_away() => None,
+    };
+    drop(stranger);
+    let Some(admitted) = admitted else { return Ok(()) };
+    match shared.places.try_acquire() {
+        Ok(_place) => session::serve(admitted, &shared.context).await,
+        Err(_) => session::refuse(admitted.client, "503 Service Unavailable", "too many sessions", "").await,
+    }
+}
+
+/// Agrees on TLS where it is wanted, and finds what a client has come for.
+async fn admit(stream: TcpStream, shared: &Shared) -> io::Result<Option<Admitted>> {
     let client = match &shared.tls {
-        Some(tls) => match timeout(OPEN_LIMIT, tls.accept(stream)).await {
-            Ok(agreed) => Connection::tls(agreed?)?,
-            Err(_) => return Ok(()),
-        },
+        Some(tls) => Connection::tls(tls.accept(stream).await?)?,
         None => Connection::tcp(stream)?,
     };
-    session::run(client, &shared.tokens, &shared.context).await
+    session::admit(client, &shared.tokens).await
 }

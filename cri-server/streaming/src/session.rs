@@ -13,7 +13,7 @@ use crate::tokens::{Request, Tokens};
 use crate::wire::Wire;
 use crate::{over_spdy, over_websocket};
 
-/// How long a client may take for its request's head, and for the streams of an exec.
+/// How long a client may take for TLS and its request's head, and for the streams of an exec.
 pub(crate) const OPEN_LIMIT: Duration = Duration::from_secs(30);
 /// How long saying goodbye may take when the client reads nothing.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -27,18 +27,32 @@ pub(crate) struct Context {
     pub idle_limit: Option<Duration>,
 }
 
-/// Serves one client to its end.
-pub(crate) async fn run(mut client: Connection, tokens: &Tokens, context: &Context) -> io::Result<()> {
-    let Ok(head) = timeout(OPEN_LIMIT, Head::read(&mut client.reader)).await else { return Ok(()) };
-    let Some(head) = head? else {
-        return refuse(client, "400 Bad Request", "no HTTP request", "").await;
+/// A client that has come for something.
+pub(crate) struct Admitted {
+    pub client: Connection,
+    head: Head,
+    request: Request,
+}
+
+/// Reads a client's request and finds what its token stands for. Who is refused has been told so.
+pub(crate) async fn admit(mut client: Connection, tokens: &Tokens) -> io::Result<Option<Admitted>> {
+    let Some(head) = Head::read(&mut client.reader).await? else {
+        refuse(client, "400 Bad Request", "no HTTP request", "").await?;
+        return Ok(None);
     };
     if head.method != "GET" && head.method != "POST" {
-        return refuse(client, "405 Method Not Allowed", "405: Method Not Allowed", "").await;
+        refuse(client, "405 Method Not Allowed", "405: Method Not Allowed", "").await?;
+        return Ok(None);
     }
-    let Some(request) = tokens.take(&head.path, Instant::now()) else {
-        return refuse(client, "404 Not Found", "404 page not found", "").await;
-    };
+    match tokens.take(&head.path, Instant::now()) {
+        Some(request) => Ok(Some(Admitted { client, head, request })),
+        None => refuse(client, "404 Not Found", "404 page not found", "").await.map(|()| None),
+    }
+}
+
+/// Serves one client to its end.
+pub(crate) async fn serve(admitted: Admitted, context: &Context) -> io::Result<()> {
+    let Admitted { client, head, request } = admitted;
     if head.upgrades_to("websocket") {
         over_websocket::serve(client, &head, request, context).await
     } else if head.upgrades_to("SPDY/3.1") {

@@ -158,3 +158,52 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     certificates.map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Connection;
+    use crate::presence::Presence;
+    use rustls::ClientConfig;
+    use rustls::pki_types::ServerName;
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+    use tokio::time::timeout;
+    use tokio_rustls::TlsConnector;
+
+    fn file(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sessions/certificates").join(name)
+    }
+
+    fn connector() -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificates(&file("authority.pem")).unwrap().remove(0)).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_connection_does_not_take_at_once_needs_nothing_more_to_be_sent() {
+        let files =
+            TlsFiles { certificate: file("first.pem"), key: file("first.key"), client_authorities: None };
+        let tls = Tls::new(files).unwrap();
+        let (near, far) = tokio::io::duplex(1000);
+        let serve = async {
+            let stream = tls.acceptor().accept(far).await.unwrap();
+            let mut client = Connection::inside(Box::new(stream), Presence::unknown());
+            client.sink.write_all(&[7; 10_000]).await.unwrap();
+            client
+        };
+        let ask = async {
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut stream = connector().connect(name, near).await.unwrap();
+            let mut all = [0; 10_000];
+            timeout(Duration::from_secs(60), stream.read_exact(&mut all)).await.unwrap().unwrap();
+            all
+        };
+        let (_open, all) = tokio::join!(serve, ask);
+        assert_eq!(all, [7; 10_000]);
+    }
+}

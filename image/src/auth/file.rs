@@ -61,7 +61,7 @@ pub enum AuthFileError {
 /// One file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AuthFile {
+pub(crate) struct AuthFile {
     #[serde(default)]
     auths: BTreeMap<String, Entry>,
     #[serde(default)]
@@ -108,7 +108,7 @@ impl AuthFile {
         Self::parse(path, &text).map(Some)
     }
 
-    pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Self, AuthFileError> {
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, AuthFileError> {
         serde_json::from_slice(text).map_err(|error| AuthFileError::Json {
             path: path.to_owned(),
             line: error.line(),
@@ -117,7 +117,7 @@ impl AuthFile {
     }
 
     /// The helper for the registry of `reference` and what it is to be asked for.
-    pub(super) fn helper(&self, reference: &Reference) -> Option<(&str, String)> {
+    pub(crate) fn helper(&self, reference: &Reference) -> Option<(&str, String)> {
         let host = reference.registry();
         let is_hub = host == DEFAULT_REGISTRY;
         let asked = if is_hub { HUB_KEY.to_owned() } else { host.to_owned() };
@@ -127,7 +127,7 @@ impl AuthFile {
     }
 
     /// The most specific entry for `reference`.
-    pub(super) fn find(&self, reference: &Reference) -> Result<Option<Credentials>, AuthFileError> {
+    pub(crate) fn find(&self, reference: &Reference) -> Result<Option<Credentials>, AuthFileError> {
         let name = reference.name();
         let mut part = Some(name.as_str());
         while let Some(wanted) = part {

@@ -10,7 +10,7 @@ mod program;
 
 use std::path::PathBuf;
 
-use file::AuthFile;
+pub(crate) use file::AuthFile;
 pub use file::AuthFileError;
 pub use program::HelperError;
 

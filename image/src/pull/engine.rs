@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Limits;
 use super::layer::Layers;
+use super::writeback::Writeback;
 use crate::auth::{AuthError, AuthFiles, HostCredentials};
 use crate::policy::Policy;
 use crate::push::PushCause;
@@ -28,6 +29,7 @@ pub(crate) struct Engine {
     pub(super) limits: Limits,
     pub(super) connections: Arc<Connections>,
     pub(super) layers: Layers,
+    pub(super) writeback: Writeback,
     /// Places for layers being transferred and unpacked.
     pub(super) places: Semaphore,
     /// Counts every task and blocking thread, so that shutting down can wait for them.

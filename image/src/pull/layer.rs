@@ -185,7 +185,13 @@ impl Job {
             // A layer that nobody waits for any more is removed here, while this thread is still counted.
             move || drop(done.send(unpack(&store, output, &blob, diff_id, &limits)))
         });
-        let report = throttled(|done| reporter.report(|status| status.done_bytes = done));
+        let show = throttled(|done| reporter.report(|status| status.done_bytes = done));
+        let counted = AtomicU64::new(0);
+        let report = |done: u64| {
+            let before = counted.swap(done, Ordering::Relaxed);
+            self.engine.writeback.received(done - before, &self.engine.store, &self.engine.tracker);
+            show(done);
+        };
         let transferred = transfer(sessions, &self.blob, input, &self.engine.limits, report).await;
         let unpacked = unpacking.await.map_err(|_| AttemptError::Failed(LayerError::Lost))?;
         let mut refusals = transferred.refusals;

@@ -5,6 +5,7 @@
 //!    manifest, configuration
 //!    for each layer at once, one task per layer whoever asks for it:
 //!       socket ─▶ compressed digest ─▶ pipe ─▶ decompress ─▶ diff id ─▶ unpack into tmp/
+//!       meanwhile: what is unpacked on its way to the disk
 //!    one syncfs, renames, one transaction
 //! ```
 //!
@@ -22,6 +23,7 @@ mod progress;
 mod refusal;
 mod signatures;
 mod transfer;
+mod writeback;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ pub use limits::Limits;
 pub use login::{LoginCause, LoginError};
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use refusal::{Fault, Refusal, Refusals};
+use writeback::Writeback;
 
 use crate::auth::AuthFiles;
 use crate::policy::Policy;
@@ -81,6 +84,7 @@ impl Puller {
             host_folders: ArcSwap::default(),
             connections: Arc::new(connections),
             layers: Layers::new(tracker.clone()),
+            writeback: Writeback::default(),
             places: Semaphore::new(limits.parallel_layers.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
             tracker: tracker.clone(),

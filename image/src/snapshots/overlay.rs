@@ -1,5 +1,7 @@
 //! Snapshots for overlayfs.
 
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, mkdirat, openat, stat};
@@ -8,6 +10,7 @@ use rustix::io::Errno;
 use super::{MAX_KEY_CHARS, Snapshot, SnapshotError, Snapshotter, Usage};
 use crate::reference::{Digest, shorten};
 use crate::store::{Image, Store, StoreError};
+use crate::tree::{self, ChangeKind};
 
 /// Name of the folder a container writes to.
 const UPPER: &str = "upper";
@@ -143,6 +146,30 @@ impl Snapshotter for Overlay {
                 source: error.source,
             })?;
         Ok(Usage { bytes: measured.bytes, inodes: measured.inodes })
+    }
+}
+
+impl Overlay {
+    /// What a container has changed of its image: paths, absolute inside, in order. Those in `hidden` are left out, and the
+    /// folders on the way to them where nothing else in them has changed.
+    ///
+    /// # Errors
+    /// When there is no snapshot with this key, or it cannot be read.
+    pub fn changes(
+        &self,
+        key: &str,
+        hidden: &BTreeSet<Vec<u8>>,
+    ) -> Result<Vec<(Vec<u8>, ChangeKind)>, SnapshotError> {
+        let found = self.get(key)?.ok_or_else(|| SnapshotError::NotFound(key.to_owned()))?;
+        let lower = crate::store::merge(&found.lower).map_err(|source| of_store(key, source))?;
+        let (path, folder) = (format!("{key}/{UPPER}"), self.store.folder());
+        let changes = tree::changes(folder.snapshots(), path.as_bytes(), lower.as_fd(), hidden);
+        let changes = changes.map_err(|error| SnapshotError::Io {
+            operation: error.operation,
+            path: folder.root().join("snapshots").join(error.path),
+            source: error.source,
+        })?;
+        Ok(changes.into_iter().collect())
     }
 }
 

@@ -3,27 +3,35 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::additional::merged;
 use super::image::Image;
 use crate::reference::{Digest, Reference};
 
 /// All images at one moment.
 #[derive(Default)]
 pub(super) struct Catalog {
-    /// Sorted by id.
+    /// All that are to be seen, sorted by id.
     images: Arc<[Arc<Image>]>,
+    /// Those that the store itself has a record of, as it says.
+    pub(super) own: Vec<Arc<Image>>,
     by_name: HashMap<String, Arc<Image>>,
     /// Bytes and inodes of all layers.
     pub(super) totals: (u64, u64),
 }
 
 impl Catalog {
-    pub(super) fn new(mut images: Vec<Arc<Image>>, totals: (u64, u64)) -> Self {
-        images.sort_by(|a, b| a.id.cmp(&b.id));
+    /// Of the store's own images and those of additional stores.
+    pub(super) fn new<'a>(
+        own: Vec<Arc<Image>>,
+        additional: impl IntoIterator<Item = &'a Arc<Image>>,
+        totals: (u64, u64),
+    ) -> Self {
+        let images = merged(&own, additional);
         let names = |image: &Arc<Image>| {
             let all = image.names.iter().chain(&image.digests);
             all.map(|name| (name.to_string(), Arc::clone(image))).collect::<Vec<_>>()
         };
-        Self { by_name: images.iter().flat_map(names).collect(), images: images.into(), totals }
+        Self { by_name: images.iter().flat_map(names).collect(), images: images.into(), own, totals }
     }
 
     pub(super) fn list(&self) -> Arc<[Arc<Image>]> {
@@ -32,6 +40,11 @@ impl Catalog {
 
     pub(super) fn get(&self, id: &Digest) -> Option<Arc<Image>> {
         self.images.binary_search_by(|image| image.id.cmp(id)).ok().map(|at| Arc::clone(&self.images[at]))
+    }
+
+    /// The store's own record of the image.
+    pub(super) fn own(&self, id: &Digest) -> Option<Arc<Image>> {
+        self.own.iter().find(|image| image.id == *id).cloned()
     }
 
     /// By tag, or by digest if the reference has one (its tag is a remark then).
@@ -89,7 +102,7 @@ mod tests {
         let at = |name: &str| format!("{name}@{digest}");
         let first = image("abc1", &["busybox:1", "quay.io/a/b"], &[&at("busybox")]);
         let second = image("abd2", &["abc"], &[]);
-        let catalog = Catalog::new(vec![second.clone(), first.clone()], (0, 0));
+        let catalog = Catalog::new(vec![second.clone(), first.clone()], [], (0, 0));
         let cases = [
             ("busybox:1", Some(&first)),
             ("docker.io/library/busybox:1", Some(&first)),

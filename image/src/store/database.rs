@@ -12,7 +12,7 @@ use super::{NewImage, StoreError};
 use crate::reference::{Digest, Reference};
 
 /// Each entry takes the schema one version further; entries that were released are never changed.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE layers (
         diff_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, inodes INTEGER NOT NULL, opaque_root INTEGER NOT NULL
@@ -42,7 +42,18 @@ const MIGRATIONS: [&str; 3] = [
         key TEXT NOT NULL REFERENCES snapshots ON DELETE CASCADE, diff_id TEXT NOT NULL, PRIMARY KEY (key, diff_id)
     ) WITHOUT ROWID;
     CREATE INDEX snapshot_holds_by_layer ON snapshot_holds (diff_id);",
+    // A layer of an image may be in an additional store, and has no row then.
+    "CREATE TABLE image_layers_4 (
+        image TEXT NOT NULL REFERENCES images ON DELETE CASCADE, position INTEGER NOT NULL, diff_id TEXT NOT NULL,
+        PRIMARY KEY (image, position)
+    ) WITHOUT ROWID;
+    INSERT INTO image_layers_4 SELECT image, position, diff_id FROM image_layers;
+    DROP TABLE image_layers;
+    ALTER TABLE image_layers_4 RENAME TO image_layers;
+    CREATE INDEX image_layers_by_layer ON image_layers (diff_id);",
 ];
+/// The version of the tables after the last of [`MIGRATIONS`].
+pub(super) const LATEST_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Open the database in the store's folder and bring its schema up to date.
 pub(super) fn open(root: &Path) -> Result<Connection, StoreError> {
@@ -51,12 +62,10 @@ pub(super) fn open(root: &Path) -> Result<Connection, StoreError> {
     database
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
         .map_err(failed("set up tables"))?;
-    let found: i64 = database
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(failed("read the version of the tables"))?;
+    let found = version(&database).map_err(failed("read the version of the tables"))?;
     let known = MIGRATIONS.len();
     let done = usize::try_from(found).ok().filter(|done| *done <= known);
-    let done = done.ok_or(StoreError::Version { root: root.to_owned(), found, known: known as i64 })?;
+    let done = done.ok_or(StoreError::Version { root: root.to_owned(), found, known: LATEST_VERSION })?;
     for (version, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         let step = database.transaction().map_err(failed("begin a migration"))?;
         step.execute_batch(migration).map_err(failed("migrate tables"))?;
@@ -64,6 +73,11 @@ pub(super) fn open(root: &Path) -> Result<Connection, StoreError> {
         step.commit().map_err(failed("finish a migration"))?;
     }
     Ok(database)
+}
+
+/// The version of the tables.
+pub(super) fn version(database: &Connection) -> rusqlite::Result<i64> {
+    database.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Record an image, its layers and its names; a name another image had is taken from it.
@@ -125,6 +139,14 @@ pub(super) fn unused_layers(database: &Connection) -> rusqlite::Result<Vec<Strin
     )
 }
 
+/// Diff ids of layers that an image has and that are not in the store.
+pub(super) fn layers_elsewhere(database: &Connection) -> rusqlite::Result<Vec<String>> {
+    strings(
+        database,
+        "SELECT DISTINCT diff_id FROM image_layers u WHERE NOT EXISTS (SELECT 1 FROM layers WHERE diff_id = u.diff_id)",
+    )
+}
+
 /// Bytes and inodes of all layers.
 pub(super) fn totals(database: &Connection) -> rusqlite::Result<(u64, u64)> {
     database.query_row("SELECT ifnull(sum(bytes), 0), ifnull(sum(inodes), 0) FROM layers", [], |row| {
@@ -155,8 +177,13 @@ struct Row {
     pinned: bool,
 }
 
-/// One image as recorded.
-pub(super) fn image(database: &Connection, root: &Path, id: &str) -> Result<Option<Image>, StoreError> {
+/// One image as recorded; `elsewhere` tells the size of a layer that has no row.
+pub(super) fn image(
+    database: &Connection,
+    root: &Path,
+    id: &str,
+    elsewhere: &dyn Fn(&Digest) -> u64,
+) -> Result<Option<Image>, StoreError> {
     let failed = |error| StoreError::database("read an image", root, error);
     let row = row(database, id).map_err(failed)?;
     let Some(row) = row else { return Ok(None) };
@@ -179,7 +206,8 @@ pub(super) fn image(database: &Connection, root: &Path, id: &str) -> Result<Opti
         layers.iter().map(|id| digest(id)).collect::<Result<_, _>>().map_err(damaged("a layer"))?;
     let mut sizes = BTreeMap::new();
     for diff_id in &layers {
-        sizes.insert(diff_id, layer(database, diff_id).map_err(failed)?.map_or(0, |stats| stats.bytes));
+        let own = layer(database, diff_id).map_err(failed)?;
+        sizes.insert(diff_id, own.map_or_else(|| elsewhere(diff_id), |stats| stats.bytes));
     }
     let (digests, names) = names.into_iter().partition(|name| name.digest().is_some());
     Ok(Some(Image {

@@ -68,6 +68,23 @@ pub enum StoreError {
         #[source]
         source: RecordError,
     },
+    /// An additional store cannot be used.
+    #[error("use the additional image store {root}")]
+    Additional {
+        /// Its folder.
+        root: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: super::AdditionalFault,
+    },
+    /// The image, or the name, is an additional store's.
+    #[error("image {image} is in the additional store {root}, where nothing is changed")]
+    ReadOnly {
+        /// The image.
+        image: Digest,
+        /// The store's folder.
+        root: PathBuf,
+    },
     /// The image is pinned.
     #[error("image {0} is pinned and cannot be removed")]
     Pinned(Digest),

@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, mkdirat, open, open
 use rustix::io::Errno;
 
 use super::StoreError;
-use crate::reference::{Algorithm, Digest};
+use crate::reference::Algorithm;
 
 /// Only the daemon may look into the store: images hold setuid programs.
 const PRIVATE: Mode = Mode::RWXU;
@@ -60,11 +60,6 @@ impl Folder {
     /// The lower folder of an image without layers.
     pub(crate) fn empty(&self) -> PathBuf {
         self.root.join("empty")
-    }
-
-    /// Where the layer with this diff id is.
-    pub(crate) fn layer(&self, diff_id: &Digest) -> PathBuf {
-        self.root.join("layers").join(diff_id.algorithm().name()).join(diff_id.hex())
     }
 
     /// The folder of all layers of an algorithm.

@@ -1,7 +1,7 @@
 //! How an image came to be, as its configuration tells it.
 
 use super::image::Image;
-use super::{Store, StoreError, database};
+use super::{Store, StoreError};
 use crate::reference::Digest;
 
 /// One step of an image's making, the first one first.
@@ -26,8 +26,8 @@ impl Store {
         let database = self.inner.database();
         let mut layers = Vec::new();
         for layer in &image.layers {
-            let found = database::layer(&database, layer).map_err(self.inner.failed("look up a layer"))?;
-            layers.push((layer.clone(), found.map_or(0, |stats| stats.bytes)));
+            let found = self.inner.find_layer(&database, layer)?;
+            layers.push((layer.clone(), found.map_or(0, |found| found.stats.bytes)));
         }
         let mut layers = layers.into_iter();
         let mut steps = Vec::new();

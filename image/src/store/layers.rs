@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use rusqlite::Connection;
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::additional::LayerPlace;
 use super::{Inner, Store, StoreError, database};
 use crate::reference::Digest;
 use crate::unpack::{Destination, Unpacked};
@@ -125,13 +127,36 @@ impl Drop for Staging {
     }
 }
 
+/// A layer that is in the store, or in an additional one.
+pub(super) struct FoundLayer {
+    pub(super) stats: LayerStats,
+    pub(super) place: LayerPlace,
+}
+
+impl Inner {
+    /// The layer, wherever it is; the store's own is preferred.
+    pub(super) fn find_layer(
+        &self,
+        database: &Connection,
+        diff_id: &Digest,
+    ) -> Result<Option<FoundLayer>, StoreError> {
+        let own = database::layer(database, diff_id).map_err(self.failed("look up a layer"))?;
+        let found = |stats, root| FoundLayer { stats, place: LayerPlace::new(root, diff_id) };
+        let elsewhere = || {
+            let mut stores = self.additional.iter();
+            stores.find_map(|store| Some(found(store.layer(diff_id)?, store.root())))
+        };
+        Ok(own.map(|stats| found(stats, self.folder.root())).or_else(elsewhere))
+    }
+}
+
 impl Store {
     /// Lease `diff_ids`: those that are in the store, and those that come into it while the lease lasts.
     pub(crate) fn lease(&self, diff_ids: &[Digest]) -> Result<LayerLease, StoreError> {
         let database = self.inner.database();
         let mut present = Vec::new();
         for diff_id in diff_ids {
-            let found = database::layer(&database, diff_id).map_err(self.inner.failed("look up a layer"))?;
+            let found = self.inner.find_layer(&database, diff_id)?;
             present.extend(found.filter(|_| !self.inner.is_damaged(diff_id)).map(|_| diff_id.clone()));
         }
         let mut leases = self.inner.leases.lock().unwrap_or_else(PoisonError::into_inner);

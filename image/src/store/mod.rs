@@ -16,9 +16,13 @@
 //! a row, which opening the store sweeps; and should a power cut undo a row's removal (SQLite runs with
 //! `synchronous=NORMAL`), opening finds the row without its folder and drops it with the images that need it.
 //!
+//! Other stores may lie below this one, read-only: see `additional`.
+//!
 //! Reads come from an immutable snapshot in memory. Methods that change something block on disk: call them from a
 //! blocking thread.
 
+mod additional;
+mod adopt;
 mod catalog;
 mod database;
 mod error;
@@ -35,7 +39,7 @@ mod tars;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,6 +47,8 @@ use arc_swap::ArcSwap;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::reference::{Digest, Reference};
+use additional::Additional;
+pub use additional::AdditionalFault;
 use catalog::Catalog;
 pub use error::{RecordError, StoreError};
 use folder::Folder;
@@ -51,6 +57,7 @@ pub use image::{FsInfo, Image};
 pub(crate) use layers::{LayerLease, LayerStats, StagedLayer};
 pub(crate) use publish::{NewImage, NewLayer, names_of};
 pub use removal::Removed;
+pub(crate) use rootfs::merge;
 pub use rootfs::{DEFAULT_READ_LIMIT_BYTES, Rootfs};
 pub(crate) use tars::LayerTar;
 pub use volume::Volume;
@@ -63,6 +70,8 @@ pub struct Store {
 
 struct Inner {
     folder: Folder,
+    /// Stores of others that this one stands on, in the order in which they are asked.
+    additional: Vec<Additional>,
     /// Locked for every change, and while the catalog is replaced. Taken before `leases` where both are needed.
     database: Mutex<Connection>,
     leases: Mutex<layers::Leases>,
@@ -78,13 +87,24 @@ impl Store {
     ///
     /// Fails with [`StoreError::InUse`] while another process has it open.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_above(root, &[])
+    }
+
+    /// [`Store::open`], with the images and layers of the stores at `additional`, which are only read: neither written, nor
+    /// removed, nor counted in [`Store::usage`]. One that is absent, damaged or in use by its own daemon is an error.
+    pub fn open_above(root: &Path, additional: &[PathBuf]) -> Result<Self, StoreError> {
         let folder = Folder::open(root)?;
         let database = database::open(folder.root())?;
         sweep::sweep(&folder, &database)?;
+        let additional = additional.iter().map(|root| Additional::open(root, &folder));
+        let additional = additional.collect::<Result<Vec<_>, _>>()?;
+        let is_elsewhere = |layer: &Digest| additional.iter().any(|store| store.layer(layer).is_some());
+        sweep::forget_images_without_layers(&folder, &database, is_elsewhere)?;
         let ids = database::images(&database)
             .map_err(|error| StoreError::database("list images", folder.root(), error))?;
         let inner = Arc::new(Inner {
             folder,
+            additional,
             database: Mutex::new(database),
             leases: Mutex::default(),
             damaged: Mutex::default(),
@@ -147,7 +167,11 @@ impl Store {
     fn blob(&self, query: &str, id: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let database = self.inner.database();
         let found = database.query_row(query, [id.to_string()], |row| row.get(0)).optional();
-        found.map_err(self.inner.failed("read an image"))
+        drop(database);
+        if let Some(found) = found.map_err(self.inner.failed("read an image"))? {
+            return Ok(Some(found));
+        }
+        self.inner.additional.iter().find_map(|store| store.blob(query, id).transpose()).transpose()
     }
 
     /// Give the image one more name (`docker tag`), taking the name from whichever image had it.
@@ -164,10 +188,11 @@ impl Store {
     }
 
     fn insert_name(&self, id: &Digest, name: &Reference) -> Result<(), StoreError> {
-        let database = self.inner.database();
         if self.get(id).is_none() {
             return Err(StoreError::NoImage(id.clone()));
         }
+        self.adopt(id)?;
+        let database = self.inner.database();
         let (name, id) = (name.to_string(), id.to_string());
         let mut changed = publish::owner_of(&database, &name).map_err(self.inner.failed("look up a name"))?;
         database::insert_name(&database, &name, &id).map_err(self.inner.failed("record a name"))?;
@@ -177,6 +202,7 @@ impl Store {
 
     /// Pin the image against removal, or release it.
     pub fn set_pinned(&self, id: &Digest, pinned: bool) -> Result<(), StoreError> {
+        self.adopt(id)?;
         let database = self.inner.database();
         let text = id.to_string();
         let changed = database
@@ -231,17 +257,21 @@ impl Inner {
 
     /// Read the images `changed` anew and publish the catalog with them. The database has to be locked.
     fn refresh(&self, database: &Connection, changed: &[String]) -> Result<(), StoreError> {
-        let old = self.catalog.load().list();
+        let old = self.catalog.load_full();
         let mut images: BTreeMap<_, _> =
-            old.iter().map(|image| (image.id.to_string(), Arc::clone(image))).collect();
+            old.own.iter().map(|image| (image.id.to_string(), Arc::clone(image))).collect();
+        let elsewhere = |layer: &Digest| {
+            self.additional.iter().find_map(|store| store.layer(layer)).map_or(0, |stats| stats.bytes)
+        };
         for id in changed {
-            match database::image(database, self.folder.root(), id)? {
+            match database::image(database, self.folder.root(), id, &elsewhere)? {
                 Some(image) => images.insert(id.clone(), Arc::new(image)),
                 None => images.remove(id),
             };
         }
+        let additional = self.additional.iter().flat_map(Additional::images);
         let totals = database::totals(database).map_err(self.failed("add up layers"))?;
-        self.catalog.store(Arc::new(Catalog::new(images.into_values().collect(), totals)));
+        self.catalog.store(Arc::new(Catalog::new(images.into_values().collect(), additional, totals)));
         Ok(())
     }
 }

@@ -27,6 +27,11 @@ pub(crate) struct NewLayer<'a> {
 }
 
 impl Store {
+    /// Write to disk what there is so far: what is published later is then durable sooner.
+    pub(crate) fn write_out(&self) -> Result<(), StoreError> {
+        self.inner.folder.sync_files()
+    }
+
     /// Make the image and its layers durable and visible: files to disk, folders into place, then one transaction.
     pub(crate) fn publish(&self, image: &NewImage<'_>) -> Result<Arc<Image>, StoreError> {
         let staged: Vec<_> = image.layers.iter().filter_map(|layer| layer.staged).collect();
@@ -35,6 +40,11 @@ impl Store {
         }
         let failed = |operation| self.inner.failed(operation);
         let mut database = self.inner.database();
+        for NewLayer { diff_id, staged } in &image.layers {
+            if staged.is_none() && self.inner.find_layer(&database, diff_id)?.is_none() {
+                return Err(StoreError::LayerMissing { image: image.id.clone(), layer: diff_id.clone() });
+            }
+        }
         let leftovers = self.place(&database, &staged)?;
         let id = image.id.to_string();
         let names: Vec<_> = image.names.iter().map(ToString::to_string).collect();

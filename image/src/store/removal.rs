@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use rusqlite::Connection;
 
+use super::additional::Additional;
 use super::image::Image;
 use super::{Inner, Store, StoreError, database};
 use crate::reference::{Digest, Reference};
@@ -28,9 +29,13 @@ impl Store {
     pub(super) fn take_name(&self, reference: &Reference) -> Result<Removed, StoreError> {
         let database = self.inner.database();
         let Some(image) = self.find(reference) else { return Ok(Removed::Nothing) };
+        let image = self.own(&image)?;
         // `name:tag@digest` means the digest.
         let name =
             reference.digest().map_or_else(|| reference.clone(), |digest| reference.at(digest.clone()));
+        if !image.names.iter().chain(&image.digests).any(|own| *own == name) {
+            return Err(self.read_only(&image));
+        }
         let siblings = if name.digest().is_some() { &image.digests } else { &image.names };
         let is_last = siblings.len() == 1 && (name.digest().is_none() || image.names.is_empty());
         if is_last {
@@ -46,8 +51,25 @@ impl Store {
     pub(super) fn take_image(&self, id: &Digest) -> Result<Removed, StoreError> {
         let database = self.inner.database();
         match self.get(id) {
-            Some(image) => self.delete(database, &image),
+            Some(image) => {
+                let own = self.own(&image)?;
+                self.delete(database, &own)
+            }
             None => Ok(Removed::Nothing),
+        }
+    }
+
+    /// The store's own record of `image`, without what additional stores say of it.
+    fn own(&self, image: &Image) -> Result<Arc<Image>, StoreError> {
+        self.inner.catalog.load().own(&image.id).ok_or_else(|| self.read_only(image))
+    }
+
+    /// What is asked for concerns what an additional store says of `image`.
+    fn read_only(&self, image: &Image) -> StoreError {
+        let has_it = |store: &&Additional| store.images().iter().any(|other| other.id == image.id);
+        match self.inner.additional.iter().find(has_it) {
+            Some(store) => StoreError::ReadOnly { image: image.id.clone(), root: store.root().to_owned() },
+            None => StoreError::NoImage(image.id.clone()),
         }
     }
 

@@ -5,8 +5,8 @@
 //! needs; there the overlay is mounted in a mount namespace of its own, which ends with the thread that made it, while
 //! the descriptor keeps the mount itself alive.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
@@ -98,7 +98,7 @@ fn read_bounded(file: &OwnedFd, max_bytes: u64) -> Result<Option<Vec<u8>>, Errno
 }
 
 /// One read-only tree of `lower`, the topmost first. A single layer is its own tree.
-fn merge(lower: &[PathBuf]) -> Result<OwnedFd, StoreError> {
+pub(crate) fn merge(lower: &[PathBuf]) -> Result<OwnedFd, StoreError> {
     if let [only] = lower {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         return open(only, flags, Mode::empty())
@@ -136,18 +136,18 @@ fn overlay_in_own_namespace(lower: &[PathBuf]) -> Result<OwnedFd, StoreError> {
     spawned.unwrap_or(Err(Errno::FAULT)).map_err(failed)
 }
 
-/// Runs on a thread of its own, which must end afterwards: its mount namespace and working folder are no longer those
-/// of the process. Paths are given relative to the layers' folder, since all of them have to fit in one page.
+/// Runs on a thread of its own, which must end afterwards: its mount namespace is no longer that of the process. Layers are
+/// named by their descriptors, since all their names have to fit in one page, and they may be in several stores.
 fn private_overlay(lower: &[PathBuf]) -> Result<OwnedFd, Errno> {
     let bottom = &lower[lower.len() - 1];
-    let layers = bottom.parent().and_then(Path::parent).ok_or(Errno::INVAL)?;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(|error| Errno::from_raw_os_error(error as i32))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    rustix::process::chdir(layers)?;
-    let relative: Option<Vec<_>> =
-        lower.iter().map(|path| path.strip_prefix(layers).ok()?.to_str()).collect();
-    let options = format!("lowerdir={}", relative.ok_or(Errno::INVAL)?.join(":"));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let layers =
+        lower.iter().map(|layer| open(layer, flags, Mode::empty())).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<_> = layers.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
+    let options = format!("lowerdir={}", names.join(":"));
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
     mount(
         "overlay",

@@ -29,13 +29,12 @@ impl Store {
         let mut seen = BTreeSet::new();
         let mut lower = Vec::new();
         for layer in layers.iter().rev() {
-            let found = database::layer(&database, layer).map_err(self.inner.failed("look up a layer"))?;
             let missing = || StoreError::LayerMissing { image: image.clone(), layer: layer.clone() };
-            let stats = found.ok_or_else(missing)?;
+            let found = self.inner.find_layer(&database, layer)?.ok_or_else(missing)?;
             if seen.insert(layer) {
-                lower.push(self.inner.folder.layer(layer));
+                lower.push(found.place.tree);
             }
-            if stats.opaque_root {
+            if found.stats.opaque_root {
                 break;
             }
         }
@@ -80,7 +79,7 @@ impl Store {
         let transaction = database.transaction().map_err(failed)?;
         for layer in layers {
             let missing = || StoreError::LayerMissing { image: image.clone(), layer: layer.clone() };
-            database::layer(&transaction, layer).map_err(failed)?.ok_or_else(missing)?;
+            self.inner.find_layer(&transaction, layer)?.ok_or_else(missing)?;
             let insert = "INSERT OR IGNORE INTO snapshot_holds VALUES (?1, ?2)";
             transaction.execute(insert, params![key, layer.to_string()]).map_err(failed)?;
         }

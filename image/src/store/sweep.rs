@@ -80,6 +80,27 @@ fn forget_lost_layers(folder: &Folder, database: &Connection) -> Result<(), Stor
     Ok(())
 }
 
+/// Images of which a layer is neither here nor in an additional store any more are dropped, to be pulled again.
+pub(super) fn forget_images_without_layers(
+    folder: &Folder,
+    database: &Connection,
+    is_elsewhere: impl Fn(&Digest) -> bool,
+) -> Result<(), StoreError> {
+    let failed = |operation| move |error| StoreError::database(operation, folder.root(), error);
+    for text in database::layers_elsewhere(database).map_err(failed("list layers of images"))? {
+        if Digest::parse(&text).is_ok_and(|diff_id| is_elsewhere(&diff_id)) {
+            continue;
+        }
+        tracing::warn!(
+            layer = text,
+            "no additional store has the layer: images that need it have to be pulled again"
+        );
+        let delete = "DELETE FROM images WHERE id IN (SELECT image FROM image_layers WHERE diff_id = ?1)";
+        database.execute(delete, [&text]).map_err(failed("forget an image"))?;
+    }
+    Ok(())
+}
+
 fn forget_lost_snapshots(folder: &Folder, database: &Connection) -> Result<(), StoreError> {
     let failed = |operation| move |error| StoreError::database(operation, folder.root(), error);
     for key in database::strings(database, "SELECT key FROM snapshots").map_err(failed("list snapshots"))? {

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::PoisonError;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 
 use super::layers::LayerLease;
-use super::{Inner, Store, StoreError, database};
+use super::{Inner, Store, StoreError};
 use crate::reference::{Digest, Hasher};
 use crate::unpack::reproduce;
 
@@ -27,18 +28,15 @@ impl Store {
     /// The layer `diff_id` of `image`, for its archive.
     pub(crate) fn layer_tar(&self, image: &Digest, diff_id: &Digest) -> Result<LayerTar, StoreError> {
         let lease = self.lease(std::slice::from_ref(diff_id))?;
-        let found = database::layer(&self.inner.database(), diff_id);
         let missing = || StoreError::LayerMissing { image: image.clone(), layer: diff_id.clone() };
-        let stats = found.map_err(self.inner.failed("look up a layer"))?.ok_or_else(missing)?;
-        let bytes = stats.tar_bytes.ok_or_else(|| StoreError::NoArchive(diff_id.clone()))?;
-        let open = |part: BorrowedFd<'_>| {
+        let found = self.inner.find_layer(&self.inner.database(), diff_id)?.ok_or_else(missing)?;
+        let bytes = found.stats.tar_bytes.ok_or_else(|| StoreError::NoArchive(diff_id.clone()))?;
+        let open = |folder: &Path| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(part, diff_id.hex(), flags, Mode::empty())
+            open(folder, flags, Mode::empty())
                 .map_err(|error| StoreError::io("open the folder of layer", diff_id.to_string(), error))
         };
-        let folder = &self.inner.folder;
-        let (tree, kept) =
-            (open(folder.layers(diff_id.algorithm()))?, open(folder.tars(diff_id.algorithm()))?);
+        let (tree, kept) = (open(&found.place.tree)?, open(&found.place.kept)?);
         Ok(LayerTar { diff_id: diff_id.clone(), bytes, tree, kept, _lease: lease })
     }
 

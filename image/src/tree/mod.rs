@@ -1,9 +1,10 @@
-//! Walking folders that a container or an image filled: removal and measurement.
+//! Walking folders that a container or an image filled: removal, measurement, and what was changed.
 //!
 //! Such trees may be deeper than a path or the descriptor table reaches. So the walk keeps a list of folders still to be
 //! seen, each as a short path below an anchor, an open descriptor shared by many of them; a new anchor is opened only where
 //! a path would grow beyond [`MAX_RELATIVE_BYTES`]. No symbolic link is followed and no mount is crossed.
 
+mod changes;
 mod measure;
 mod remove;
 
@@ -14,6 +15,8 @@ use std::rc::Rc;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
+pub use changes::ChangeKind;
+pub(crate) use changes::changes;
 pub(crate) use measure::{STAT_BLOCK_BYTES, measure};
 pub(crate) use remove::remove;
 

@@ -103,6 +103,25 @@ pub(super) fn follow(parent: &[u8], target: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    /// Whatever a path is: a name is one name, and no part climbs.
+    #[test]
+    fn no_path_leads_anywhere_but_below() {
+        let seeds: [&[u8]; 5] =
+            [b"a/b/../c", b"/a/.wh.b", b"a/.wh..wh..opq", b".wh..wh.plnk/1", b"../x/.wh..."];
+        let climbs = |part: &[u8]| part == b"." || part == b".." || part.contains(&b'/') || part.is_empty();
+        crate::fuzz::run("whiteout path", &seeds, |input| {
+            let parent = match classify(input) {
+                Ok(Role::Plain(place) | Role::Whiteout(place)) => {
+                    assert!(!climbs(&place.name));
+                    place.parent
+                }
+                Ok(Role::Opaque(parent)) => parent,
+                Ok(Role::Root | Role::Ignored) | Err(_) => return,
+            };
+            assert!(parent.is_empty() || !parent.split(|byte| *byte == b'/').any(climbs));
+        });
+    }
+
     fn place(parent: &str, name: &str) -> Place {
         Place { parent: parent.into(), name: name.into() }
     }

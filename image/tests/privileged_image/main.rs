@@ -2,6 +2,7 @@
 //! root. Everything happens in temporary folders and on loopback, and goes with its test.
 #![allow(clippy::unwrap_used, reason = "a test that fails by a panic says so where it happens")]
 
+mod additional;
 mod archive;
 mod crash;
 mod fixture;

@@ -1,5 +1,5 @@
-//! An image that real tools made (`hack/image-matrix`), in every form a registry has it, unpacks to the tree that umoci
-//! unpacks: names, kinds, contents, modes, owners, times, devices, hard links and extended attributes.
+//! Images that real tools made (`hack/image-matrix`), in every form a registry has them, unpack to the trees that umoci,
+//! podman and containerd unpack: names, kinds, contents, modes, owners, times, devices, hard links and extended attributes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cleat_image::reference::{Algorithm, Hasher};
-use cleat_image::{Limits, Puller};
+use cleat_image::{Limits, Puller, Reference};
 use rustix::fs::{lgetxattr, llistxattr};
 
 use super::fixture::docker_registry::DockerRegistry;
@@ -35,7 +35,7 @@ struct Facts {
 }
 
 fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new("timeout").arg("300").arg(program).args(arguments).output().unwrap();
+    let output = Command::new("timeout").arg("900").arg(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -113,49 +113,106 @@ fn xattrs(place: &Path) -> BTreeMap<OsString, Vec<u8>> {
     names.map(read).collect()
 }
 
+/// A form that an image is put into a registry in.
+struct Form {
+    name: &'static str,
+    /// How skopeo makes it in a folder; empty: it is not needed, the layers are as the layout has them.
+    made: &'static [&'static str],
+    /// How it is put into the registry: skopeo would pack layers again that it finds plain.
+    sent: &'static [&'static str],
+    /// What the layers' media types end with.
+    layers: &'static str,
+}
+
+const ZSTD: &[&str] = &["--dest-compress", "--dest-compress-format", "zstd"];
+const CHUNKED: &[&str] = &["--dest-compress", "--dest-compress-format", "zstd:chunked"];
+const AS_IT_IS: &[&str] = &["--preserve-digests"];
+const FORMS: [Form; 5] = [
+    Form { name: "oci-gzip", made: &[], sent: &["--format", "oci"], layers: ".tar+gzip" },
+    Form { name: "oci-zstd", made: ZSTD, sent: AS_IT_IS, layers: ".tar+zstd" },
+    Form { name: "oci-zstd-chunked", made: CHUNKED, sent: AS_IT_IS, layers: ".tar+zstd" },
+    Form { name: "docker-gzip", made: &[], sent: &["--format", "v2s2"], layers: ".tar.gzip" },
+    Form { name: "oci-plain", made: &["--dest-decompress"], sent: AS_IT_IS, layers: ".tar" },
+];
+
+/// What `tool` gives for what umoci gives. containerd and podman take times before 1970 for 1970, and podman sets the mode of
+/// a root that no layer describes by a rule of its own.
+fn as_given_by(tool: &str, mut facts: BTreeMap<PathBuf, Facts>) -> BTreeMap<PathBuf, Facts> {
+    if tool != "umoci" {
+        facts.values_mut().for_each(|facts| facts.mtime_s = facts.mtime_s.map(|time| time.max(0)));
+    }
+    if let (Some(root), "podman") = (facts.get_mut(Path::new("")), tool) {
+        root.mode = 0o555;
+    }
+    facts
+}
+
+fn assert_same(what: &str, actual: &BTreeMap<PathBuf, Facts>, expected: &BTreeMap<PathBuf, Facts>) {
+    for path in expected.keys().chain(actual.keys()) {
+        assert_eq!(actual.get(path), expected.get(path), "{path:?} {what}");
+    }
+}
+
+/// Copy the image of `layout` into the registry in a form.
+fn push(registry: &DockerRegistry, layout: &Path, form: &Form) -> Reference {
+    let name = layout.file_name().unwrap().to_str().unwrap();
+    let reference = registry.reference(&format!("{name}:{}", form.name));
+    let target = format!("docker://{reference}");
+    let mut source = format!("oci:{}:matrix", layout.display());
+    let changed = tempfile::tempdir_in(layout.parent().unwrap()).unwrap();
+    if !form.made.is_empty() {
+        let folder = format!("dir:{}", changed.path().display());
+        let arguments = [&["--insecure-policy", "copy"], form.made, &[&source, &folder]].concat();
+        run("skopeo", &arguments);
+        source = folder;
+    }
+    let options = ["--insecure-policy", "copy", "--dest-tls-verify=false"];
+    run("skopeo", &[&options[..], form.sent, &[&source, &target]].concat());
+    reference
+}
+
+/// The tree of an image that is pulled, which is what came.
+fn pull(
+    registry: &DockerRegistry,
+    reference: &Reference,
+    layers: usize,
+    media: &str,
+) -> BTreeMap<PathBuf, Facts> {
+    let setting = Setting::new();
+    let puller = Puller::new(setting.store.clone(), registry.registries(""), Limits::default());
+    let image = setting.runtime.block_on(puller.pull(reference, None)).unwrap();
+    setting.runtime.block_on(puller.shutdown());
+    let manifest = setting.store.manifest_json(&image.id).unwrap().unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let types =
+        manifest["layers"].as_array().unwrap().iter().map(|layer| layer["mediaType"].as_str().unwrap());
+    assert!(types.clone().all(|kind| kind.ends_with(media)), "{reference}: {:?}", types.collect::<Vec<_>>());
+    assert_eq!(image.layers.len(), layers, "{reference}");
+    assert_eq!(setting.store.verify(&image).unwrap(), [], "{reference}");
+    let rootfs = setting.store.open_rootfs(&image).unwrap();
+    facts(&PathBuf::from(format!("/proc/self/fd/{}/.", rootfs.as_fd().as_raw_fd())))
+}
+
 #[test]
-fn privileged_what_real_tools_made_unpacks_as_umoci_unpacks_it() {
+fn privileged_what_real_tools_made_unpacks_as_others_unpack_it() {
     let base = tempfile::tempdir().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hack/image-matrix");
     run(script.to_str().unwrap(), &[base.path().to_str().unwrap()]);
-    let expected = facts(&base.path().join("tree/rootfs"));
-    assert!(expected.len() > 40 && expected.values().any(|facts| facts.same_as.is_some()));
-
     let registry = DockerRegistry::start();
-    let layout = format!("oci:{}:matrix", base.path().join("layout").display());
-    let forms: [(&str, &[&str]); 4] = [
-        ("oci-gzip", &["--format", "oci"]),
-        ("oci-zstd", &["--format", "oci", "--dest-compress-format", "zstd"]),
-        ("docker-gzip", &["--format", "v2s2"]),
-        ("oci-plain", &["--format", "oci"]),
-    ];
-    for (form, options) in forms {
-        let reference = registry.reference(&format!("matrix:{form}"));
-        // skopeo decompresses on the way into a folder, and compresses on the way into a registry only what it changes.
-        let plain = format!("dir:{}", base.path().join("plain").display());
-        let mut source = layout.clone();
-        if form == "oci-plain" {
-            run("skopeo", &["--insecure-policy", "copy", "--dest-decompress", &layout, &plain]);
-            source.clone_from(&plain);
+    for (name, layers) in [("umoci", 127), ("buildah", 3)] {
+        let trees = base.path().join("trees").join(name);
+        let expected = facts(&trees.join("umoci"));
+        assert!(expected.len() > 30 && expected.values().any(|facts| facts.same_as.is_some()));
+        for tool in ["podman", "containerd"] {
+            let given = as_given_by(tool, facts(&trees.join("umoci")));
+            assert_same(&format!("of {name} by {tool}"), &facts(&trees.join(tool)), &given);
         }
-        let target = format!("docker://{reference}");
-        let mut arguments = vec!["--insecure-policy", "copy", "--dest-tls-verify=false"];
-        arguments.extend(options);
-        arguments.extend([source.as_str(), &target]);
-        run("skopeo", &arguments);
-
-        let setting = Setting::new();
-        let puller = Puller::new(setting.store.clone(), registry.registries(""), Limits::default());
-        let image = setting.runtime.block_on(puller.pull(&reference, None)).unwrap();
-        setting.runtime.block_on(puller.shutdown());
-        assert_eq!(image.layers.len(), 127, "{form}");
-        let rootfs = setting.store.open_rootfs(&image).unwrap();
-        let root = PathBuf::from(format!("/proc/self/fd/{}/.", rootfs.as_fd().as_raw_fd()));
-        let actual = facts(&root);
-        let paths = expected.keys().chain(actual.keys()).collect::<std::collections::BTreeSet<_>>();
-        for path in paths {
-            assert_eq!(actual.get(path), expected.get(path), "{path:?} as {form}");
+        // skopeo 1.9 writes zstd:chunked out of an archive's files and not of its bytes, which gives the same archive only
+        // for what Go's tar wrote: for others its blobs are not what the configuration says.
+        for form in FORMS.iter().filter(|form| form.made != CHUNKED || name == "buildah") {
+            let reference = push(&registry, &base.path().join(name), form);
+            let actual = pull(&registry, &reference, layers, form.layers);
+            assert_same(&format!("of {name} as {}", form.name), &actual, &expected);
         }
-        assert_eq!(setting.store.verify(&image).unwrap(), [], "{form}");
     }
 }

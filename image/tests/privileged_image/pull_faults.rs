@@ -257,7 +257,7 @@ fn privileged_a_full_disk_is_told_apart_and_left_clean() {
         let folder = tempfile::tempdir().unwrap();
         mount("none", folder.path(), "tmpfs", MountFlags::empty(), Some(c"size=1m")).unwrap();
         let registry = Registry::start();
-        let big = TestImage::gzip(&[Tar::new().file("zeros", vec![0; 4 << 20]).finish()]);
+        let big = TestImage::gzip(&[Tar::new().file("big", noise(4 << 20)).finish()]);
         let (big, small) = (registry.push("big:1", &big), registry.push("small:1", &TestImage::gzip(&[])));
         let store = Store::open(&folder.path().join("store")).unwrap();
         let puller = Puller::new(store.clone(), registry.registries(), Limits::default());

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cleat_image::{
@@ -46,6 +46,20 @@ impl Setting {
         fs::read_dir(self.root().join("layers/sha256")).unwrap().count()
     }
 
+    /// Close the store and open it again, above those at `additional`.
+    pub(crate) fn reopened_above(self, additional: &[PathBuf]) -> Self {
+        let Self { registry, folder, store, runtime } = self;
+        let root = store.root().to_owned();
+        drop(store);
+        let store = Store::open_above(&root, additional).unwrap();
+        Self { registry, folder, store, runtime }
+    }
+
+    /// Close the store; its folder stays as long as what is returned.
+    pub(crate) fn closed(self) -> Closed {
+        Closed { root: self.root().to_owned(), _folder: self.folder }
+    }
+
     /// Close the store and open it again, with `between` in between.
     pub(crate) fn reopened(self, between: impl FnOnce(&Path)) -> Self {
         let Self { registry, folder, store, runtime } = self;
@@ -55,6 +69,12 @@ impl Setting {
         let store = Store::open(&root).unwrap();
         Self { registry, folder, store, runtime }
     }
+}
+
+/// The folder of a store that nobody has open.
+pub(crate) struct Closed {
+    pub(crate) root: PathBuf,
+    _folder: tempfile::TempDir,
 }
 
 fn base() -> Vec<u8> {

@@ -107,7 +107,7 @@ pub(crate) fn make_cgroup(
     let step = || format!("make cgroup {}", cgroup.path());
     let Some((scope, properties)) = scope else { return cgroup.create().map(|()| None).step(step) };
     cgroup.require_empty().step(step)?;
-    let placeholder = systemd::start(&scope, properties)?;
+    let placeholder = systemd::start(cgroup.layout(), &scope, properties)?;
     // systemd makes it where it has use for it: not in every hierarchy of a v1 host.
     if let Err(failure) = cgroup.complete().step(step) {
         return Err(abandon(cgroup, None, failure));
@@ -313,7 +313,7 @@ pub(crate) fn abandon(cgroup: &Cgroup, process: Option<&OwnedFd>, mut failure: F
 }
 
 /// Kills a process and waits for its end.
-pub(super) fn end(pidfd: &OwnedFd) {
+pub(crate) fn end(pidfd: &OwnedFd) {
     let killed = cleat_sys::process::send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
     // ESRCH: it has ended and was reaped.
     if killed.is_ok() {

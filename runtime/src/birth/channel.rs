@@ -38,6 +38,21 @@ pub(crate) enum Answer {
     Failed(Failure),
 }
 
+impl Answer {
+    /// That a process is there of which nothing else is to be told.
+    pub(crate) fn born(pid: i32, cgroup: String, console: bool) -> Self {
+        Self::Born {
+            pid,
+            cgroup,
+            console,
+            filter: false,
+            notes: Vec::new(),
+            known_as: None,
+            shared_root: None,
+        }
+    }
+}
+
 /// What a new process tells the builder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {

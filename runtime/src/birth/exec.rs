@@ -115,15 +115,7 @@ fn give_birth(
                 Ok(console) => console,
                 Err(failure) => return Err((failure, Some(pidfd))),
             };
-            let answer = Answer::Born {
-                pid,
-                cgroup: String::new(),
-                console: console.is_some(),
-                filter: false,
-                notes: Vec::new(),
-                known_as: None,
-                shared_root: None,
-            };
+            let answer = Answer::born(pid, String::new(), console.is_some());
             Ok((answer, [Some(pidfd), console].into_iter().flatten().collect()))
         }
     }

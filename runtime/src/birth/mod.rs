@@ -34,10 +34,10 @@ use cleat_sys::process::{Cloned, exit_now};
 use oci_spec::runtime::LinuxSeccomp;
 use rustix::fs::{FileType, MemfdFlags, Uid};
 
-pub(crate) use builder::{abandon, cgroup_of, create, make_cgroup, read_plan};
+pub(crate) use builder::{abandon, cgroup_of, create, end, make_cgroup, read_plan};
 pub(crate) use channel::{Answer, Channel, Received, shortened};
 pub(crate) use exec::exec;
-pub(crate) use gate::{GO, Outcome};
+pub(crate) use gate::{GO, Go, Outcome};
 pub(crate) use worker::Worker;
 
 use mapping::Owner;

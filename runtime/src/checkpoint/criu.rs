@@ -197,6 +197,9 @@ fn become_criu(program: &Program, socket: &OwnedFd, descriptors: &[BorrowedFd<'_
         let bytes = [name.into_vec(), vec![b'='], value.into_vec()].concat();
         CString::new(bytes)
     };
-    let environment = std::env::vars_os().map(variable).collect::<Result<Vec<_>, _>>()?;
+    // It runs iptables and others, and a monitor has no environment.
+    let path_variable = std::env::var_os("PATH").is_none().then(|| ("PATH".into(), DEFAULT_PATH.into()));
+    let environment =
+        std::env::vars_os().chain(path_variable).map(variable).collect::<Result<Vec<_>, _>>()?;
     Err(execute(&path, &arguments, &environment))
 }

@@ -126,7 +126,7 @@ pub(super) fn naming(mount: &Mount) -> String {
     format!("mount {}", mount.target.display())
 }
 
-fn take_root(plan: &Plan, rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+pub(super) fn take_root(plan: &Plan, rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
     let path = &plan.root.path;
     let root = match rootfs {
         Rootfs::Ready => {

@@ -166,6 +166,14 @@ fn finish_root(tree: &Tree, plan: &Plan) -> Result<(), Failure> {
     set_attributes(tree, &change, false).step(|| "set the root filesystem's attributes")
 }
 
+/// Mounts an overlay on the folder that the plan names as the root filesystem, in the caller's mount namespace, for a
+/// runtime that takes it from there.
+pub(crate) fn mount_overlay(plan: &Plan, rootfs: &Rootfs) -> Result<(), Failure> {
+    materials::cut_tie(plan)?;
+    let root = materials::take_root(plan, rootfs)?;
+    shared::place(root, &plan.root.path, None).map(drop)
+}
+
 /// The tree of the caller's own root: in an exec'd process, the container's.
 pub(crate) fn own_root() -> Result<Tree, Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -7,6 +7,9 @@
 //!    ├─ limits, device rules, init: by the cgroup's files, as with any other cgroup
 //!    └─ ends the placeholder: init keeps the scope alive
 //! ```
+//! Slices that nobody has made are made with the scope, for as long as there are scopes in them: the others belong to a
+//! kubelet or to a unit file, and stay.
+//!
 //! Which containers are systemd's shows in the path of their cgroup alone ([`Scope::of_path`]), so that nothing has to be
 //! remembered: slices all the way, then a scope. systemd is told of limits so that a reload of its own does not put
 //! others in their place; the files are written in any case, because systemd does not know all of them.
@@ -21,6 +24,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use cleat_sys::cgroup::Layout;
 use cleat_sys::process::{Cloned, exit_now, fork, reap, send_signal};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -73,28 +77,46 @@ impl Drop for Placeholder {
 }
 
 /// Starts a scope with these properties; its cgroup exists when this succeeds, with the placeholder in it.
-pub(crate) fn start(scope: &Scope, properties: Vec<Property>) -> Result<Placeholder, Failure> {
+pub(crate) fn start(
+    layout: &Layout,
+    scope: &Scope,
+    properties: Vec<Property>,
+) -> Result<Placeholder, Failure> {
     let step = || format!("start unit {}", scope.unit());
     let mut bus = Bus::connect().step(|| "connect to systemd")?;
     let placeholder = Placeholder::new()?;
     let pid = u32::try_from(placeholder.pid).step(step)?;
     let mut all = scope.properties(pid);
     all.extend(properties);
-    let arguments = [
+    let mut arguments = [
         Value::Text(scope.unit().to_owned()),
         Value::Text(JOB_MODE.to_owned()),
         wire::properties(all),
-        Value::Array("(sa(sv))".into(), Vec::new()),
+        new_slices(layout, scope),
     ];
     match run_job(&mut bus, "StartTransientUnit", &arguments) {
         Err(BusError::Refused { name, .. }) if name == "org.freedesktop.systemd1.UnitExists" => {
-            // What a container of the same name has left behind: it has no process, that was checked.
+            // What a container of the same name has left behind: it has no process, that was checked. Or a slice that
+            // was made meanwhile.
             clear(&mut bus, scope.unit()).step(step)?;
+            arguments[3] = wire::units([]);
             run_job(&mut bus, "StartTransientUnit", &arguments).step(step)?;
         }
         other => other.step(step)?,
     }
     Ok(placeholder)
+}
+
+/// The slices that are not there yet. systemd would make them by itself, but then never end them.
+fn new_slices(layout: &Layout, scope: &Scope) -> Value {
+    let named = layout.v1().iter().find(|hierarchy| hierarchy.name.as_deref() == Some("systemd"));
+    let Some(root) = named.map(|hierarchy| hierarchy.dir.as_path()).or_else(|| layout.unified()) else {
+        return wire::units([]);
+    };
+    let absent =
+        scope.slices().into_iter().filter(|(_, path)| !root.join(path.trim_start_matches('/')).exists());
+    let for_scopes_alone = || vec![("StopWhenUnneeded".to_owned(), Value::Bool(true))];
+    wire::units(absent.map(|(unit, _)| (unit.to_owned(), for_scopes_alone())))
 }
 
 /// Ends a scope whose cgroup is empty, and forgets it; absent is fine.

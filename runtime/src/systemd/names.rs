@@ -58,6 +58,13 @@ impl Scope {
         &self.path
     }
 
+    /// The slices it is in, the outermost first: each one's unit, and the path of its cgroup.
+    pub(super) fn slices(&self) -> Vec<(&str, &str)> {
+        let folder = self.path.strip_suffix(&self.unit).unwrap_or_default();
+        let ends = folder.match_indices('/').map(|(end, _)| end).skip(1);
+        ends.map(|end| (folder[..end].rsplit('/').next().unwrap_or_default(), &folder[..end])).collect()
+    }
+
     /// What makes the unit a scope around `pid` in its slice, with a cgroup that is ours to arrange. What ends badly is
     /// forgotten like what ends well.
     pub(super) fn properties(&self, pid: u32) -> Vec<Property> {
@@ -108,6 +115,14 @@ mod tests {
             (scope.unit(), scope.slice.as_str()),
             ("cleat-c1.scope", "kubepods-burstable-pod1_2.slice")
         );
+        assert_eq!(
+            scope.slices()[..2],
+            [
+                ("kubepods.slice", "/kubepods.slice"),
+                ("kubepods-burstable.slice", "/kubepods.slice/kubepods-burstable.slice"),
+            ]
+        );
+        assert_eq!(scope.slices().len(), 3);
         assert_eq!(Scope::of_path(scope.path()), Some(scope));
     }
 

@@ -85,6 +85,12 @@ pub(super) fn properties(list: Vec<super::Property>) -> Value {
     Value::Array("(sv)".into(), list.into_iter().map(pair).collect())
 }
 
+/// Units with their properties, `a(sa(sv))`.
+pub(super) fn units(list: impl IntoIterator<Item = (String, Vec<super::Property>)>) -> Value {
+    let pair = |(name, list)| Value::Struct(vec![Value::Text(name), properties(list)]);
+    Value::Array("(sa(sv))".into(), list.into_iter().map(pair).collect())
+}
+
 /// Appends a number at a multiple of its own size.
 pub(super) fn put(buffer: &mut Vec<u8>, bytes: &[u8]) {
     align(buffer, bytes.len());

@@ -7,6 +7,7 @@
 
 mod crowd;
 mod cycle;
+mod docker;
 mod figures;
 mod load;
 mod memory;
@@ -63,16 +64,21 @@ struct Arguments {
 enum Peer {
     /// Debian's containerd and runc.
     Containerd,
+    /// Debian's dockerd, with the docker command line in place of the CRI.
+    Docker,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let deadline = Instant::now() + LIMIT;
+    if matches!(arguments.peer, Some(Peer::Docker)) {
+        return tell(&docker::measure(arguments.runs, arguments.pods)?, &arguments);
+    }
     // Logging more than a node does would be measured, too.
     let mut cleat = Cleat::builder().registry().settings("log.level = \"info\"\n").start()?;
     let containerd = match arguments.peer {
         Some(Peer::Containerd) => Some(Containerd::start(&cleat)?),
-        None => None,
+        Some(Peer::Docker) | None => None,
     };
     Subject::ours(&cleat, deadline)?.pull()?;
     // A daemon that has just pulled is not an idle one.
@@ -88,14 +94,19 @@ fn main() -> Result<()> {
         return subjects.iter().try_for_each(|subject| streams::measure(&cleat, subject));
     }
     let report = measure(&subjects, &arguments)?;
-    println!("{report}");
-    if let Some(path) = &arguments.output {
-        std::fs::write(path, &report).with_context(|| format!("write {}", path.display()))?;
-    }
+    tell(&report, &arguments)?;
     if arguments.update_readme {
         report::update_readme(&report)?;
     }
     Ok(())
+}
+
+fn tell(report: &str, arguments: &Arguments) -> Result<()> {
+    println!("{report}");
+    match &arguments.output {
+        Some(path) => std::fs::write(path, report).with_context(|| format!("write {}", path.display())),
+        None => Ok(()),
+    }
 }
 
 fn measure(subjects: &[Subject], arguments: &Arguments) -> Result<String> {

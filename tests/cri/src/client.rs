@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cleat_cri_api::v1::image_service_client::ImageServiceClient;
 use cleat_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use cleat_cri_api::v1::*;
+use cleat_test_support::patience;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -91,7 +92,7 @@ impl Cri {
     /// # Errors
     /// Fails when nobody listens there.
     pub fn connect(socket: &Path) -> Result<Self> {
-        Self::connect_until(socket, Instant::now() + TEST_LIMIT)
+        Self::connect_until(socket, Instant::now() + patience(TEST_LIMIT))
     }
 
     /// Connects to the daemon at `socket`; no call goes on after `deadline`.
@@ -136,7 +137,7 @@ impl Cri {
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Status> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let limit = left.min(CALL_LIMIT);
+        let limit = left.min(patience(CALL_LIMIT));
         let answer = self.executor.block_on(async { tokio::time::timeout(limit, call).await });
         match answer {
             Ok(answer) => answer.map(tonic::Response::into_inner),

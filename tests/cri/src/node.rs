@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use cleat_cri_api::v1::*;
-use cleat_test_support::{Cleat, CleatBuilder, Snapshot};
+use cleat_test_support::{Cleat, CleatBuilder, Snapshot, patience};
 use tempfile::TempDir;
 
 use crate::bad_registry::BAD_REGISTRY_PORT;
@@ -123,7 +123,7 @@ impl NodeBuilder {
         fs::write(registries.path().join("50-bad.conf"), text).context("write a drop-in")?;
         let drop_ins = format!("image.registries_conf_dir = {:?}\n", registries.path());
         let cleat = self.cleat.registry().settings(&(drop_ins + &self.settings)).start()?;
-        let cri = Cri::connect_until(&cleat.socket(), Instant::now() + self.limit)?;
+        let cri = Cri::connect_until(&cleat.socket(), Instant::now() + patience(self.limit))?;
         let baseline = cleat.snapshot()?;
         let images = self.images.iter().map(ToString::to_string).collect();
         let mut node = Node { cri, cleat, baseline, images, _registries: registries };

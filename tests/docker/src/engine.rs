@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use cleat_test_support::{Cleat, Client, tool};
+use cleat_test_support::{Cleat, Client, World, tool};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -70,7 +70,11 @@ pub fn check(body: impl FnOnce(&mut Engine) -> Result<()>) {
 }
 
 impl Engine {
-    fn start() -> Result<Self> {
+    /// Starts one without images, for a program that is no test; a test is a body of [`check`].
+    ///
+    /// # Errors
+    /// Fails when the daemon does not get ready.
+    pub fn start() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("cd-").tempdir().context("make a folder")?;
         let listen = format!("docker.listen = \"unix://{}/docker.sock\"\n", folder.path().display());
         let cleat = Cleat::builder().registry().settings(&listen).start()?;
@@ -80,6 +84,18 @@ impl Engine {
     /// The daemon.
     pub fn cleat(&mut self) -> &mut Cleat {
         &mut self.cleat
+    }
+
+    /// The namespaces it runs in.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        self.cleat.world()
+    }
+
+    /// The socket of the Docker Engine API.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("docker.sock")
     }
 
     /// A folder of the test's own.
@@ -140,7 +156,7 @@ impl Engine {
     /// # Errors
     /// Fails when curl does.
     pub fn curl(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-        let socket = self.folder.path().join("docker.sock");
+        let socket = self.socket();
         let mut command = self.cleat.world().command(tool("curl")?);
         command.args(["-sS", "--max-time", "60", "-X", method, "-w", "\n%{http_code}"]);
         command.args(["-H", "Content-Type: application/json", "-d", body, "--unix-socket"]).arg(socket);

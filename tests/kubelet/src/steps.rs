@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use cleat_cri_api::v1::PodSandboxFilter;
+use cleat_cri_api::v1::{ContainerFilter, PodSandboxFilter, PodSandboxStatusRequest};
 use cleat_tests_cri::Node;
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ pub(crate) const ALL: &[(&str, Step)] = &[
     ("a failing liveness probe restarts its container", unlive),
     ("a container that fails is restarted, later each time", back_off),
     ("postStart and preStop, and time to end", hooks),
+    ("new limits reach running containers", resize),
     ("a restart of the kubelet changes nothing", kubelet_restart),
     ("kill -9 of the daemon changes nothing", daemon_crash),
 ];
@@ -60,6 +61,8 @@ fn shapes(node: &mut Node, kubelet: &mut Kubelet) -> Result<()> {
     let init = script("init", "echo from init > /data/init");
     shapes["spec"]["initContainers"] =
         json!([with(init, "volumeMounts", data.clone()), with(sidecar, "volumeMounts", data)]);
+    // A kubelet without an API server refuses every projected volume. What it writes for the downward API is the same to
+    // a runtime: a folder of links that it swaps.
     shapes["spec"]["volumes"] = json!([
         {"name": "data", "emptyDir": {}},
         {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
@@ -156,6 +159,49 @@ fn hooks(node: &mut Node, kubelet: &mut Kubelet) -> Result<()> {
     take_away(node, kubelet, "hooked")?;
     let said = std::fs::read_to_string(out.join("said")).context("what the hooks wrote")?;
     ensure!(said == "postStart\npreStop\nTERM\n", "{said:?}");
+    Ok(())
+}
+
+fn resize(node: &mut Node, kubelet: &mut Kubelet) -> Result<()> {
+    let limited = |memory: &str, cpu: &str| {
+        let limits = json!({"limits": {"memory": memory, "cpu": cpu}});
+        let mut resized = pod("resized", json!([with(sleeper("main", "true"), "resources", limits)]));
+        // The kubelet makes a static pod's id of its file's content, unless the file has one: it stays the same pod.
+        resized["metadata"]["uid"] = json!("0b6f7a52-1f0e-4c64-9a33-5d1f6a0c9e21");
+        resized
+    };
+    kubelet.add(&limited("48Mi", "300m"))?;
+    let first = kubelet.ready(node, "resized")?;
+    kubelet.add(&limited("64Mi", "500m"))?;
+    let wanted = json!({"memory": "64Mi", "cpu": "500m"});
+    let later = kubelet.until(node, "resized", "with its new limits", |pod| {
+        statuses(pod, "containerStatuses").any(|status| status["resources"]["limits"] == wanted)
+    })?;
+    same(&first, &later)?;
+    let id = container_ids(&later).concat().trim_matches('"').rsplit('/').next().map(str::to_owned);
+    let id = id.context("the container's id")?;
+    for (controller, files, expected) in [
+        ("memory", ["memory.limit_in_bytes", "memory.max"], (64 << 20).to_string()),
+        ("cpu", ["cpu.cfs_quota_us", "cpu.max"], "50000".to_owned()),
+    ] {
+        let folder = node.cgroup(&id, controller)?;
+        let text = files.iter().find_map(|file| std::fs::read_to_string(folder.join(file)).ok());
+        let text = text.with_context(|| format!("no limit in {}", folder.display()))?;
+        ensure!(text.split_whitespace().next() == Some(&expected), "{controller}: {text:?}");
+    }
+    told_of_the_pod(node, &id, 64 << 20)?;
+    take_away(node, kubelet, "resized")
+}
+
+/// Whether the daemon was told what the pod of `container` needs as a whole.
+fn told_of_the_pod(node: &Node, container: &str, memory_bytes: i64) -> Result<()> {
+    let filter = ContainerFilter { id: container.to_owned(), ..Default::default() };
+    let listed = node.cri().containers(filter).context("ListContainers")?;
+    let pod_sandbox_id = listed.first().context("the container")?.pod_sandbox_id.clone();
+    let request = PodSandboxStatusRequest { pod_sandbox_id, verbose: true };
+    let status = node.cri().pod_sandbox_status(request).context("PodSandboxStatus")?;
+    let info: Value = serde_json::from_str(status.info.get("info").context("info")?).context("info")?;
+    ensure!(info["resources"]["memory_limit_in_bytes"] == memory_bytes, "{info}");
     Ok(())
 }
 

@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use cleat_tests_runtime::{Bundle, limited, runtime, text};
 use serde_json::{Value, json};
@@ -123,6 +125,46 @@ fn privileged_a_container_that_names_no_cgroup_is_in_the_systems_slice() {
     assert!(output.status.success(), "{}", text(&output));
     assert_properties("cleat-nameless.scope", &[("ActiveState", "active"), ("Slice", "system.slice")]);
     drop(container);
+}
+
+#[test]
+fn privileged_a_slice_of_its_own_goes_with_the_last_container() {
+    let in_pod = |id: &str| {
+        let path = format!("cleattest-pod1.slice:x:{id}");
+        let (container, output) = Scoped::start(id, |spec| spec["linux"]["cgroupsPath"] = path.into());
+        assert!(output.status.success(), "{}", text(&output));
+        container
+    };
+    let (first, second) = (in_pod("first"), in_pod("second"));
+    drop(first);
+    assert_properties("cleattest-pod1.slice", &[("ActiveState", "active")]);
+    drop(second);
+    for slice in ["cleattest-pod1.slice", "cleattest.slice"] {
+        await_gone(slice);
+    }
+}
+
+#[test]
+fn privileged_a_slice_that_was_there_stays() {
+    let start = ["start", "cleatkept-pod1.slice"];
+    assert!(Command::new("systemctl").args(start).status().unwrap().success());
+    let (container, output) = Scoped::start("guest", |spec| {
+        spec["linux"]["cgroupsPath"] = "cleatkept-pod1.slice:x:guest".into();
+    });
+    assert!(output.status.success(), "{}", text(&output));
+    drop(container);
+    assert_properties("x-guest.scope", &[("LoadState", "not-found")]);
+    assert_properties("cleatkept-pod1.slice", &[("ActiveState", "active")]);
+    assert!(Command::new("systemctl").args(["stop", "cleatkept.slice"]).status().unwrap().success());
+}
+
+/// Waits for what systemd does by itself, a moment after the last unit in a slice has ended.
+fn await_gone(unit: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while properties(unit).get("ActiveState").map(String::as_str) != Some("inactive") {
+        assert!(Instant::now() < deadline, "{unit} is still there: {:?}", properties(unit));
+        sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

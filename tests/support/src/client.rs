@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use crate::machine::patience;
 use crate::process::{Ended, kill_and_wait, wait_limited};
 
 /// How long a killed one may take to end.
@@ -167,7 +168,7 @@ impl Terminal {
     /// # Errors
     /// Fails when they are not shown within `limit`.
     pub fn await_text(&mut self, words: &str, limit: Duration) -> Result<String> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + patience(limit);
         loop {
             if let Some(place) = self.seen.find(words) {
                 let rest = self.seen.split_off(place + words.len());

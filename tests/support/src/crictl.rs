@@ -11,10 +11,14 @@ use serde_json::Value;
 
 use crate::binaries::tool;
 use crate::client::{Client, Terminal};
+use crate::machine::patience;
 use crate::world::World;
 
 /// How long one call may take, unless told otherwise.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long crictl waits for one answer of the daemon.
+const ANSWER_LIMIT: Duration = Duration::from_secs(50);
 
 /// crictl for the daemon at one socket.
 #[derive(Debug)]
@@ -33,8 +37,10 @@ impl<'w> Crictl<'w> {
     pub fn new(world: &'w World, socket: &Path, folder: &Path) -> Result<Self> {
         let config = folder.join("crictl.yaml");
         let socket = socket.display();
-        let text =
-            format!("runtime-endpoint: unix://{socket}\nimage-endpoint: unix://{socket}\ntimeout: 50\n");
+        let answer_s = patience(ANSWER_LIMIT).as_secs();
+        let text = format!(
+            "runtime-endpoint: unix://{socket}\nimage-endpoint: unix://{socket}\ntimeout: {answer_s}\n"
+        );
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         Ok(Self { world, program: tool("crictl")?, config })
     }

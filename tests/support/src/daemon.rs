@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::binaries::binary;
 use crate::crictl::Crictl;
 use crate::leaks::{Scope, Snapshot};
+use crate::machine::has_systemd_driver;
 use crate::process::{Ended, kill_and_wait, pidfd_of, poll_readable, terminate, wait_limited};
 use crate::registry::{REGISTRY_PORT, Running};
 use crate::world::{Propagation, World};
@@ -92,13 +93,21 @@ impl CleatBuilder {
     }
 }
 
+/// The parent of the cgroups of the daemon `name`, from the root of each hierarchy.
+fn cgroup_parent(name: &str) -> String {
+    // A dash in a slice's name would put it in another slice.
+    if has_systemd_driver() { format!("/{}.slice", name.replace('-', "_")) } else { format!("/{name}") }
+}
+
 fn write_configuration(path: &Path, name: &str, settings: &str) -> Result<()> {
     let shown = path.display();
+    let driver = if has_systemd_driver() { "systemd" } else { "cgroupfs" };
     let main = format!(
         "root = \"{shown}/root\"\nstate = \"{shown}/state\"\nlisten = \"unix://{shown}/cleat.sock\"\n\
-         [log]\nlevel = \"debug\"\n[cgroup]\nparent = \"/{name}\"\n\
+         [log]\nlevel = \"debug\"\n[cgroup]\ndriver = \"{driver}\"\nparent = \"{}\"\n\
          [image]\nregistries_conf = \"{shown}/registries.conf\"\nregistries_conf_dir = \"{shown}/registries.conf.d\"\n\
-         [network]\ncni_conf_dir = \"{shown}/cni\"\n"
+         [network]\ncni_conf_dir = \"{shown}/cni\"\n",
+        cgroup_parent(name)
     );
     let address = format!("127.0.0.1:{REGISTRY_PORT}");
     let mut registries = format!("[[registry]]\nlocation = \"{address}\"\ninsecure = true\n");
@@ -255,7 +264,7 @@ impl Cleat {
     /// Its cgroup parent, from the root of each hierarchy.
     #[must_use]
     pub fn cgroup_parent(&self) -> String {
-        format!("/{}", self.name)
+        cgroup_parent(&self.name)
     }
 
     /// Its log.
@@ -312,7 +321,7 @@ impl Cleat {
 }
 
 /// Waits for `READY=1` (sd_notify(3)) or the daemon's end.
-fn await_ready(daemon: &Child, notify: UnixDatagram) -> Result<()> {
+pub(crate) fn await_ready(daemon: &Child, notify: UnixDatagram) -> Result<()> {
     let ended = pidfd_of(daemon)?;
     let socket = notify.try_clone().context("clone the notification socket")?.into();
     loop {

@@ -3,6 +3,7 @@
 //! ```text
 //! World      a network and a mount namespace of its own; everything else is started inside one
 //!  ├─ Registry   Debian's docker-registry with the images of hack/test-images
+//!  ├─ Dockerd    Debian's dockerd, to compare with
 //!  ├─ Cleat      a cleatd with root, state, socket, cgroup and configuration of its own
 //!  └─ Crictl     the real crictl, pointed at that daemon; a Client or a Terminal is one that goes on beside the test
 //! Snapshot   what exists in a scope (mounts, namespaces, cgroups, processes, ...); the difference of two is a leak
@@ -17,7 +18,9 @@ mod binaries;
 mod client;
 mod crictl;
 mod daemon;
+mod dockerd;
 mod leaks;
+mod machine;
 mod process;
 mod registry;
 mod world;
@@ -26,7 +29,9 @@ pub use binaries::{binary, repository, tool};
 pub use client::{Client, Terminal};
 pub use crictl::Crictl;
 pub use daemon::{Cleat, CleatBuilder};
+pub use dockerd::Dockerd;
 pub use leaks::{Finding, Leaks, Scope, Snapshot};
+pub use machine::{has_systemd_driver, patience};
 pub use process::{Ended, kill_and_wait, wait_limited};
 pub use registry::{REGISTRY_PORT, Registry};
 pub use world::{Propagation, World};

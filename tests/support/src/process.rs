@@ -9,6 +9,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use crate::machine::patience;
+
 /// Whether a process ended within the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -18,9 +20,10 @@ pub enum Ended {
     No,
 }
 
-/// Waits until `fd` is readable; a pidfd is once its process has ended.
+/// Waits until one of `fds` is readable, at most for `limit` on an ordinary machine; a pidfd is once its process has
+/// ended.
 pub(crate) fn poll_readable(fds: &[&OwnedFd], limit: Duration) -> Result<Vec<bool>> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + patience(limit);
     loop {
         let mut polled: Vec<PollFd<'_>> =
             fds.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::binaries::repository;
+use crate::machine::full_storage;
 use crate::world::World;
 
 /// The port it listens on, on 127.0.0.1: every world has a loopback of its own.
@@ -53,10 +54,14 @@ impl Running {
     pub(crate) fn start(world: &World, folder: &Path) -> Result<Self> {
         let running = Self { folder: folder.to_owned() };
         // Shared by all tests and filled once.
-        let storage = repository().join("target/registry");
+        let full = full_storage();
+        let storage = full.clone().unwrap_or_else(|| repository().join("target/registry"));
         let port = REGISTRY_PORT.to_string();
         let start = ["start".as_ref(), folder.as_os_str(), port.as_ref(), storage.as_os_str()];
         script(world, "hack/registry", &start, START_LIMIT)?;
+        if full.is_some() {
+            return Ok(running);
+        }
         let push = ["push".as_ref(), storage.as_os_str(), port.as_ref()];
         if let Err(error) = script(world, "hack/test-images", &push, FILL_LIMIT) {
             running.stop(world).context("stop the registry that could not be filled")?;

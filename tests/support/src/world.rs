@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::machine::patience;
 use crate::process::{kill_and_wait, pidfd_of, poll_readable};
 
 /// Whether mounts made in a [`World`] reach namespaces copied from it.
@@ -79,6 +80,7 @@ impl World {
     /// # Errors
     /// Fails when it cannot be started or did not end in time; not when it ends with a code other than 0.
     pub fn run(&self, program: impl AsRef<OsStr>, arguments: &[&OsStr], limit: Duration) -> Result<Output> {
+        let limit = patience(limit);
         let mut command = self.command("timeout");
         command.arg("--kill-after=1").arg(format!("{}", limit.as_secs().max(1)));
         command.arg(program.as_ref()).args(arguments).stdin(Stdio::null());

@@ -56,6 +56,7 @@ pub(super) fn container(config: &ContainerConfig) -> Value {
             "host_path": mount::text(&device.host_path),
             "permissions": device.permissions,
         })).collect::<Vec<_>>(),
+        "CDI_devices": config.cdi_devices.iter().map(|name| json!({ "name": name.to_string() })).collect::<Vec<_>>(),
         "labels": config.labels,
         "annotations": config.annotations,
         "log_path": optional_path(config.log_path.as_deref()),
@@ -127,7 +128,7 @@ fn security(security: &Security, namespaces: &Namespaces) -> Value {
         };
         json!({ "mode": options.mode, "uids": ranges(options.uids), "gids": ranges(options.gids) })
     });
-    let UserChoice { uid, gid, name, supplemental_groups, groups_policy } = &security.user;
+    let UserChoice { uid, gid, name, supplemental_groups, groups_policy, .. } = &security.user;
     json!({
         "namespace_options": {
             "network": network, "pid": pid, "ipc": ipc, "target_id": target_id, "userns_options": user,

@@ -5,16 +5,13 @@ use cleat_cri_api::v1::{self, ContainerMetadata, ImageSpec, KeyValue};
 use super::field::{
     absolute_path, arguments, filled, name, optional_path_below, ordered, present, refused, unsupported,
 };
-use super::{mount, namespace, resources, security, signal};
+use super::{cdi, mount, namespace, resources, security, signal};
 use crate::engine::Result;
-use crate::engine::model::{ContainerConfig, ImageChoice};
+use crate::engine::model::{ContainerConfig, ImageChoice, RestartPolicy};
 
 /// What a CreateContainer request asks for.
 pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<ContainerConfig> {
     let config = present("config", config)?;
-    if !config.cdi_devices.is_empty() {
-        return Err(unsupported("config.CDI_devices", "devices by CDI name are not built yet"));
-    }
     if config.windows.is_some() {
         return Err(unsupported("config.windows", "this node runs Linux"));
     }
@@ -22,6 +19,7 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
     let mut context = linux.security_context.unwrap_or_default();
     let metadata = present("config.metadata", config.metadata)?;
     let (pid, user) = namespace::of_container(context.namespace_options.take())?;
+    let annotations = ordered(config.annotations);
     Ok(ContainerConfig {
         name: name("config.metadata.name", metadata.name)?,
         attempt: metadata.attempt,
@@ -32,8 +30,9 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
         envs: config.envs.into_iter().map(variable).collect::<Result<_>>()?,
         mounts: mount::mounts(config.mounts)?,
         devices: mount::devices(config.devices)?,
+        cdi_devices: cdi::devices(config.cdi_devices, &annotations)?,
         labels: ordered(config.labels),
-        annotations: ordered(config.annotations),
+        annotations,
         log_path: optional_path_below("config.log_path", &config.log_path)?,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
@@ -43,6 +42,9 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
         user,
         security: security::of_container(context)?,
         stop_signal: signal::number("config.stop_signal", config.stop_signal)?,
+        init: false,
+        restart: RestartPolicy::No,
+        rlimits: Vec::new(),
     })
 }
 
@@ -163,6 +165,7 @@ mod tests {
             envs: vec![env("A", b"1=2\n"), env("A", b"")],
             labels: [("k".to_owned(), "v".to_owned())].into(),
             annotations: [("a".to_owned(), "b".to_owned())].into(),
+            cdi_devices: vec![CdiDevice { name: "vendor.com/gpu=0".into() }],
             log_path: "app/1.log".into(),
             stdin: true,
             stdin_once: true,
@@ -179,6 +182,7 @@ mod tests {
         assert!(container.stdin && container.stdin_once && container.tty);
         assert_eq!((container.pid, container.stop_signal), (PidMode::Container, Some(37)));
         assert_eq!(container.resources.cpu_shares, Some(512));
+        assert_eq!(container.cdi_devices[0].to_string(), "vendor.com/gpu=0");
     }
 
     #[test]
@@ -218,13 +222,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_unsupported() {
-        let cdi_devices = vec![CdiDevice { name: "vendor.com/gpu=0".into() }];
         let windows = Some(WindowsContainerConfig::default());
-        for asked in
-            [v1::ContainerConfig { cdi_devices, ..request() }, v1::ContainerConfig { windows, ..request() }]
-        {
-            assert!(matches!(config(Some(asked)), Err(EngineError::Unsupported { .. })));
-        }
+        let asked = v1::ContainerConfig { windows, ..request() };
+        assert!(matches!(config(Some(asked)), Err(EngineError::Unsupported { .. })));
     }
 
     #[test]

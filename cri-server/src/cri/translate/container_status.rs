@@ -16,7 +16,9 @@ pub(in crate::cri) fn state(state: &ContainerState) -> v1::ContainerState {
         ContainerState::Creating | ContainerState::Created | ContainerState::Starting => {
             v1::ContainerState::ContainerCreated
         }
-        ContainerState::Running { .. } => v1::ContainerState::ContainerRunning,
+        ContainerState::Running { .. } | ContainerState::Paused { .. } => {
+            v1::ContainerState::ContainerRunning
+        }
         ContainerState::Exited(_) => v1::ContainerState::ContainerExited,
     }
 }
@@ -97,7 +99,7 @@ struct Life {
 impl Life {
     fn of(state: &ContainerState) -> Self {
         match state {
-            ContainerState::Running { started_at_ns, .. } => {
+            ContainerState::Running { started_at_ns, .. } | ContainerState::Paused { started_at_ns, .. } => {
                 Self { started_at_ns: *started_at_ns, ..Self::default() }
             }
             ContainerState::Exited(exit) => Self {

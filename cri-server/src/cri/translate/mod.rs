@@ -6,6 +6,7 @@
 //! of verbose answers.
 
 pub(super) mod auth;
+mod cdi;
 mod config_json;
 pub(super) mod container;
 pub(super) mod container_status;

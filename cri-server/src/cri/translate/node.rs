@@ -50,9 +50,10 @@ pub(in crate::cri) struct Abilities {
 }
 
 /// The node's status. `network` is what keeps the network from being ready.
-pub(in crate::cri) fn status(
+pub(in crate::cri) fn status<'a>(
     network: std::result::Result<(), String>,
     abilities: Abilities,
+    handlers: impl Iterator<Item = &'a String>,
 ) -> StatusResponse {
     let network_message = network.err();
     let network_reason = network_message.as_ref().map_or("", |_| NETWORK_NOT_READY);
@@ -68,10 +69,16 @@ pub(in crate::cri) fn status(
     let Abilities { recursive_read_only, user_namespaces } = abilities;
     let features =
         RuntimeHandlerFeatures { recursive_read_only_mounts: recursive_read_only, user_namespaces };
+    let built_in = RuntimeHandler { name: String::new(), features: Some(features) };
+    // What others can do on this host is not known: nothing is promised.
+    let other = |name: &String| RuntimeHandler {
+        name: name.clone(),
+        features: Some(RuntimeHandlerFeatures::default()),
+    };
     StatusResponse {
         status: Some(RuntimeStatus { conditions }),
         info: HashMap::new(),
-        runtime_handlers: vec![RuntimeHandler { name: String::new(), features: Some(features) }],
+        runtime_handlers: std::iter::once(built_in).chain(handlers.map(other)).collect(),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: user_namespaces,
@@ -129,7 +136,7 @@ mod tests {
             (Ok(()), true, "", ""),
             (Err("no bridge".to_owned()), false, "NetworkPluginNotReady", "no bridge"),
         ] {
-            let conditions = status(network, abilities(true)).status.unwrap().conditions;
+            let conditions = status(network, abilities(true), [].iter()).status.unwrap().conditions;
             assert_eq!((conditions[0].r#type.as_str(), conditions[0].status), ("RuntimeReady", true));
             assert_eq!((conditions[1].r#type.as_str(), conditions[1].status), ("NetworkReady", ready));
             assert_eq!((conditions[1].reason.as_str(), conditions[1].message.as_str()), (reason, message));
@@ -139,7 +146,7 @@ mod tests {
     #[test]
     fn what_the_runtime_can_do_is_told_as_it_is() {
         for can in [true, false] {
-            let status = status(Ok(()), abilities(can));
+            let status = status(Ok(()), abilities(can), [].iter());
             let handler = &status.runtime_handlers[0];
             assert_eq!(handler.features.unwrap().recursive_read_only_mounts, can);
             assert!(handler.name.is_empty());

@@ -30,6 +30,8 @@ pub(in crate::cri) fn config(config: Option<PodSandboxConfig>, runtime_handler: 
     let namespaces = namespace::of_pod(context.namespace_options.take())?;
     Ok(PodConfig {
         is_unconnected: false,
+        network_of: None,
+        extra_hosts: Vec::new(),
         kind: Kind::Pod,
         name: pod_name(config.metadata)?,
         hostname: hostname(config.hostname, &namespaces)?,

@@ -5,6 +5,7 @@ use crate::engine::model::{
     ContainerConfig, Id, Identity, ImageChoice, PodConfig, PodName, PodResources, Resources,
 };
 use crate::engine::pod::{Pod, PodState};
+use crate::engine::restart::Restarts;
 
 /// An id of one digit.
 pub(super) fn id(digit: char) -> Id {
@@ -21,6 +22,7 @@ pub(super) fn pod() -> Pod {
         resized: PodResources::default(),
         created_at_ns: 5,
         cgroup: "/pods/a".into(),
+        ports: Vec::new(),
         addresses: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
         state: PodState::Ready { pause_pid: Some(7) },
     }
@@ -48,6 +50,7 @@ pub(super) fn container() -> Container {
         log_path: Some("/var/log/pods/x/app/1.log".into()),
         stop_signal: 3,
         resources: Resources { cpu_shares: Some(512), ..Resources::default() },
+        restarts: Restarts::default(),
         state: ContainerState::Running { pid: 9, started_at_ns: 8 },
     }
 }

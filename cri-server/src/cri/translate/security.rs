@@ -96,6 +96,8 @@ impl UserFields {
             uid,
             gid,
             name,
+            group: None,
+            supplemental_names: Vec::new(),
             supplemental_groups: groups
                 .map(|group| user_or_group_id("security_context.supplemental_groups", group))
                 .collect::<Result<_>>()?,

@@ -21,7 +21,7 @@ pub(in crate::cri) fn container(container: &Container, figures: &stats::Containe
         cpu: figures.cpu.as_ref().map(|figures| cpu(at, figures)),
         memory: figures.memory.as_ref().map(|figures| memory(at, figures)),
         writable_layer: figures.writable.as_ref().map(|writable| {
-            filesystem(at, mount::text(&writable.mountpoint), writable.bytes, writable.inodes)
+            filesystem(writable.at_ns, mount::text(&writable.mountpoint), writable.bytes, writable.inodes)
         }),
         swap: figures.swap.as_ref().map(|figures| swap(at, figures)),
         io: figures.io_pressure.as_ref().map(|pressure| io(at, pressure)),
@@ -155,7 +155,12 @@ mod tests {
             swap: Some(stats::Swap { usage_bytes: 7, available_bytes: Some(8) }),
             io_pressure: Some(pressure(u64::MAX)),
             pids: Some(9),
-            writable: Some(stats::Filesystem { bytes: 10, inodes: 11, mountpoint: "/var/lib/x".into() }),
+            writable: Some(stats::Filesystem {
+                at_ns: 4,
+                bytes: 10,
+                inodes: 11,
+                mountpoint: "/var/lib/x".into(),
+            }),
         }
     }
 
@@ -187,6 +192,7 @@ mod tests {
         assert_eq!((swap.swap_usage_bytes, swap.swap_available_bytes), (number(7), number(8)));
         assert_eq!(stats.io.unwrap().psi.unwrap().some.unwrap().total, u64::MAX);
         let layer = stats.writable_layer.unwrap();
+        assert_eq!(layer.timestamp, 4, "when it was measured, which is not when it was asked for");
         assert_eq!((layer.used_bytes, layer.inodes_used), (number(10), number(11)));
         assert_eq!(layer.fs_id.unwrap().mountpoint, "/var/lib/x");
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pause::check_not_paused;
 use super::streams::{Client, Pipes, content_type, switch};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -13,17 +14,19 @@ pub(super) async fn attach(door: &Arc<Door>, one: One, ask: Ask) -> Answer {
     if ask.query.is_on("logs") {
         return Err(Refusal::not_built("attaching with what was written before"));
     }
+    check_not_paused(&one, "attach")?;
     let is_terminal = one.container.config.tty;
     let streams = Streams {
         stdin: ask.query.is_on("stdin"),
         stdout: ask.query.is_on("stdout"),
         stderr: ask.query.is_on("stderr"),
     };
-    let response = switch(&ask.headers, content_type(ask.version, is_terminal))?;
+    let kind = content_type(ask.version, is_terminal);
+    let (response, place) = switch(&ask.headers, ask.upgrade, kind, streams.stdin)?;
     // A client that reads nothing holds the container's output up, as with dockerd.
     let attachment = door.engine.attach_one(&one, streams, None).await?;
     door.run(async move {
-        let mut client = match Client::new(ask.upgrade).await {
+        let mut client = match Client::new(place).await {
             Ok(client) => client,
             Err(error) => return tracing::debug!(%error, "a client left before it was attached"),
         };

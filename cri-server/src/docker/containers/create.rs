@@ -7,22 +7,23 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::describe::{COMMAND, REQUEST};
-use super::request::{Create, HostConfig, TmpfsOptions};
+use super::request::{Create, HostConfig, TmpfsOptions, Ulimit};
+use super::settled::settled;
+use super::{group, restart_policy, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{json as in_json, read_json};
-use crate::engine::EngineError;
 use crate::engine::model::{
-    AppArmor, Capabilities, ContainerConfig, Device, Dns, Id, ImageChoice, Mode, Mount, MountSource,
-    Namespaces, PidMode, PodConfig, PortMapping, Propagation, Protocol, Resources, Seccomp, Security,
-    UserChoice,
+    AppArmor, Capabilities, ContainerConfig, Device, Id, ImageChoice, Mount, MountSource, PidMode,
+    Propagation, Resources, RestartPolicy, Rlimit, Seccomp, Security,
 };
+use crate::engine::{EngineError, One};
 use crate::spec;
 
 /// `POST /containers/create`.
 pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
-    let body: Value = read_json(ask.body).await?;
+    let mut body: Value = read_json(ask.body).await?;
     let request: Create = serde_json::from_value(body.clone())
         .map_err(|error| Refusal::bad(format!("invalid JSON: {error}")))?;
     let image = door.engine.images().resolve(&request.image);
@@ -32,43 +33,66 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
         "" => generated_name()?,
         name => checked_name(name)?.to_owned(),
     };
-    let config = container(&request, &image)?;
     let settings = image.config.config().clone().unwrap_or_default();
+    let config = container(&request, &image)?;
     let command = spec::process_args(&config, &settings)
         .map_err(|_| Refusal::bad("no command specified: give one, or use an image that has one"))?;
-    let mut group = group(&request)?;
-    group.annotations.insert(REQUEST.to_owned(), body.to_string());
+    let other = other_group(door, &request)?;
+    let mut group = group::config(
+        &request,
+        &group::Around { image: &settings, facts: &door.facts, other: other.as_ref() },
+    )?;
+    if let Some(other) = &other {
+        body["HostConfig"]["NetworkMode"] = json!(format!("container:{}", other.container.id));
+    }
+    group.annotations.insert(REQUEST.to_owned(), settled(body, &settings).to_string());
     group.annotations.insert(COMMAND.to_owned(), json!(command).to_string());
     let auto_remove = request.host_config.auto_remove;
     let created = door.engine.create_one(&name, auto_remove, group, config).await;
-    let id = created.map_err(|error| match error {
+    let id = created.map_err(taken)?;
+    Ok(in_json(StatusCode::CREATED, &json!({"Id": id.to_string(), "Warnings": []})))
+}
+
+/// The container whose network this one is to use.
+fn other_group(door: &Door, request: &Create) -> Result<Option<One>, Refusal> {
+    let name = request.host_config.network_mode.strip_prefix("container:");
+    Ok(name.map(|name| door.engine.one(name)).transpose()?)
+}
+
+/// A name that another container has is told in dockerd's words.
+pub(super) fn taken(error: EngineError) -> Refusal {
+    match error {
         EngineError::Exists { name, id, .. } => Refusal::conflict(format!(
             "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
         )),
         other => other.into(),
-    })?;
-    Ok(in_json(StatusCode::CREATED, &json!({"Id": id.to_string(), "Warnings": []})))
+    }
 }
 
-/// Refuses what would otherwise be left out silently.
+/// The least memory a container may be given, bytes: what starting its first process takes.
+const LEAST_MEMORY_BYTES: i64 = 6 << 20;
+
+/// Refuses what cannot be, and what would otherwise be left out silently.
 fn check_built(request: &Create) -> Result<(), Refusal> {
     let host = &request.host_config;
-    let plain_network = matches!(host.network_mode.as_str(), "" | "default" | "bridge" | "host" | "none");
+    if (1..LEAST_MEMORY_BYTES).contains(&host.memory) {
+        return Err(Refusal::bad("Minimum memory limit allowed is 6MB"));
+    }
+    if !matches!(host.runtime.as_str(), "" | "cleat") {
+        return Err(Refusal::bad(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    let mode = host.network_mode.as_str();
+    let plain_network =
+        matches!(mode, "" | "default" | "bridge" | "host" | "none") || mode.starts_with("container:");
     let missing = [
-        (!plain_network, "a network other than bridge, host and none"),
-        (!matches!(host.restart_policy.name.as_str(), "" | "no"), "a restart policy"),
-        (!matches!(host.log_config.r#type.as_str(), "" | "json-file" | "local"), "this log driver"),
+        (!plain_network, "a network other than bridge, host, none and another container's"),
+        (!matches!(host.log_config.r#type.as_str(), "" | "json-file" | "local" | "none"), "this log driver"),
         (!host.log_config.config.is_empty(), "options of a log driver"),
         (!matches!(host.ipc_mode.as_str(), "" | "private" | "shareable" | "host"), "this IPC mode"),
         (!matches!(host.pid_mode.as_str(), "" | "host"), "this PID mode"),
         (!matches!(host.uts_mode.as_str(), ""), "this UTS mode"),
         (!matches!(host.userns_mode.as_str(), "" | "host"), "this user namespace mode"),
-        (!matches!(host.runtime.as_str(), "" | "cleat"), "a runtime other than cleat"),
-        (host.init, "an init process"),
-        (host.publish_all_ports, "publishing all ports"),
-        (!host.ulimits.is_empty(), "ulimits"),
         (!host.device_requests.is_empty(), "device requests"),
-        (!host.extra_hosts.is_empty(), "extra hosts"),
         (!host.links.is_empty(), "links"),
         (!host.volumes_from.is_empty() || !request.volumes.is_empty(), "volumes"),
         (!host.cgroup_parent.is_empty(), "a cgroup parent"),
@@ -81,7 +105,7 @@ fn check_built(request: &Create) -> Result<(), Refusal> {
 }
 
 /// The name, if it may be one.
-fn checked_name(name: &str) -> Result<&str, Refusal> {
+pub(super) fn checked_name(name: &str) -> Result<&str, Refusal> {
     let name = name.strip_prefix('/').unwrap_or(name);
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     let first = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
@@ -109,65 +133,6 @@ fn generated_name() -> Result<String, Refusal> {
     Ok(format!("{}_{}_{}", MANNERS[digit(0) % 16], THINGS[digit(1) % 16], &id.as_str()[2..6]))
 }
 
-fn group(request: &Create) -> Result<PodConfig, Refusal> {
-    let host = &request.host_config;
-    let on_host = host.network_mode == "host";
-    Ok(PodConfig {
-        hostname: request.hostname.clone(),
-        is_unconnected: host.network_mode == "none",
-        dns: dns(host)?,
-        port_mappings: ports(host)?,
-        labels: request.labels.clone(),
-        sysctls: host.sysctls.clone(),
-        namespaces: Namespaces {
-            network: if on_host { Mode::Node } else { Mode::Pod },
-            ipc: if host.ipc_mode == "host" { Mode::Node } else { Mode::Pod },
-            ..Namespaces::default()
-        },
-        security: Security { privileged: host.privileged, ..Security::default() },
-        shm_size_bytes: Some(host.shm_size).filter(|size| *size > 0),
-        ..PodConfig::default()
-    })
-}
-
-fn dns(host: &HostConfig) -> Result<Option<Dns>, Refusal> {
-    if host.dns.is_empty() && host.dns_search.is_empty() && host.dns_options.is_empty() {
-        return Ok(None);
-    }
-    let address =
-        |text: &String| text.parse().map_err(|_| Refusal::bad(format!("invalid DNS server {text:?}")));
-    let servers = host.dns.iter().map(address).collect::<Result<_, _>>()?;
-    Ok(Some(Dns { servers, searches: host.dns_search.clone(), options: host.dns_options.clone() }))
-}
-
-fn ports(host: &HostConfig) -> Result<Vec<PortMapping>, Refusal> {
-    let mut mappings = Vec::new();
-    for (port, bindings) in &host.port_bindings {
-        let wrong = || Refusal::bad(format!("invalid port {port:?}"));
-        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        let container_port = number.parse().map_err(|_| wrong())?;
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            "sctp" => Protocol::Sctp,
-            _ => return Err(wrong()),
-        };
-        for binding in bindings.iter().flatten() {
-            let wrong = |what: &str| Refusal::bad(format!("invalid {what} to publish port {port} on"));
-            let host_port: u16 = match binding.host_port.as_str() {
-                "" | "0" => return Err(Refusal::not_built("publishing on a port that is free")),
-                text => text.parse().map_err(|_| wrong("port"))?,
-            };
-            let host_ip = match binding.host_ip.as_str() {
-                "" => None,
-                text => Some(text.parse().map_err(|_| wrong("address"))?),
-            };
-            mappings.push(PortMapping { protocol, container_port, host_port, host_ip });
-        }
-    }
-    Ok(mappings)
-}
-
 fn container(request: &Create, image: &Image) -> Result<ContainerConfig, Refusal> {
     let host = &request.host_config;
     // `--entrypoint ""` takes the image's away.
@@ -191,6 +156,7 @@ fn container(request: &Create, image: &Image) -> Result<ContainerConfig, Refusal
         mounts: mounts(host)?,
         devices: host.devices.iter().map(device).collect(),
         labels: request.labels.clone(),
+        log_path: (host.log_config.r#type != "none").then(|| "log".into()),
         stdin: request.open_stdin,
         stdin_once: request.stdin_once,
         tty: request.tty,
@@ -198,8 +164,51 @@ fn container(request: &Create, image: &Image) -> Result<ContainerConfig, Refusal
         security: security(request)?,
         pid: if host.pid_mode == "host" { PidMode::Node } else { PidMode::Container },
         stop_signal,
+        init: host.init,
+        restart: restart(host)?,
+        rlimits: host.ulimits.iter().map(rlimit).collect::<Result<_, _>>()?,
         ..ContainerConfig::default()
     })
+}
+
+fn restart(host: &HostConfig) -> Result<RestartPolicy, Refusal> {
+    let policy = restart_policy::asked(&host.restart_policy)?.unwrap_or_default();
+    if host.auto_remove && policy != RestartPolicy::No {
+        return Err(Refusal::bad("can't create 'AutoRemove' container with restart policy"));
+    }
+    Ok(policy)
+}
+
+/// The resource limits Docker's clients know.
+const ULIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+fn rlimit(wanted: &Ulimit) -> Result<Rlimit, Refusal> {
+    let Ulimit { name, soft, hard } = wanted;
+    if !ULIMITS.contains(&name.as_str()) {
+        return Err(Refusal::bad(format!("invalid ulimit type: {name}")));
+    }
+    let number = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
+    if number(*soft) > number(*hard) {
+        let why = format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}");
+        return Err(Refusal::bad(why));
+    }
+    Ok(Rlimit { name: name.clone(), soft: number(*soft), hard: number(*hard) })
 }
 
 fn device(device: &super::request::Device) -> Device {
@@ -251,7 +260,7 @@ fn security(request: &Create) -> Result<Security, Refusal> {
             drop: host.cap_drop.clone(),
             add_ambient: Vec::new(),
         },
-        user: user(&request.user, &host.group_add)?,
+        user: user::choice(&request.user, &host.group_add),
         read_only_rootfs: host.readonly_rootfs,
         seccomp: if host.privileged { Seccomp::Unconfined } else { Seccomp::RuntimeDefault },
         ..Security::default()
@@ -272,28 +281,6 @@ fn security(request: &Create) -> Result<Security, Refusal> {
         }
     }
     Ok(security)
-}
-
-/// `user[:group]`, each a name or a number.
-fn user(text: &str, groups: &[String]) -> Result<UserChoice, Refusal> {
-    let number = |group: &String| {
-        group.parse().map_err(|_| Refusal::not_built(format!("adding the group {group:?} by name")))
-    };
-    let supplemental_groups = groups.iter().map(number).collect::<Result<_, _>>()?;
-    let mut choice = UserChoice { supplemental_groups, ..UserChoice::default() };
-    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    match user.parse() {
-        Ok(uid) => choice.uid = Some(uid),
-        Err(_) if user.is_empty() => {}
-        Err(_) => choice.name = Some(user.to_owned()),
-    }
-    if let Some(group) = group {
-        let gid = group
-            .parse()
-            .map_err(|_| Refusal::not_built(format!("running in the group {group:?} by name")))?;
-        choice.gid = Some(gid);
-    }
-    Ok(choice)
 }
 
 fn mounts(host: &HostConfig) -> Result<Vec<Mount>, Refusal> {
@@ -397,9 +384,8 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_by_name() {
         for text in [
-            r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#,
-            r#"{"HostConfig":{"NetworkMode":"container:x"}}"#,
-            r#"{"HostConfig":{"Init":true}}"#,
+            r#"{"HostConfig":{"NetworkMode":"own"}}"#,
+            r#"{"HostConfig":{"Links":["a:b"]}}"#,
             r#"{"Volumes":{"/v":{}}}"#,
         ] {
             assert_eq!(check_built(&request(text)).unwrap_err().status().as_u16(), 501, "{text}");
@@ -435,15 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn users_and_ports() {
-        let choice = user("1:2", &["3".into()]).unwrap();
-        assert_eq!((choice.uid, choice.gid, choice.supplemental_groups), (Some(1), Some(2), vec![3]));
-        assert_eq!(user("www", &[]).unwrap().name.as_deref(), Some("www"));
-        let host =
-            request(r#"{"HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"81"}]}}}"#);
-        let mapping = &ports(&host.host_config).unwrap()[0];
-        assert_eq!((mapping.container_port, mapping.host_port), (80, 81));
-        let free = request(r#"{"HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":""}]}}}"#);
-        assert_eq!(ports(&free.host_config).unwrap_err().status().as_u16(), 501);
+    fn ulimits_are_checked() {
+        let limit = |name: &str, soft, hard| rlimit(&Ulimit { name: name.into(), soft, hard });
+        assert_eq!(
+            limit("nofile", 1, -1).unwrap(),
+            Rlimit { name: "nofile".into(), soft: 1, hard: u64::MAX }
+        );
+        for (name, soft, hard) in [("nosuch", 1, 1), ("core", 2, 1), ("core", -1, 5)] {
+            assert_eq!(limit(name, soft, hard).unwrap_err().status().as_u16(), 400, "{name}");
+        }
     }
 }

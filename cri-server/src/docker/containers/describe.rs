@@ -1,10 +1,13 @@
 //! Containers as Docker's clients read them. Pure.
 
+use cleat_network::bridge::Subnet;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use super::restart_policy;
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
-use crate::engine::container::{ContainerState, Exit, ExitReason};
+use crate::engine::container::{Container, ContainerState, Exit, ExitReason};
 use crate::engine::pod::Pod;
 
 /// The annotation with the request as it came, for `inspect`.
@@ -15,10 +18,12 @@ pub(super) const COMMAND: &str = "docker.command";
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// The state in Docker's word. What could not be started is "created", as before the attempt.
-pub(super) fn word(state: &ContainerState) -> &'static str {
-    match state {
+pub(super) fn word(container: &Container) -> &'static str {
+    match &container.state {
+        _ if container.is_restarting() => "restarting",
         ContainerState::Creating | ContainerState::Created | ContainerState::Starting => "created",
         ContainerState::Running { .. } => "running",
+        ContainerState::Paused { .. } => "paused",
         ContainerState::Exited(Exit { reason: ExitReason::StartError, .. }) => "created",
         ContainerState::Exited(_) => "exited",
     }
@@ -33,10 +38,14 @@ pub(super) fn exit_code(state: &ContainerState) -> Option<i32> {
 }
 
 /// The state as `docker ps` shows it.
-fn status(state: &ContainerState, now_ns: i64) -> String {
+fn status(container: &Container, now_ns: i64) -> String {
     let since = |then: i64| duration((now_ns - then) / NS_PER_SECOND);
-    match state {
+    match &container.state {
+        ContainerState::Exited(exit) if container.is_restarting() => {
+            format!("Restarting ({}) {} ago", exit.code, since(exit.finished_at_ns))
+        }
         ContainerState::Running { started_at_ns, .. } => format!("Up {}", since(*started_at_ns)),
+        ContainerState::Paused { started_at_ns, .. } => format!("Up {} (Paused)", since(*started_at_ns)),
         ContainerState::Exited(exit) if exit.reason != ExitReason::StartError => {
             format!("Exited ({}) {} ago", exit.code, since(exit.finished_at_ns))
         }
@@ -80,6 +89,15 @@ fn command(one: &One) -> Vec<String> {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// A command as `docker ps` shows it: what has blanks in it in quotes.
+fn shown_command(command: &[String]) -> String {
+    let (program, arguments) =
+        command.split_first().map_or(("", &[][..]), |(one, rest)| (one.as_str(), rest));
+    let quoted =
+        arguments.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { word.clone() });
+    std::iter::once(program.to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
 fn network_mode(request: &Value) -> &str {
     match request["HostConfig"]["NetworkMode"].as_str() {
         None | Some("" | "default") => "bridge",
@@ -94,17 +112,17 @@ pub(super) fn summary(one: &One, now_ns: i64) -> Value {
     json!({
         "Id": container.id.to_string(), "Names": [format!("/{}", one.name())],
         "Image": container.config.image.user_specified, "ImageID": container.image.id,
-        "Command": command(one).join(" "), "Created": container.created_at_ns / NS_PER_SECOND,
+        "Command": shown_command(&command(one)), "Created": container.created_at_ns / NS_PER_SECOND,
         "Ports": ports(one), "Labels": container.config.labels,
-        "State": word(&container.state), "Status": status(&container.state, now_ns),
+        "State": word(container), "Status": status(container, now_ns),
         "HostConfig": {"NetworkMode": mode.clone()},
-        "NetworkSettings": {"Networks": {mode: endpoint(one)}}, "Mounts": [],
+        "NetworkSettings": {"Networks": {mode: endpoint(one, &[])}}, "Mounts": [],
     })
 }
 
 /// The published ports of a row.
 fn ports(one: &One) -> Vec<Value> {
-    let mappings = one.group.config.port_mappings.iter();
+    let mappings = one.group.ports.iter();
     let row = |mapping: &crate::engine::model::PortMapping| {
         json!({
             "IP": mapping.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
@@ -119,21 +137,30 @@ fn runs(one: &One) -> bool {
     one.container.state.pid().is_some()
 }
 
-fn endpoint(one: &One) -> Value {
+/// Its place in its network, which has these `subnets`.
+fn endpoint(one: &One, subnets: &[IpNet]) -> Value {
     let addresses = if runs(one) { one.group.addresses.as_slice() } else { &[] };
     let of_family = |v4: bool| {
         let found = addresses.iter().find(|address| address.is_ipv4() == v4);
         found.map(ToString::to_string).unwrap_or_default()
     };
+    let subnet = |v4: bool| {
+        let address = addresses.iter().find(|address| address.is_ipv4() == v4)?;
+        let subnet = subnets.iter().find(|subnet| subnet.contains(address))?;
+        let gateway = Subnet::new(*subnet).ok()?.gateway.to_string();
+        Some((gateway, subnet.prefix_len()))
+    };
+    let ((gateway, length), (gateway_v6, length_v6)) =
+        (subnet(true).unwrap_or_default(), subnet(false).unwrap_or_default());
     json!({
         "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
-        "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": of_family(true), "IPPrefixLen": 0,
-        "IPv6Gateway": "", "GlobalIPv6Address": of_family(false), "GlobalIPv6PrefixLen": 0, "DNSNames": null,
+        "NetworkID": "", "EndpointID": "", "Gateway": gateway, "IPAddress": of_family(true), "IPPrefixLen": length,
+        "IPv6Gateway": gateway_v6, "GlobalIPv6Address": of_family(false), "GlobalIPv6PrefixLen": length_v6, "DNSNames": null,
     })
 }
 
-/// Everything about one.
-pub(super) fn inspect(one: &One) -> Value {
+/// Everything about one. `subnets` are the bridge's.
+pub(super) fn inspect(one: &One, subnets: &[IpNet]) -> Value {
     let (container, mut request) = (&one.container, request(one));
     let mut host = request["HostConfig"].take();
     let mode = network_mode(&json!({"HostConfig": host.clone()})).to_owned();
@@ -141,38 +168,39 @@ pub(super) fn inspect(one: &One) -> Value {
         host = json!({});
     }
     host["NetworkMode"] = json!(mode);
-    for (key, fallback) in [
-        ("AutoRemove", json!(false)),
-        ("LogConfig", json!({"Type": "json-file", "Config": {}})),
-        ("RestartPolicy", json!({"Name": "no", "MaximumRetryCount": 0})),
-    ] {
+    for (key, fallback) in
+        [("AutoRemove", json!(false)), ("LogConfig", json!({"Type": "json-file", "Config": {}}))]
+    {
         if host[key].is_null() {
             host[key] = fallback;
         }
     }
     // What was changed since.
     let limits = &container.resources;
+    host["RestartPolicy"] = restart_policy::told(container.restarts.policy);
     host["Memory"] = json!(limits.memory_limit_bytes.unwrap_or_default());
     host["MemorySwap"] = json!(limits.memory_swap_limit_bytes.unwrap_or_default());
     host["CpuShares"] = json!(limits.cpu_shares.unwrap_or_default());
     if host["LogConfig"]["Type"] == "" {
         host["LogConfig"]["Type"] = json!("json-file");
     }
+    let (place, mounts) = (endpoint(one, subnets), mounts(one, &host));
     let command = command(one);
     let (path, args) =
         command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
     json!({
         "Id": container.id.to_string(), "Created": rfc3339(container.created_at_ns), "Path": path, "Args": args,
-        "State": state(&container.state), "Image": container.image.id,
+        "State": state(container), "Image": container.image.id,
         "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
-        "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": 0,
+        "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": container.restarts.count,
         "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": null, "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
-        "Mounts": mounts(one), "Config": config(one, request),
+        "Mounts": mounts, "Config": config(one, request),
         "NetworkSettings": {
             "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one),
-            "IPAddress": endpoint(one)["IPAddress"], "GlobalIPv6Address": endpoint(one)["GlobalIPv6Address"],
-            "Networks": {mode: endpoint(one)},
+            "Gateway": place["Gateway"], "IPAddress": place["IPAddress"], "IPPrefixLen": place["IPPrefixLen"],
+            "IPv6Gateway": place["IPv6Gateway"], "GlobalIPv6Address": place["GlobalIPv6Address"],
+            "GlobalIPv6PrefixLen": place["GlobalIPv6PrefixLen"], "Networks": {mode: place},
         },
     })
 }
@@ -196,14 +224,17 @@ fn config(one: &One, mut request: Value) -> Value {
     request
 }
 
-fn state(state: &ContainerState) -> Value {
+fn state(container: &Container) -> Value {
+    let (state, restarting) = (&container.state, container.is_restarting());
     let (exit, pid, started) = match state {
-        ContainerState::Running { pid, started_at_ns } => (None, *pid, *started_at_ns),
+        ContainerState::Running { pid, started_at_ns } | ContainerState::Paused { pid, started_at_ns } => {
+            (None, *pid, *started_at_ns)
+        }
         ContainerState::Exited(exit) => (Some(exit), 0, exit.started_at_ns),
         _ => (None, 0, 0),
     };
     json!({
-        "Status": word(state), "Running": pid != 0, "Paused": false, "Restarting": false, "Dead": false, "Pid": pid,
+        "Status": word(container), "Running": pid != 0 || restarting, "Paused": matches!(state, ContainerState::Paused { .. }), "Restarting": restarting, "Dead": false, "Pid": pid,
         "OOMKilled": exit.is_some_and(|exit| exit.reason == ExitReason::OomKilled),
         "ExitCode": exit.map_or(0, |exit| exit.code),
         "Error": exit.map_or("", |exit| exit.message.as_str()),
@@ -211,16 +242,25 @@ fn state(state: &ContainerState) -> Value {
     })
 }
 
-fn mounts(one: &One) -> Vec<Value> {
-    use crate::engine::model::MountSource;
-    let told = one.container.config.mounts.iter().map(|mount| {
+/// What is mounted; `--tmpfs` alone is told in `HostConfig` only.
+fn mounts(one: &One, host: &Value) -> Vec<Value> {
+    use crate::engine::model::{Mount, MountSource};
+    let target = |mount: &Mount| mount.destination.display().to_string();
+    let mode = |destination: &str| {
+        let binds = host["Binds"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let parts = binds.iter().filter_map(|bind| bind.as_str()).map(|bind| bind.splitn(3, ':'));
+        let mut modes = parts.filter_map(|mut parts| Some((parts.nth(1)?, parts.next()?)));
+        modes.find(|(target, _)| *target == destination).map(|(_, mode)| mode.to_owned()).unwrap_or_default()
+    };
+    let all = one.container.config.mounts.iter();
+    let told = all.filter(|mount| host["Tmpfs"][target(mount)].is_null()).map(|mount| {
         let (kind, source) = match &mount.source {
             MountSource::Host(path) => ("bind", path.display().to_string()),
             MountSource::Tmpfs(_) => ("tmpfs", String::new()),
             MountSource::Image { image, .. } => ("image", image.clone()),
         };
         json!({
-            "Type": kind, "Source": source, "Destination": mount.destination, "Mode": "", "RW": !mount.read_only,
+            "Type": kind, "Source": source, "Destination": mount.destination, "Mode": mode(&target(mount)), "RW": !mount.read_only,
             "Propagation": if kind == "bind" { "rprivate" } else { "" },
         })
     });
@@ -244,6 +284,8 @@ fn published(one: &One) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::container::sample;
+    use crate::engine::model::Id;
 
     #[test]
     fn durations_are_told_as_docker_tells_them() {
@@ -265,6 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn arguments_with_blanks_are_shown_in_quotes() {
+        for (command, shown) in [
+            (vec!["sh", "-c", "exit 5"], "sh -c 'exit 5'"),
+            (vec!["sleep", "1"], "sleep 1"),
+            (vec!["a b"], "a b"),
+            (vec![], ""),
+        ] {
+            let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
+            assert_eq!(shown_command(&command), shown);
+        }
+    }
+
+    #[test]
     fn states_have_dockers_words() {
         let exit = |reason| {
             ContainerState::Exited(Exit {
@@ -277,13 +332,22 @@ mod tests {
         };
         let running = ContainerState::Running { pid: 7, started_at_ns: 0 };
         let now = 2 * NS_PER_SECOND;
+        let id = Id::random().unwrap();
+        let mut container = sample(&id, &id);
         for (state, one, two) in [
             (ContainerState::Created, "created", "Created"),
             (running, "running", "Up 2 seconds"),
+            (ContainerState::Paused { pid: 7, started_at_ns: 0 }, "paused", "Up 2 seconds (Paused)"),
             (exit(ExitReason::Error), "exited", "Exited (3) 2 seconds ago"),
             (exit(ExitReason::StartError), "created", "Created"),
         ] {
-            assert_eq!((word(&state), status(&state, now).as_str()), (one, two));
+            container.state = state;
+            assert_eq!((word(&container), status(&container, now).as_str()), (one, two));
         }
+        container.state = exit(ExitReason::Error);
+        container.restarts.due_at_ns = Some(1);
+        assert_eq!(word(&container), "restarting");
+        assert_eq!(status(&container, now), "Restarting (3) 2 seconds ago");
+        assert_eq!(state(&container)["Running"], true);
     }
 }

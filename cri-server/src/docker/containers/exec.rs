@@ -8,9 +8,10 @@ use nix::errno::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::pause::check_not_paused;
 use super::request::{or_default, words};
-use super::size;
-use super::streams::{Client, Pipes, content_type, switch};
+use super::streams::{Client, Pipes, Place, content_type, switch};
+use super::{size, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -102,18 +103,18 @@ fn missing(id: &str) -> Refusal {
 /// `POST /containers/{id}/exec`.
 pub(super) async fn create(door: &Door, one: &One, ask: Ask) -> Answer {
     let request: Request = read_json(ask.body).await?;
+    if one.container.is_restarting() {
+        let id = &one.container.id;
+        return Err(Refusal::conflict(format!(
+            "Container {id} is restarting, wait until the container is running"
+        )));
+    }
     if one.container.state.pid().is_none() {
         return Err(Refusal::conflict(format!("container {} is not running", one.container.id)));
     }
+    check_not_paused(one, "exec")?;
     if request.cmd.is_empty() {
         return Err(Refusal::bad("no exec command specified"));
-    }
-    for (wanted, what) in
-        [(request.privileged, "a privileged exec"), (!request.user.is_empty(), "an exec as another user")]
-    {
-        if wanted {
-            return Err(Refusal::not_built(what));
-        }
     }
     let id = Id::random().map_err(|error| Refusal::failed(format!("make an id: {error}")))?.to_string();
     let container = one.container.id.clone();
@@ -155,7 +156,7 @@ fn inspect(door: &Door, id: &str) -> Answer {
             "OpenStderr": request.attach_stderr, "CanRemove": matches!(stage, Stage::Ended(_)), "Pid": 0,
             "DetachKeys": "",
             "ProcessConfig": {
-                "tty": request.tty, "entrypoint": program, "arguments": arguments, "privileged": false,
+                "tty": request.tty, "entrypoint": program, "arguments": arguments, "privileged": request.privileged,
                 "user": request.user,
             },
         }),
@@ -170,28 +171,27 @@ async fn start(door: &Arc<Door>, id: &str, ask: Ask) -> Answer {
         Some(_) => return Err(Refusal::conflict(format!("exec {id} has been started already"))),
         None => return Err(missing(id)),
     };
-    let response = if how.detach {
-        empty(StatusCode::OK)
+    let (response, place) = if how.detach {
+        (empty(StatusCode::OK), None)
     } else {
-        switch(&ask.headers, content_type(ask.version, request.tty))?
+        let kind = content_type(ask.version, request.tty);
+        let (response, place) = switch(&ask.headers, ask.upgrade, kind, request.attach_stdin)?;
+        (response, Some(place))
     };
     let started = door.engine.exec(&container, command(&request, &how)).await;
     let (door_of_task, id) = (door.clone(), id.to_owned());
     match started {
         Ok(session) => {
             door.execs.set(&id, Stage::Running(session.resizer.clone()));
-            let upgrade = (!how.detach).then_some(ask.upgrade);
-            door.run(async move { follow(&door_of_task, &id, session, upgrade, request.tty).await });
+            door.run(async move { follow(&door_of_task, &id, session, place, request.tty).await });
         }
         Err(error @ EngineError::WrongState { .. }) => return Err(error.into()),
         Err(error) => {
             let (code, words) = failure(&error);
             door.execs.set(&id, Stage::Ended(code));
-            if how.detach {
-                return Err(Refusal::bad(words));
-            }
+            let Some(place) = place else { return Err(Refusal::bad(words)) };
             door.run(async move {
-                let Ok(mut client) = Client::new(ask.upgrade).await else { return };
+                let Ok(mut client) = Client::new(place).await else { return };
                 let said = client.say(&format!("{words}\r\n"), request.tty).await;
                 if let Err(error) = said.and(client.end().await) {
                     tracing::debug!(%error, "a client left before it was told why its command did not start");
@@ -214,6 +214,8 @@ fn command(request: &Request, how: &Start) -> ExecCommand {
         terminal: request.tty.then_some(TerminalSize { rows, columns }),
         environment: request.env.iter().filter(|variable| variable.contains('=')).cloned().collect(),
         working_dir: Some(request.working_dir.clone()).filter(|folder| !folder.is_empty()),
+        user: (!request.user.is_empty()).then(|| user::choice(&request.user, &[])),
+        privileged: request.privileged,
     }
 }
 
@@ -234,17 +236,11 @@ fn failure(error: &EngineError) -> (i32, String) {
 }
 
 /// Stays with a process to its end: the code is known before its client is told that there is no more.
-async fn follow(
-    door: &Door,
-    id: &str,
-    session: Session,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
-    is_terminal: bool,
-) {
+async fn follow(door: &Door, id: &str, session: Session, place: Option<Place>, is_terminal: bool) {
     let Session { stdin, stdout, stderr, mut ending, resizer: _ } = session;
     let mut client = None;
-    if let Some(upgrade) = upgrade {
-        match Client::new(upgrade).await {
+    if let Some(place) = place {
+        match Client::new(place).await {
             Ok(mut arrived) => {
                 let served = arrived.serve(Pipes { stdin, stdout, stderr, is_terminal }).await;
                 if let Err(error) = served {

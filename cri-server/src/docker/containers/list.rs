@@ -35,15 +35,49 @@ pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
     let (before, since) = (moment("before")?, moment("since")?);
     let fitting = ones.iter().filter(|one| {
         let created = one.container.created_at_ns;
-        (all || one.container.state.pid().is_some())
+        (all || one.container.state.pid().is_some() || one.container.is_restarting())
             && before.is_none_or(|before| created < before)
             && since.is_none_or(|since| created > since)
             && fits(one, &filters)
     });
+    check_states(filters.get("status").unwrap_or_default())?;
     let now = now_ns();
-    let list: Vec<Value> =
-        fitting.take(limit.unwrap_or(usize::MAX)).map(|one| describe::summary(one, now)).collect();
+    let list: Vec<Value> = fitting.take(limit.unwrap_or(usize::MAX)).map(|one| row(door, one, now)).collect();
     Ok(json(StatusCode::OK, &list))
+}
+
+/// Refuses words that are no state.
+fn check_states(words: &[String]) -> Result<(), Refusal> {
+    let states = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+    match words.iter().find(|word| !states.contains(&word.as_str())) {
+        Some(word) => Err(Refusal::bad(format!("invalid filter 'status={word}'"))),
+        None => Ok(()),
+    }
+}
+
+/// A row of the list. A name that means another image by now, or none, is told no more.
+fn row(door: &Door, one: &One, now_ns: i64) -> Value {
+    let mut row = describe::summary(one, now_ns);
+    let named = &one.container.config.image.user_specified;
+    let meant = door.engine.images().resolve(named);
+    if meant.is_none_or(|image| image.id.to_string() != one.container.image.id) {
+        row["Image"] = row["ImageID"].clone();
+    }
+    row
+}
+
+/// Whether `name` has `pattern` in it: the anchors of a regular expression and a slash before a name are understood,
+/// since scripts write `^/name$`.
+fn fits_name(pattern: &str, name: &str) -> bool {
+    let (rest, from_start) = pattern.strip_prefix('^').map_or((pattern, false), |rest| (rest, true));
+    let (rest, to_end) = rest.strip_suffix('$').map_or((rest, false), |rest| (rest, true));
+    let rest = rest.strip_prefix('/').unwrap_or(rest);
+    match (from_start, to_end) {
+        (true, true) => name == rest,
+        (true, false) => name.starts_with(rest),
+        (false, true) => name.ends_with(rest),
+        (false, false) => name.contains(rest),
+    }
 }
 
 fn fits(one: &One, filters: &Filters) -> bool {
@@ -53,8 +87,8 @@ fn fits(one: &One, filters: &Filters) -> bool {
     let container = &one.container;
     let shown = describe::summary(one, 0);
     any("id", &|value| container.id.as_str().starts_with(value))
-        && any("name", &|value| one.name().contains(value.trim_start_matches('/')))
-        && any("status", &|value| describe::word(&container.state) == value)
+        && any("name", &|value| fits_name(value, one.name()))
+        && any("status", &|value| describe::word(container) == value)
         && any("exited", &|value| {
             describe::exit_code(&container.state).is_some_and(|code| code.to_string() == value)
         })
@@ -69,6 +103,34 @@ fn fits(one: &One, filters: &Filters) -> bool {
 }
 
 /// `GET /containers/{id}/json`.
-pub(in crate::docker) fn inspect(one: &One) -> Answer {
-    Ok(json(StatusCode::OK, &describe::inspect(one)))
+pub(in crate::docker) fn inspect(door: &Door, one: &One) -> Answer {
+    Ok(json(StatusCode::OK, &describe::inspect(one, &door.facts.subnets)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_patterns_with_anchors() {
+        for (pattern, fits) in [
+            ("we", true),
+            ("/web", true),
+            ("^/web$", true),
+            ("^web$", true),
+            ("^we$", false),
+            ("^eb", false),
+            ("eb$", true),
+            ("wob", false),
+        ] {
+            assert_eq!(fits_name(pattern, "web"), fits, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn words_that_are_no_state_are_refused() {
+        assert!(check_states(&["exited".to_owned(), "dead".to_owned()]).is_ok());
+        let refusal = check_states(&["nosuch".to_owned()]).unwrap_err();
+        assert_eq!(refusal.message(), "invalid filter 'status=nosuch'");
+    }
 }

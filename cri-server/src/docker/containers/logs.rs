@@ -35,6 +35,7 @@ struct Wanted {
     stdout: bool,
     stderr: bool,
     timestamps: bool,
+    details: bool,
     is_terminal: bool,
     tail: Option<u64>,
     since_ns: Option<i64>,
@@ -44,8 +45,7 @@ struct Wanted {
 /// `GET /containers/{id}/logs`.
 pub(super) async fn logs(door: &Arc<Door>, one: &One, ask: &Ask) -> Answer {
     let wanted = wanted(one, ask)?;
-    let path =
-        one.container.log_path.clone().ok_or_else(|| Refusal::not_built("reading this container's log"))?;
+    let path = one.container.log_path.clone().ok_or_else(Refusal::unreadable_log)?;
     let (sender, mut response) = lines();
     let kind = content_type(ask.version, wanted.is_terminal);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -78,6 +78,7 @@ fn wanted(one: &One, ask: &Ask) -> Result<Wanted, Refusal> {
         stdout,
         stderr,
         timestamps: query.is_on("timestamps"),
+        details: query.is_on("details"),
         is_terminal: one.container.config.tty,
         // What is no number means all, as with dockerd.
         tail: query.get("tail").parse().ok(),
@@ -243,6 +244,10 @@ fn convert(line: &[u8], wanted: &Wanted, out: &mut Vec<u8>) {
         payload.extend(time.as_bytes());
         payload.push(b' ');
     }
+    if wanted.details {
+        // What the log's options add would be before the blank; there are none.
+        payload.push(b' ');
+    }
     payload.extend(text);
     if mark == b"F" {
         payload.push(b'\n');
@@ -293,6 +298,8 @@ mod tests {
         }
         let stamped = Wanted { timestamps: true, ..both() };
         assert_eq!(converted(LINE, &stamped), "1970-01-01T00:00:05.000000000Z a b\n");
+        let detailed = Wanted { details: true, ..both() };
+        assert_eq!(converted(LINE, &detailed), " a b\n");
     }
 
     #[test]

@@ -3,16 +3,24 @@
 mod attach;
 mod create;
 pub(super) mod describe;
+mod diff;
 mod exec;
+mod group;
 mod list;
 mod logs;
+mod pause;
+mod process;
 mod remove;
+mod rename;
 mod request;
+mod restart_policy;
 mod run;
+mod settled;
 mod stats;
 mod streams;
 mod top;
 mod update;
+mod user;
 mod wait;
 
 use std::sync::Arc;
@@ -35,17 +43,21 @@ use crate::engine::{One, TerminalSize};
 pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: Ask) -> Answer {
     let one = door.engine.one(name)?;
     match act {
-        ContainerAct::Inspect => list::inspect(&one),
+        ContainerAct::Inspect => list::inspect(door, &one),
         ContainerAct::Start => run::start(door, &one).await,
         ContainerAct::Stop => run::stop(door, &one, &ask).await,
         ContainerAct::Restart => run::restart(door, &one, &ask).await,
-        ContainerAct::Kill => run::kill(door, &one, &ask),
+        ContainerAct::Kill => run::kill(door, &one, &ask).await,
+        ContainerAct::Pause => pause::pause(door, &one).await,
+        ContainerAct::Resume => pause::resume(door, &one).await,
+        ContainerAct::Rename => rename::rename(door, &one, &ask).await,
         ContainerAct::Wait => wait::wait(door, one, &ask),
         ContainerAct::Remove => remove::remove(door, &one, &ask).await,
         ContainerAct::Logs => logs::logs(door, &one, &ask).await,
         ContainerAct::Attach => attach::attach(door, one, ask).await,
         ContainerAct::Resize => resize(door, &one, &ask).await,
         ContainerAct::Stats => stats::stats(door, one, &ask).await,
+        ContainerAct::Changes => diff::changes(door, &one).await,
         ContainerAct::Update => update::update(door, &one, ask).await,
         ContainerAct::Top => top::top(door, &one, &ask).await,
         ContainerAct::Exec => exec::create(door, &one, ask).await,

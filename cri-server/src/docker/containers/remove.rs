@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::pause::is_paused;
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -18,11 +19,16 @@ pub(super) async fn remove(door: &Door, one: &One, ask: &Ask) -> Answer {
     if ask.query.is_on("link") {
         return Err(Refusal::not_built("removing a link"));
     }
-    if one.container.state.pid().is_some() && !ask.query.is_on("force") {
-        return Err(Refusal::conflict(format!(
-            "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-            one.name()
-        )));
+    let is_up = one.container.state.pid().is_some() || one.container.is_restarting();
+    if is_up && !ask.query.is_on("force") {
+        let why = if is_paused(one) {
+            "container is paused and must be unpaused first"
+        } else if one.container.is_restarting() {
+            "container is restarting: stop the container before removing or force remove"
+        } else {
+            "container is running: stop the container before removing or force remove"
+        };
+        return Err(Refusal::conflict(format!("cannot remove container \"/{}\": {why}", one.name())));
     }
     door.engine.remove_one(one).await?;
     Ok(empty(StatusCode::NO_CONTENT))
@@ -38,8 +44,10 @@ pub(in crate::docker) async fn prune(door: &Door, ask: &Ask) -> Answer {
         }
         _ => None,
     };
-    let rests =
-        |one: &One| matches!(one.container.state, ContainerState::Created | ContainerState::Exited(_));
+    let rests = |one: &One| {
+        matches!(one.container.state, ContainerState::Created | ContainerState::Exited(_))
+            && !one.container.is_restarting()
+    };
     let ones = door.engine.ones();
     let doomed = ones.iter().filter(|one| {
         rests(one)

@@ -37,6 +37,8 @@ pub(super) struct Create {
     #[serde(deserialize_with = "or_default")]
     pub volumes: BTreeMap<String, serde_json::Value>,
     #[serde(deserialize_with = "or_default")]
+    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    #[serde(deserialize_with = "or_default")]
     pub host_config: HostConfig,
 }
 
@@ -117,7 +119,7 @@ pub(super) struct HostConfig {
     #[serde(deserialize_with = "or_default")]
     pub sysctls: BTreeMap<String, String>,
     #[serde(deserialize_with = "or_default")]
-    pub ulimits: Vec<serde_json::Value>,
+    pub ulimits: Vec<Ulimit>,
     #[serde(deserialize_with = "or_default")]
     pub device_requests: Vec<serde_json::Value>,
     #[serde(deserialize_with = "or_default")]
@@ -184,6 +186,8 @@ pub(super) struct PortBinding {
 pub(super) struct RestartPolicy {
     #[serde(deserialize_with = "or_default")]
     pub name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub maximum_retry_count: i64,
 }
 
 /// Where its output goes.
@@ -194,6 +198,18 @@ pub(super) struct LogConfig {
     pub r#type: String,
     #[serde(deserialize_with = "or_default")]
     pub config: BTreeMap<String, String>,
+}
+
+/// A resource limit; -1 is unlimited.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Ulimit {
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub soft: i64,
+    #[serde(deserialize_with = "or_default")]
+    pub hard: i64,
 }
 
 /// A device of the host.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use nix::errno::Errno;
 
+use super::pause::is_paused;
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -15,12 +16,18 @@ use crate::spec;
 /// How long a container may take to end by itself, unless the client says otherwise.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a killed container may take to end until the client is answered all the same.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
 /// What a client gets that wants to wait for ever.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// `POST /containers/{id}/start`.
 pub(super) async fn start(door: &Door, one: &One) -> Answer {
-    if one.container.state.pid().is_some() {
+    if is_paused(one) {
+        return Err(Refusal::conflict("cannot start a paused container, try unpause instead"));
+    }
+    if one.container.state.pid().is_some() || one.container.is_restarting() {
         return Ok(empty(StatusCode::NOT_MODIFIED));
     }
     door.engine.start_one(one).await.map_err(not_started)?;
@@ -42,7 +49,7 @@ fn not_started(error: EngineError) -> Refusal {
 
 /// `POST /containers/{id}/stop`.
 pub(super) async fn stop(door: &Door, one: &One, ask: &Ask) -> Answer {
-    if one.container.state.pid().is_none() {
+    if one.container.state.pid().is_none() && !one.container.is_restarting() {
         return Ok(empty(StatusCode::NOT_MODIFIED));
     }
     end(door, one, ask).await?;
@@ -59,9 +66,7 @@ pub(super) async fn restart(door: &Door, one: &One, ask: &Ask) -> Answer {
 }
 
 async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
-    if !ask.query.get("signal").is_empty() {
-        return Err(Refusal::not_built("stopping with another signal"));
-    }
+    let signal = signal(ask)?;
     let grace = match ask.query.get("t") {
         "" => GRACE,
         text => {
@@ -69,15 +74,17 @@ async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
             u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs)
         }
     };
-    Ok(door.engine.stop_container(&one.container.id, grace).await?)
+    Ok(door.engine.stop_one(one, grace, signal).await?)
 }
 
-/// `POST /containers/{id}/kill`.
-pub(super) fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
-    let signal = match ask.query.get("signal") {
-        "" => nix::libc::SIGKILL,
-        text => spec::parse_signal(text).map_err(|_| Refusal::bad(format!("Invalid signal: {text}")))?,
-    };
+/// `POST /containers/{id}/kill`. SIGKILL is answered when the container has ended: a client's next word finds it so.
+pub(super) async fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
+    let signal = signal(ask)?.unwrap_or(nix::libc::SIGKILL);
+    if one.container.is_restarting() {
+        // There is no process: what is left to end is the waiting for the next one.
+        door.engine.stop_one(one, Duration::ZERO, None).await?;
+        return Ok(empty(StatusCode::NO_CONTENT));
+    }
     if one.container.state.pid().is_none() {
         let id = &one.container.id;
         return Err(Refusal::conflict(format!(
@@ -85,8 +92,23 @@ pub(super) fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
             one.name()
         )));
     }
-    door.engine.signal_one(one, signal)?;
+    // Asked for before the signal: an end in between is not missed.
+    let end = door.engine.next_end(one);
+    door.engine.signal_one(one, signal).await?;
+    if signal == nix::libc::SIGKILL && tokio::time::timeout(KILL_LIMIT, end).await.is_err() {
+        tracing::warn!(container = %one.container.id, "a killed container has not ended");
+    }
     Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// The signal in a query, if it names one.
+fn signal(ask: &Ask) -> Result<Option<i32>, Refusal> {
+    match ask.query.get("signal") {
+        "" => Ok(None),
+        text => {
+            spec::parse_signal(text).map(Some).map_err(|_| Refusal::bad(format!("Invalid signal: {text}")))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::net::unix::pipe;
 
 use crate::docker::refusal::Refusal;
 use crate::docker::version::ApiVersion;
-use crate::docker::wire::{Body, empty};
+use crate::docker::wire::{Body, empty, streamed};
 
 /// Bytes moved at a time.
 const PIECE_BYTES: usize = 32 << 10;
@@ -49,39 +49,68 @@ pub(super) fn content_type(version: ApiVersion, is_terminal: bool) -> &'static s
     }
 }
 
-/// The answer after which the connection is the session's.
+/// Where a session meets its client once the answer's head is sent.
+pub(super) enum Place {
+    /// On the connection, which has left HTTP.
+    Connection(OnUpgrade),
+    /// In the answer's body: the client only reads.
+    Body(DuplexStream),
+}
+
+/// The answer behind which the session's bytes come. A client that does not offer to leave HTTP gets them as a body, and
+/// cannot give the program `input`.
 ///
 /// # Errors
-/// When the client does not offer to leave HTTP.
-pub(super) fn switch(headers: &HeaderMap, kind: &'static str) -> Result<Response<Body>, Refusal> {
+/// When it wants to do that.
+pub(super) fn switch(
+    headers: &HeaderMap,
+    upgrade: OnUpgrade,
+    kind: &'static str,
+    input: bool,
+) -> Result<(Response<Body>, Place), Refusal> {
     if !headers.contains_key(UPGRADE) {
-        return Err(Refusal::not_built("a stream without `Connection: Upgrade` and `Upgrade: tcp`"));
+        if input {
+            return Err(Refusal::not_built("input without `Connection: Upgrade` and `Upgrade: tcp`"));
+        }
+        let (near, far) = duplex(PIECE_BYTES);
+        return Ok((streamed(kind, far), Place::Body(near)));
     }
     let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
     let answer = response.headers_mut();
     answer.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(UPGRADE, HeaderValue::from_static("tcp"));
     answer.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    Ok(response)
+    Ok((response, Place::Connection(upgrade)))
 }
 
 /// The two directions of a client's connection.
 pub(super) struct Client {
-    input: ReadHalf<TokioIo<Upgraded>>,
-    output: WriteHalf<TokioIo<Upgraded>>,
+    input: Box<dyn AsyncRead + Send + Unpin>,
+    output: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
 impl Client {
-    /// Waits until the client has left HTTP.
-    pub(super) async fn new(upgrade: OnUpgrade) -> Result<Self, hyper::Error> {
-        let (input, output) = split(TokioIo::new(upgrade.await?));
-        Ok(Self { input, output })
+    /// Waits until the client has left HTTP, where it offered to.
+    pub(super) async fn new(place: Place) -> Result<Self, hyper::Error> {
+        Ok(match place {
+            Place::Connection(upgrade) => Self::over(TokioIo::new(upgrade.await?)),
+            Place::Body(body) => Self::over(body),
+        })
+    }
+
+    fn over(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+        let (input, output) = split(stream);
+        Self { input: Box::new(input), output: Box::new(output) }
     }
 
     /// Moves bytes until the output has ended, or the client has gone. The end of the client's input is the end of the
     /// program's; its output goes on.
     pub(super) async fn serve(&mut self, pipes: Pipes) -> io::Result<()> {
         let Pipes { stdin, stdout, stderr, is_terminal } = pipes;
+        if stdout.is_none() && stderr.is_none() {
+            // A client that only writes stays for as long as it does.
+            return receive(&mut self.input, stdin).await;
+        }
         let output = send(&mut self.output, stdout, stderr, is_terminal);
         let input = receive(&mut self.input, stdin);
         tokio::pin!(output);

@@ -1,65 +1,67 @@
-//! `docker top`: the processes of a container as `ps -ef` would list them, read from proc(5).
+//! `docker top`: the processes of a container as ps(1) would list them, read from proc(5).
 
-use std::collections::HashMap;
 use std::fs;
 
 use hyper::StatusCode;
 use serde_json::json;
 
+use super::process::{COLUMNS, Column, Machine, Process};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::json as in_json;
 use crate::engine::One;
 
-const TITLES: [&str; 5] = ["UID", "PID", "PPID", "TIME", "CMD"];
+/// What `ps -ef` shows, and what is shown where nothing is asked for.
+const FULL: &str = "user=UID,pid,ppid,c,stime,tty=TTY,time,cmd";
 
-/// Clock ticks of a second in proc(5): fixed by the kernel's interface on every architecture Cleat runs on.
-const TICKS: u64 = 100;
+/// What `ps aux` shows.
+const BY_USER: &str = "user,pid,pcpu,pmem,vsz,rss,tty=TTY,stat,bsdstart,bsdtime,args";
 
 /// `GET /containers/{id}/top`.
 pub(super) async fn top(door: &Door, one: &One, ask: &Ask) -> Answer {
-    if !matches!(ask.query.get("ps_args"), "" | "-ef") {
-        return Err(Refusal::not_built("choosing the columns of `top`"));
-    }
+    let columns = columns(ask.query.get("ps_args"))?;
     let pids = door.engine.processes_of(one).await?;
-    let users = users(&fs::read_to_string("/etc/passwd").unwrap_or_default());
+    let machine = Machine::read(&fs::read_to_string("/etc/passwd").unwrap_or_default());
     // One that ended meanwhile is in no list.
-    let rows: Vec<_> = pids.into_iter().filter_map(|pid| row(pid, &users)).collect();
-    Ok(in_json(StatusCode::OK, &json!({"Titles": TITLES, "Processes": rows})))
+    let processes = pids.into_iter().filter_map(Process::read);
+    let rows: Vec<Vec<String>> = processes
+        .map(|process| columns.iter().map(|(_, column)| (column.show)(&process, &machine)).collect())
+        .collect();
+    let titles: Vec<&str> = columns.iter().map(|(title, _)| title.as_str()).collect();
+    Ok(in_json(StatusCode::OK, &json!({"Titles": titles, "Processes": rows})))
 }
 
-/// Names of users by their ids.
-fn users(passwd: &str) -> HashMap<String, String> {
-    let entry = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?.to_owned();
-        Some((fields.nth(1)?.to_owned(), name))
+/// The columns that ps(1) would show for `arguments`, each with its title.
+fn columns(arguments: &str) -> Result<Vec<(String, &'static Column)>, Refusal> {
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    match words[..] {
+        [] | ["-ef" | "-fe" | "-f"] => list(FULL),
+        ["aux" | "-aux" | "u" | "-u"] => list(BY_USER),
+        ["-o" | "o" | "-eo" | "-ao" | "-axo" | "axo" | "--format", names] => with_pid(list(names)?),
+        [one] if one.starts_with("-o") => with_pid(list(&one[2..])?),
+        _ => Err(Refusal::not_built(format!("listing processes with the options {arguments:?} of ps"))),
+    }
+}
+
+/// `name,name=Title,...`.
+fn list(names: &str) -> Result<Vec<(String, &'static Column)>, Refusal> {
+    let column = |name: &str| {
+        let (name, title) = name.split_once('=').map_or((name, None), |(name, title)| (name, Some(title)));
+        let column = COLUMNS.iter().find(|column| column.names.contains(&name));
+        let column = column
+            .ok_or_else(|| Refusal::not_built(format!("the column {name:?} of a list of processes")))?;
+        Ok((title.unwrap_or(column.title).to_owned(), column))
     };
-    passwd.lines().filter_map(entry).collect()
+    names.split(',').map(column).collect()
 }
 
-fn row(pid: i32, users: &HashMap<String, String>) -> Option<[String; 5]> {
-    let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
-    let status = String::from_utf8_lossy(&read("status")?).into_owned();
-    let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next());
-    let uid = field("Uid:")?.to_owned();
-    let ticks = ticks(&String::from_utf8_lossy(&read("stat")?))?;
-    let seconds = ticks / TICKS;
-    let time = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let arguments = read("cmdline")?;
-    let line = String::from_utf8_lossy(&arguments).trim_end_matches('\0').replace('\0', " ");
-    let command = if line.is_empty() { format!("[{}]", field("Name:")?) } else { line };
-    let user = users.get(&uid).cloned().unwrap_or(uid);
-    Some([user, pid.to_string(), field("PPid:")?.to_owned(), time, command])
-}
-
-/// The time a process has used; behind its name, which may contain anything.
-fn ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let user: u64 = fields.nth(11)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+/// dockerd finds a container's processes by this column, and clients expect its refusal.
+fn with_pid(columns: Vec<(String, &'static Column)>) -> Result<Vec<(String, &'static Column)>, Refusal> {
+    if columns.iter().any(|(title, _)| title == "PID") {
+        return Ok(columns);
+    }
+    Err(Refusal::failed("Couldn't find PID field in ps output"))
 }
 
 #[cfg(test)]
@@ -67,16 +69,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_read_from_proc() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let row = row(pid, &users("root:x:0:0::/:\n")).unwrap();
-        assert_eq!(row[1], pid.to_string());
-        assert!(!row[4].is_empty());
+    fn options_of_ps_choose_columns() {
+        for (arguments, titles) in [
+            ("", "UID PID PPID C STIME TTY TIME CMD"),
+            ("-ef", "UID PID PPID C STIME TTY TIME CMD"),
+            ("aux", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
+            ("-o pid,args", "PID COMMAND"),
+            ("-o pid,comm=NAME", "PID NAME"),
+            ("-opid,ppid", "PID PPID"),
+        ] {
+            let found: Vec<String> =
+                columns(arguments).unwrap().into_iter().map(|(title, _)| title).collect();
+            assert_eq!(found.join(" "), titles, "{arguments:?}");
+        }
     }
 
     #[test]
-    fn a_name_with_brackets_does_not_shift_fields() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0";
-        assert_eq!(ticks(stat), Some(200));
+    fn what_cannot_be_listed_is_refused() {
+        for (arguments, status) in [("-o args", 500), ("-o pid,nosuch", 501), ("--forest", 501)] {
+            assert_eq!(columns(arguments).err().unwrap().status().as_u16(), status, "{arguments:?}");
+        }
     }
 }

@@ -1,22 +1,33 @@
-//! `docker update`: other limits for a container.
+//! `docker update`: other limits, or another restart policy, for a container.
 
 use hyper::StatusCode;
 use serde_json::json;
 
 use super::create::resources;
 use super::request::HostConfig;
+use super::restart_policy;
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{json as in_json, read_json};
 use crate::engine::One;
+use crate::engine::model::{Kind, Resources, RestartPolicy};
 
 /// `POST /containers/{id}/update`.
 pub(super) async fn update(door: &Door, one: &One, ask: Ask) -> Answer {
     let wanted: HostConfig = read_json(ask.body).await?;
-    if !matches!(wanted.restart_policy.name.as_str(), "" | "no") {
-        return Err(Refusal::not_built("a container with a restart policy"));
+    let policy = restart_policy::asked(&wanted.restart_policy)?;
+    let removes_itself = matches!(one.group.config.kind, Kind::One { auto_remove: true, .. });
+    if removes_itself && policy.is_some_and(|policy| policy != RestartPolicy::No) {
+        let why = "Restart policy cannot be updated because AutoRemove is enabled for the container";
+        return Err(Refusal::bad(why));
     }
-    door.engine.update_container(&one.container.id, resources(&wanted)).await?;
+    let limits = resources(&wanted);
+    if limits != Resources::default() {
+        door.engine.update_container(&one.container.id, limits).await?;
+    }
+    if let Some(policy) = policy {
+        door.engine.set_restart_policy(one, policy).await?;
+    }
     Ok(in_json(StatusCode::OK, &json!({"Warnings": null})))
 }

@@ -21,7 +21,7 @@ pub(super) fn wait(door: &Arc<Door>, one: One, ask: &Ask) -> Answer {
             let end = door.engine.next_end(&one);
             // Looked at after the wait has begun: an end in between is not missed.
             let now = door.engine.one(one.container.id.as_str())?;
-            if now.container.state.pid().is_none() {
+            if now.container.state.pid().is_none() && !now.container.is_restarting() {
                 let code = exit_code(&now.container.state).unwrap_or_default();
                 return Ok(in_json(StatusCode::OK, &json!({"StatusCode": code})));
             }

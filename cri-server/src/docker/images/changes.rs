@@ -52,7 +52,10 @@ fn change_one(config: &mut Map<String, Value>, change: &str) -> Result<(), Refus
             insert_all(config, "Volumes", paths.into_iter().map(|path| (path, json!({}))).collect());
         }
         "ONBUILD" | "HEALTHCHECK" => return Err(Refusal::not_built(format!("the change {instruction}"))),
-        other => return Err(Refusal::bad(format!("{other} is not a valid change command"))),
+        other => {
+            let other = other.to_ascii_lowercase();
+            return Err(Refusal::bad(format!("{other} is not a valid change command")));
+        }
     }
     Ok(())
 }

@@ -68,7 +68,8 @@ pub(super) fn list(door: &Door, ask: &Ask) -> Answer {
     let filters = Filters::parse(ask.query.get("filters"), KNOWN)?;
     let mut images = chosen(door, &filters)?;
     images.sort_by_key(|image| std::cmp::Reverse(created_ns(image)));
-    let mut list: Vec<Value> = images.iter().map(|image| describe::summary(image, None)).collect();
+    let row = |image: &Arc<Image>| describe::summary(&with_fitting_names(image, &filters), None);
+    let mut list: Vec<Value> = images.iter().map(row).collect();
     if ask.version < NO_NONE {
         list.iter_mut().for_each(describe::name_the_nameless);
     }
@@ -114,14 +115,30 @@ fn fits_labels(image: &Image, filters: &Filters) -> bool {
     filters.fits_labels(|key| labels.and_then(|labels| labels.get(key)).map(String::as_str))
 }
 
-/// A pattern stands for a name with or without its tag, as users write either.
 fn fits_reference(image: &Image, filters: &Filters) -> bool {
     let Some(patterns) = filters.get("reference") else { return true };
-    image.names.iter().any(|name| {
-        let full = familiar(name);
-        let bare = full.strip_suffix(name.tag().unwrap_or_default()).and_then(|rest| rest.strip_suffix(':'));
-        patterns.iter().any(|pattern| fits(pattern, &full) || bare.is_some_and(|bare| fits(pattern, bare)))
-    })
+    image.names.iter().any(|name| fits_patterns(name, patterns))
+}
+
+/// A pattern stands for a name with or without its tag, as users write either.
+fn fits_patterns(name: &Reference, patterns: &[String]) -> bool {
+    let full = familiar(name);
+    let bare = full.strip_suffix(name.tag().unwrap_or_default()).and_then(|rest| rest.strip_suffix(':'));
+    patterns.iter().any(|pattern| fits(pattern, &full) || bare.is_some_and(|bare| fits(pattern, bare)))
+}
+
+/// The image with those of its names alone that a list was asked for.
+fn with_fitting_names(image: &Image, filters: &Filters) -> Image {
+    let mut shown = image.clone();
+    if let Some(patterns) = filters.get("reference") {
+        shown.names.retain(|name| fits_patterns(name, patterns));
+        let of_shown = |digest: &Reference| {
+            let repository = |one: &Reference| (one.registry().to_owned(), one.repository().to_owned());
+            shown.names.iter().any(|name| repository(name) == repository(digest))
+        };
+        shown.digests = image.digests.iter().filter(|digest| of_shown(digest)).cloned().collect();
+    }
+    shown
 }
 
 /// `GET /images/{name}/json`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cleat_image::{PullError, PullFailure, PullHandle, PullProgress, PullWatch, Reference};
+use cleat_image::{Digest, Image, PullError, PullFailure, PullHandle, PullProgress, PullWatch, Reference};
 use hyper::Response;
 
 use super::named;
@@ -20,7 +20,7 @@ struct Followed {
     watch: PullWatch,
     progress: PullProgress,
     /// The image that had the name before.
-    before: Option<cleat_image::Digest>,
+    before: Option<Arc<Image>>,
 }
 
 /// `POST /images/create?fromImage=...`. What fails before the manifest is known is a status; what fails later is a line.
@@ -33,7 +33,7 @@ pub(in crate::docker) async fn pull(door: &Arc<Door>, ask: &Ask) -> Answer {
     }
     check_platform(ask.query.get("platform"))?;
     let handle = door.engine.puller().start(&reference, credentials(&ask.headers)?);
-    let before = door.engine.images().find(&reference).map(|image| image.id.clone());
+    let before = door.engine.images().find(&reference);
     let mut watch = handle.progress();
     loop {
         let progress = watch.now();
@@ -79,7 +79,8 @@ fn refusal(reference: &Reference, error: Arc<PullError>) -> Refusal {
     let reason = chain(error.as_ref());
     match error.failure() {
         PullFailure::NotFound => {
-            Refusal::missing(format!("manifest for {name} not found: manifest unknown: {reason}"))
+            tracing::info!(image = %reference, "nothing to pull: {reason}");
+            Refusal::missing(format!("manifest for {name} not found: manifest unknown: manifest unknown"))
         }
         PullFailure::Unauthorized => Refusal::missing(format!(
             "pull access denied for {name}, repository does not exist or may require 'docker login': {reason}"
@@ -95,15 +96,23 @@ fn follow(door: &Arc<Door>, pull: Followed) -> Response<Body> {
     response
 }
 
+/// Whether the image that has the name is the one behind `target`, what the registry has under it.
+fn is_current(before: Option<&Image>, target: Option<&Digest>) -> bool {
+    let known = |image: &Image| image.digests.iter().any(|one| one.digest() == target);
+    target.is_some() && before.is_some_and(known)
+}
+
 /// Tells a pull to its end, or until the client has gone.
 async fn tell(door: &Door, pull: Followed, mut lines: Lines) {
     let Followed { reference, handle, mut watch, mut progress, before } = pull;
     let mut told = Told::default();
+    // Of an image that is what the registry has, no layer is told.
+    let is_current = is_current(before.as_deref(), progress.target.as_ref());
     if !lines.send(&first(&reference)).await {
         return;
     }
     loop {
-        for line in told.lines(&progress) {
+        for line in if is_current { Vec::new() } else { told.lines(&progress) } {
             if !lines.send(&line).await {
                 return;
             }
@@ -117,8 +126,8 @@ async fn tell(door: &Door, pull: Followed, mut lines: Lines) {
     let ended = handle.wait().await;
     let end = match &ended {
         Ok(image) => {
-            let is_new = before.as_ref() != Some(&image.id);
-            let mut end = told.lines(&progress);
+            let is_new = before.is_none_or(|before| before.id != image.id);
+            let mut end = if is_current { Vec::new() } else { told.lines(&progress) };
             end.extend(last(&reference, progress.target.as_ref(), is_new));
             end
         }

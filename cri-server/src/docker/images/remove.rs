@@ -36,13 +36,17 @@ pub(in crate::docker) async fn remove(door: &Door, name: &str, ask: &Ask) -> Ans
     let users = containers.iter().map(|one| User { id: one.id.to_string(), runs: one.state.pid().is_some() });
     let users: Vec<User> = users.collect();
     let done = match plan(&image, name, &users, ask.query.is_on("force"))? {
-        Plan::Untag(reference) => on_store(door, move |store| store.remove_name(&reference)).await?,
+        Plan::Untag(reference) => {
+            let names = with_digests(&image, reference);
+            on_store(door, move |store| names.iter().map(|name| store.remove_name(name)).collect()).await?
+        }
         Plan::Delete => {
             let id = image.id.clone();
-            on_store(door, move |store| store.remove(&id)).await?
+            on_store(door, move |store| store.remove(&id).map(|done| vec![done])).await?
         }
     };
-    Ok(in_json(StatusCode::OK, &told(done)))
+    let lines: Vec<Value> = done.into_iter().flat_map(told).collect();
+    Ok(in_json(StatusCode::OK, &lines))
 }
 
 /// Docker's rules: a name is taken from an image that has others; an image goes with its last name, unless a container
@@ -83,6 +87,16 @@ fn plan(image: &Image, name: &str, users: &[User], force: bool) -> Result<Plan, 
     }
 }
 
+/// The name, and if it is the image's last one in its repository, what the image is known by there.
+fn with_digests(image: &Image, name: Reference) -> Vec<Reference> {
+    let is_beside =
+        |other: &&Reference| (other.registry(), other.repository()) == (name.registry(), name.repository());
+    let is_last = image.names.iter().filter(is_beside).count() == 1 && name.digest().is_none();
+    let digests: Vec<Reference> = image.digests.iter().filter(is_beside).cloned().collect();
+    let digests = if is_last { digests } else { Vec::new() };
+    std::iter::once(name).chain(digests).collect()
+}
+
 fn in_use(name: &str, user: &str, id: &str) -> String {
     format!(
         "conflict: unable to remove repository reference \"{name}\" (must force) - container {user} is using its referenced image {id}"
@@ -118,7 +132,7 @@ pub(in crate::docker) async fn prune(door: &Door, ask: &Ask) -> Answer {
             match store.remove(&id) {
                 Ok(done) => removed.extend(told(done)),
                 // Pinned since it was looked at.
-                Err(StoreError::Pinned(_)) => {}
+                Err(StoreError::Pinned(_) | StoreError::ReadOnly { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -148,6 +162,17 @@ mod tests {
         assert_eq!(plan(&two, "a:1", &user(true), false), Ok(Plan::Untag(Reference::parse("a:1").unwrap())));
         assert!(plan(&two, &id, &[], false).unwrap_err().message().contains("multiple repositories"));
         assert_eq!(plan(&two, &id, &[], true), Ok(Plan::Delete));
+    }
+
+    #[test]
+    fn a_repositorys_last_name_takes_its_digests_along() {
+        let name = |text: &str| Reference::parse(text).unwrap();
+        let mut image = image(&["a:1", "b:1", "b:2"]);
+        let digest = |repository: &str| name(&format!("{repository}@sha256:{}", "0".repeat(64)));
+        image.digests = vec![digest("a"), digest("b")];
+        assert_eq!(with_digests(&image, name("a:1")), [name("a:1"), digest("a")]);
+        assert_eq!(with_digests(&image, name("b:1")), [name("b:1")]);
+        assert_eq!(with_digests(&image, digest("a")), [digest("a")]);
     }
 
     #[test]

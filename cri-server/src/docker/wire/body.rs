@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body_util::channel::{Channel, Sender};
@@ -13,6 +13,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead as _, DuplexStream, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -70,6 +71,34 @@ pub(in crate::docker) fn archive() -> (BodyWriter, Response<Body>) {
     let (sender, body) = Channel::new(PIECES);
     let writer = BodyWriter { sender, runtime: Handle::current(), held: Vec::new() };
     (writer, with_body(StatusCode::OK, Some("application/x-tar"), body.boxed_unsync()))
+}
+
+/// An answer whose bytes come from `source` until that ends.
+pub(in crate::docker) fn streamed(kind: &'static str, source: DuplexStream) -> Response<Body> {
+    let body = Streamed { source, room: vec![0; PIECE_BYTES].into() };
+    with_body(StatusCode::OK, Some(kind), body.boxed_unsync())
+}
+
+/// A body that is read as it is written.
+struct Streamed {
+    source: DuplexStream,
+    room: Box<[u8]>,
+}
+
+impl hyper::body::Body for Streamed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Self { source, room } = self.get_mut();
+        let mut room = ReadBuf::new(room);
+        ready!(Pin::new(source).poll_read(context, &mut room))?;
+        let piece = room.filled();
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(Bytes::copy_from_slice(piece)))))
+    }
 }
 
 /// A body that tells when it is dropped: its client has gone, or has got it all.

@@ -75,14 +75,16 @@ impl Driver {
                     async move { Done::Started(steps::start_container(&shared, &container, cancel).await) },
                 )
             }
-            Verb::Stop { .. } => {
-                let deadline = running.deadline.subscribe();
+            Verb::Stop { signal, .. } => {
+                let (deadline, signal) =
+                    (running.deadline.subscribe(), signal.unwrap_or(container.stop_signal));
                 Box::pin(async move {
                     let Some(process) = process else { return Done::Stopped(Ok(())) };
-                    let signal = container.stop_signal;
-                    Done::Stopped(steps::stop(&shared, &process, &container.cgroup, signal, deadline).await)
+                    Done::Stopped(steps::stop(&shared, &container, &process, signal, deadline).await)
                 })
             }
+            Verb::Pause => Box::pin(async move { Done::Paused(steps::pause(&shared, &container).await) }),
+            Verb::Resume => Box::pin(async move { Done::Resumed(steps::resume(&shared, &container).await) }),
             Verb::Update(change) => {
                 let change = change.clone();
                 Box::pin(async move {
@@ -119,7 +121,8 @@ impl Driver {
                 Operation::Start
             }
             Verb::Remove => Operation::Remove,
-            // A stop that a dead daemon left open has no outcome to restore: the container runs or has ended.
+            // A stop that a dead daemon left open has no outcome to restore: the container runs or has ended. Whether it
+            // is paused the freezer tells.
             _ => return Ok(()),
         };
         self.shared

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
-use crate::engine::model::{ContainerConfig, Id, PodResources, Resources};
+use crate::engine::model::{ContainerConfig, Id, PodResources, Resources, RestartPolicy};
 use crate::engine::monitor::End;
+use crate::engine::restart::Wanted;
 use crate::engine::steps::CheckpointOrder;
 
 /// Gets the outcome of a request: the id of the object it was about. A receiver that has gone away is no error: the
@@ -39,7 +40,13 @@ pub(crate) enum Verb {
     Stop {
         /// How long it may take to end by itself.
         grace: Duration,
+        /// The signal that asks it to, in place of its own.
+        signal: Option<i32>,
     },
+    /// Make its processes stand still.
+    Pause,
+    /// Let them go on.
+    Resume,
     /// Remove it, killing it first.
     Remove,
     /// Change its limits.
@@ -65,6 +72,34 @@ pub(crate) enum Command {
         config: Box<ContainerConfig>,
         /// Who waits.
         reply: Reply,
+    },
+    /// Call the group of one, and its container, by another name.
+    Rename {
+        /// The name.
+        name: String,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// Note that its user has started or stopped the container without a pod.
+    Want {
+        /// Which.
+        wanted: Wanted,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// Start it again by itself by another policy.
+    Policy {
+        /// The policy.
+        policy: RestartPolicy,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// A container is due to be started again.
+    Again {
+        /// Which.
+        container: Id,
+        /// For the how manieth time.
+        count: u32,
     },
     /// The pod is said to need something else from now on.
     Resize {

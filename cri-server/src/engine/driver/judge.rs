@@ -76,9 +76,17 @@ pub(super) fn container(pod: &Pod, container: &Container, verb: &Verb) -> Verdic
             state.name(),
             "a container is started once; create another one to run it again",
         ),
-        (Verb::Stop { .. }, ContainerState::Running { .. }) | (Verb::Remove, _) => Verdict::Begin,
+        (Verb::Stop { .. }, ContainerState::Running { .. } | ContainerState::Paused { .. })
+        | (Verb::Remove, _)
+        | (Verb::Pause, ContainerState::Running { .. })
+        | (Verb::Resume, ContainerState::Paused { .. }) => Verdict::Begin,
         (Verb::Stop { .. }, _) => Verdict::Done,
-        (Verb::Update(_), ContainerState::Created | ContainerState::Running { .. }) => Verdict::Begin,
+        (Verb::Pause, _) => refuse("pause", object(), state.name(), "only what runs can be paused"),
+        (Verb::Resume, _) => refuse("resume", object(), state.name(), "only what is paused can go on"),
+        (
+            Verb::Update(_),
+            ContainerState::Created | ContainerState::Running { .. } | ContainerState::Paused { .. },
+        ) => Verdict::Begin,
         (Verb::Checkpoint(_), ContainerState::Running { .. }) => Verdict::Begin,
         (Verb::Checkpoint(_), _) => {
             refuse("checkpoint", object(), state.name(), "only running containers have processes")
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
     use crate::engine::model::{Id, PodConfig, PodResources, Resources};
 
-    const STOP: Verb = Verb::Stop { grace: Duration::from_secs(600) };
+    const STOP: Verb = Verb::Stop { grace: Duration::from_secs(600), signal: None };
 
     #[test]
     fn what_is_to_go_does_not_wait_for_what_it_makes_pointless() {
@@ -149,8 +157,17 @@ mod tests {
         let judged = |state| {
             let (id, resized) = (Id::random().unwrap(), PodResources::default());
             let (config, cgroup) = (PodConfig::default(), String::new());
-            resize(&Pod { id, config, resized, created_at_ns: 0, cgroup, addresses: Vec::new(), state })
-                .is_ok()
+            resize(&Pod {
+                id,
+                config,
+                resized,
+                created_at_ns: 0,
+                cgroup,
+                addresses: Vec::new(),
+                ports: Vec::new(),
+                state,
+            })
+            .is_ok()
         };
         let ready = PodState::Ready { pause_pid: None };
         let all = [ready, PodState::NotReady, PodState::Creating, PodState::Removing];
@@ -160,7 +177,7 @@ mod tests {
     #[test]
     fn a_request_joins_the_same_one_only() {
         let limits = |cpu_shares| Verb::Update(Resources { cpu_shares, ..Resources::default() });
-        assert!(joins(&STOP, &Verb::Stop { grace: Duration::ZERO }));
+        assert!(joins(&STOP, &Verb::Stop { grace: Duration::ZERO, signal: Some(2) }));
         assert!(joins(&limits(Some(2)), &limits(Some(2))));
         assert!(!joins(&limits(Some(2)), &limits(Some(3))));
         assert!(!joins(&Verb::StopPod, &Verb::RemovePod));

@@ -76,7 +76,7 @@ fn deadline_of(verb: &Verb) -> Instant {
     /// Longest grace honoured: `Instant` has no room for the centuries that clients send for "for ever".
     const LONGEST: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 24 * 3600);
     match verb {
-        Verb::Stop { grace } => Instant::now() + (*grace).min(LONGEST),
+        Verb::Stop { grace, .. } => Instant::now() + (*grace).min(LONGEST),
         _ => Instant::now(),
     }
 }

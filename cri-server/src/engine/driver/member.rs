@@ -8,6 +8,7 @@ use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{ContainerConfig, Id, Identity, Kind, cgroup};
 use crate::engine::monitor::Process;
 use crate::engine::pod::Pod;
+use crate::engine::restart::Restarts;
 use crate::engine::shared::{Shared, now_ns};
 use crate::engine::view::View;
 use crate::spec;
@@ -51,6 +52,7 @@ impl Member {
             created_at_ns: now_ns(),
             stop_signal,
             resources: config.resources.clone(),
+            restarts: Restarts { policy: config.restart, ..Restarts::default() },
             state: ContainerState::Creating,
             config,
             id,
@@ -107,6 +109,7 @@ mod tests {
             created_at_ns: 0,
             cgroup: String::new(),
             addresses: Vec::new(),
+            ports: Vec::new(),
             state: PodState::NotReady,
         };
         log_path(&pod, &ContainerConfig { log_path: name.map(Into::into), ..ContainerConfig::default() })

@@ -9,6 +9,7 @@
 //! - An operation on the pod waits until its containers are at rest, and holds up theirs.
 //! - An end is committed and published before anybody who waits for it is woken.
 mod acts;
+mod again;
 mod command;
 mod judge;
 mod lane;
@@ -122,6 +123,19 @@ impl Driver {
                 Ok(id) => self.request(Target::Container(id), Verb::Create, reply),
                 Err(error) => answer(reply, Err(error)),
             },
+            Command::Rename { name, reply } => {
+                let noted = self.rename(&name);
+                answer(reply, noted.map(|()| self.pod.id.clone()));
+            }
+            Command::Want { wanted, reply } => {
+                let noted = self.want(wanted);
+                answer(reply, noted.map(|()| self.pod.id.clone()));
+            }
+            Command::Policy { policy, reply } => {
+                let noted = self.set_policy(policy);
+                answer(reply, noted.map(|()| self.pod.id.clone()));
+            }
+            Command::Again { container, count } => self.start_again(&container, count),
             Command::Resize { change, reply } => {
                 let outcome = self.resize(&change).map(|()| self.pod.id.clone());
                 answer(reply, outcome);
@@ -275,4 +289,13 @@ fn answer(reply: Reply, outcome: Result<Id>) {
 
 fn missing(id: &Id) -> EngineError {
     EngineError::NotFound { kind: "container", name: id.to_string(), list: "ps -a" }
+}
+
+fn missing_process(id: &Id) -> EngineError {
+    EngineError::WrongState {
+        action: "pause or resume",
+        object: format!("container {id}"),
+        state: "exited",
+        remedy: "it ended meanwhile",
+    }
 }

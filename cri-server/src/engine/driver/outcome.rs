@@ -37,6 +37,10 @@ pub(super) enum Done {
     Started(std::result::Result<Started, Box<StartFailure>>),
     /// A container was to be stopped.
     Stopped(Result<()>),
+    /// A container was to stand still.
+    Paused(Result<()>),
+    /// A container was to go on.
+    Resumed(Result<()>),
     /// A container was to be removed.
     Removed(Result<()>),
     /// A container's limits were to be changed.
@@ -61,13 +65,17 @@ impl Driver {
         let Some(target) = target else { return };
         let running = self.lanes.get_mut(&target).and_then(|lane| lane.running.take());
         let id = self.id_of(&target);
-        let failed_start =
-            result.is_err() && running.as_ref().is_some_and(|running| matches!(running.verb, Verb::Start));
+        let did = |verb: fn(&Verb) -> bool| running.as_ref().is_some_and(|running| verb(&running.verb));
+        let failed_start = result.is_err() && did(|verb| matches!(verb, Verb::Start));
+        let failed = failed_start || (result.is_err() && did(|verb| matches!(verb, Verb::RunPod)));
         for reply in running.into_iter().flat_map(|running| running.replies) {
             answer(reply, result.clone().map(|()| id.clone()));
         }
         if failed_start {
             self.rest();
+        }
+        if failed {
+            self.give_up();
         }
         self.resume();
     }
@@ -91,6 +99,12 @@ impl Driver {
             (Target::Container(id), Done::Prepared(Err(error))) => self.undo_preparation(id, error),
             (Target::Container(id), Done::Started(started)) => self.container_is_started(id, started),
             (Target::Container(_), Done::Stopped(done) | Done::Checkpointed(done)) => done,
+            (Target::Container(id), Done::Paused(paused)) => {
+                paused.and_then(|()| self.container_stands(id, ContainerEvent::Paused))
+            }
+            (Target::Container(id), Done::Resumed(resumed)) => {
+                resumed.and_then(|()| self.container_stands(id, ContainerEvent::Resumed))
+            }
             (Target::Container(id), Done::Removed(removed)) => {
                 removed.and_then(|()| self.container_is_gone(id))
             }
@@ -107,6 +121,7 @@ impl Driver {
         self.change_pod(|pod| {
             pod.state = state;
             pod.addresses = up.addresses;
+            pod.ports = up.ports;
         });
         self.commit_pod()?;
         if let Some(running) = up.running {
@@ -216,6 +231,7 @@ impl Driver {
                 self.change(id, |member| {
                     let pid = process.pid();
                     member.process = Some(process);
+                    member.is_up();
                     member.apply(ContainerEvent::Started { pid, started_at_ns })
                 })?;
                 self.watch(Target::Container(id.clone()), running.connection);
@@ -229,6 +245,12 @@ impl Driver {
                 Err(error)
             }
         }
+    }
+
+    /// Its processes stand still, or no longer. One that has ended meanwhile has no such state.
+    fn container_stands(&mut self, id: &Id, event: ContainerEvent) -> Result<()> {
+        let runs = self.members.get(id).is_some_and(|member| member.container.state.pid().is_some());
+        if runs { self.change(id, |member| member.apply(event)) } else { Err(super::missing_process(id)) }
     }
 
     fn container_is_updated(&mut self, id: &Id, resources: Resources) -> Result<()> {
@@ -321,14 +343,18 @@ impl Driver {
 
     fn container_ended(&mut self, id: &Id, end: &End) -> Result<()> {
         let started = self.members.get(id).map(|member| member.container.state.clone());
-        let Some(ContainerState::Running { started_at_ns, .. }) = started else { return Ok(()) };
+        let Some(started_at_ns) = started.and_then(|state| state.started_at_ns()) else { return Ok(()) };
         if *end == End::Lost {
             self.kill_leftovers(id);
         }
         let exit = exit_of(end, started_at_ns);
         let code = exit.code;
-        self.change(id, |member| member.apply(ContainerEvent::Ended(exit)))?;
+        self.change(id, |member| {
+            member.start_again_after(&exit);
+            member.apply(ContainerEvent::Ended(exit))
+        })?;
         self.shared.waiting.ended(id, code);
+        self.schedule(id);
         Ok(())
     }
 

@@ -3,10 +3,12 @@
 //! ```text
 //!  sync.rs      a probe: runs to its end or its limit; collect.rs keeps what it printed
 //!  session.rs   a person: streams to a client, or a terminal (see `engine::session`)
+//!  accounts.rs  whom a name means in the container as it is now
 //! ```
 //!
 //! Both make the pipes here and hand their far ends to the monitor, which hands them to the process: no byte passes
 //! through the monitor. They differ in what a lost daemon or client means, see each.
+mod accounts;
 mod collect;
 mod session;
 mod sync;
@@ -66,15 +68,24 @@ impl<'a> Place<'a> {
         Ok(Exec { id, process, stdio: kind.stdio, kill_on_disconnect: kind.kill_on_disconnect })
     }
 
-    /// The same for a command with an environment and a working folder of its own.
+    /// The same for a command with an environment, a working folder and a user of its own.
     async fn request_as(&self, command: &Command, kind: Kind) -> Result<Exec> {
         let mut exec = self.request(&command.arguments, kind).await?;
-        if command.environment.is_empty() && command.working_dir.is_none() {
+        let is_plain = command.environment.is_empty() && command.working_dir.is_none();
+        if is_plain && command.user.is_none() && !command.privileged {
             return Ok(exec);
         }
         let failed =
             |error: serde_json::Error| EngineError::step("describe a command", self.object(), &error);
         let mut process: oci_spec::runtime::Process = serde_json::from_str(&exec.process).map_err(failed)?;
+        if let Some(choice) = &command.user {
+            let identity = accounts::identity(self, choice).await?;
+            spec::run_as(&mut process, &self.container.identity, &identity);
+        }
+        if command.privileged {
+            spec::make_privileged(&mut process, &self.shared.host)
+                .map_err(|error| EngineError::invalid("a privileged command", &error))?;
+        }
         let mut environment = process.env().clone().unwrap_or_default();
         for variable in &command.environment {
             let name = variable.split('=').next().unwrap_or_default();

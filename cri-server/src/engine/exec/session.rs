@@ -17,6 +17,7 @@ use tokio::net::unix::pipe;
 use super::{Kind, Place};
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
+use crate::engine::model::UserChoice;
 use crate::engine::monitor::{Connection, MonitorError, Process};
 use crate::engine::pipe::{Flow, Pipe, set_nonblocking};
 use crate::engine::session::{Ending, Resizer, Session, Streams, TerminalSize};
@@ -38,6 +39,10 @@ pub(crate) struct Command {
     pub environment: Vec<String>,
     /// The working folder, if not the container's.
     pub working_dir: Option<String>,
+    /// Who it runs as, if not as the container's program does.
+    pub user: Option<UserChoice>,
+    /// Whether it may do what the daemon may.
+    pub privileged: bool,
 }
 
 /// Starts `command` in a running container.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use cleat_image::Snapshotter;
 use cleat_sys::cgroup::Cgroup;
 
-use super::container::{Container, ContainerState};
+use super::container::Container;
 use super::error::{EngineError, Result};
 use super::model::Resources;
 use super::pod::Pod;
@@ -92,7 +92,7 @@ pub(super) fn of_pod(
 
 fn of_container(shared: &Shared, container: Arc<Container>, pid: i32) -> Result<ContainerMetrics> {
     let mut samples = Samples::default();
-    if let ContainerState::Running { started_at_ns, .. } = container.state {
+    if let Some(started_at_ns) = container.state.started_at_ns() {
         seen(&mut samples, started_at_ns);
     }
     let cgroup = open(shared, &container.cgroup)?;

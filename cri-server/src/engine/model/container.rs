@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IdRange, PidMode, Resources, Security, UserMode};
+use super::{CdiName, IdRange, PidMode, Resources, Security, UserMode};
 
 /// What a client asked a container to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub(crate) struct ContainerConfig {
     pub mounts: Vec<Mount>,
     /// Devices of the host.
     pub devices: Vec<Device>,
+    /// Devices that files of this host describe, in the order asked for.
+    #[serde(default)]
+    pub cdi_devices: Vec<CdiName>,
     /// Labels, for selection.
     pub labels: BTreeMap<String, String>,
     /// Annotations, returned unread.
@@ -51,6 +54,45 @@ pub(crate) struct ContainerConfig {
     pub user: Option<UserMode>,
     /// Signal that asks the program to end, replacing the image's: a Linux signal number.
     pub stop_signal: Option<i32>,
+    /// Whether an init of ours is its process 1, which reaps what is orphaned; without meaning in a pid namespace that it
+    /// does not have alone.
+    #[serde(default)]
+    pub init: bool,
+    /// When it is started again by itself; only of a container without a pod.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// Resource limits of the program (getrlimit(2)); the daemon's own where it states none.
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
+}
+
+/// When a container is started again by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// After every end but a stop; after that too when the daemon starts.
+    Always,
+    /// After an exit code other than 0.
+    OnFailure {
+        /// How often at most; 0 is without end.
+        most: u32,
+    },
+    /// After every end but a stop.
+    UnlessStopped,
+}
+
+/// A resource limit of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rlimit {
+    /// Which: `nofile` for `RLIMIT_NOFILE`.
+    pub name: String,
+    /// In force; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// How far it may be raised; `u64::MAX` is unlimited.
+    pub hard: u64,
 }
 
 /// The image of a container.

@@ -2,6 +2,7 @@
 //!
 //! These types know no gRPC and no HTTP. They are parsed once at the edge (so a `ContainerConfig` that exists is well
 //! formed: ids are ids, paths are absolute, enums are known) and kept as JSON in the records.
+mod cdi;
 pub(crate) mod cgroup;
 mod container;
 mod id;
@@ -10,9 +11,14 @@ mod resources;
 mod security;
 mod user;
 
-pub(crate) use container::{ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation};
+pub(crate) use cdi::CdiName;
+pub(crate) use container::{
+    ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
+};
 pub(crate) use id::Id;
-pub(crate) use pod::{Dns, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol};
+pub(crate) use pod::{
+    Dns, HostAlias, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
+};
 pub(crate) use resources::{HugepageLimit, PodResources, Resources};
 pub(crate) use security::{
     AppArmor, Capabilities, GroupsPolicy, Identity, SeLinux, Seccomp, Security, UserChoice,

@@ -26,6 +26,12 @@ pub(crate) struct PodConfig {
     /// there were such.
     #[serde(default)]
     pub is_unconnected: bool,
+    /// The group whose network it is in, in place of one of its own; the other has to run when it starts.
+    #[serde(default)]
+    pub network_of: Option<Id>,
+    /// Names that /etc/hosts has besides the pod's own.
+    #[serde(default)]
+    pub extra_hosts: Vec<HostAlias>,
     /// Ports of the host that lead into the pod.
     pub port_mappings: Vec<PortMapping>,
     /// Labels, for selection.
@@ -48,6 +54,22 @@ pub(crate) struct PodConfig {
     pub overhead: Option<Resources>,
     /// Sum over the pod's containers as the client expects it, kept and reported.
     pub resources: Option<Resources>,
+}
+
+impl PodConfig {
+    /// Whether it has a network namespace of its own.
+    pub(crate) fn owns_network(&self) -> bool {
+        self.namespaces.network == Mode::Pod && self.network_of.is_none()
+    }
+}
+
+/// A name for an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostAlias {
+    /// The name.
+    pub name: String,
+    /// The address.
+    pub address: IpAddr,
 }
 
 /// What a group is.
@@ -105,7 +127,7 @@ pub(crate) struct PortMapping {
     pub protocol: Protocol,
     /// Port in the pod.
     pub container_port: u16,
-    /// Port on the host; 0 means that none is published.
+    /// Port on the host. 0 means one that is free when a container without a pod starts; of a pod none is published then.
     pub host_port: u16,
     /// Address on the host; all when absent.
     pub host_ip: Option<IpAddr>,

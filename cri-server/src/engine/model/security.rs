@@ -49,8 +49,14 @@ pub(crate) struct UserChoice {
     pub gid: Option<u32>,
     /// Name in the image's /etc/passwd.
     pub name: Option<String>,
+    /// Name in the image's /etc/group; `gid` wins over it.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Further groups.
     pub supplemental_groups: Vec<u32>,
+    /// Further groups by their names in the image's /etc/group.
+    #[serde(default)]
+    pub supplemental_names: Vec<String>,
     /// Whether the image's /etc/group adds to them.
     pub groups_policy: GroupsPolicy,
 }

@@ -156,6 +156,14 @@ impl Records {
         })
     }
 
+    /// Records what has become of a group and its containers beside whatever is open on them.
+    pub(crate) fn note(&self, pod: &Pod, containers: &[&Container]) -> Result<(), RecordsError> {
+        self.write("note", &pod.id, |transaction| {
+            put_pod(transaction, pod)?;
+            containers.iter().try_for_each(|container| put_container(transaction, container))
+        })
+    }
+
     /// Records what has changed of a pod besides its state; what is open on it stays open.
     pub(crate) fn note_pod(&self, pod: &Pod) -> Result<(), RecordsError> {
         self.write("note", &pod.id, |transaction| put_pod(transaction, pod))

@@ -12,6 +12,7 @@ fn pod() -> Pod {
         created_at_ns: 1,
         cgroup: "/cleat/x".into(),
         addresses: Vec::new(),
+        ports: Vec::new(),
         state: PodState::Creating,
     }
 }

@@ -8,11 +8,11 @@ use cleat_image::{Image, Snapshotter};
 use oci_spec::image::Config;
 
 use super::run_pod::{pod_facts, write_spec};
-use super::{devices, image_volumes};
+use super::{cdi, devices, image_volumes};
 use crate::engine::apparmor;
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Id, Identity, Seccomp, cgroup};
+use crate::engine::model::{ContainerConfig, Id, Identity, PidMode, Seccomp, cgroup};
 use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 use crate::spec;
@@ -102,9 +102,10 @@ fn specification(
     container: &Container,
     findings: &Findings<'_>,
 ) -> Result<oci_spec::runtime::Spec> {
-    let pod_paths = shared.paths.pod(&pod.id);
+    let pod_paths = shared.paths.of_group(&pod.id, &pod.config);
     let devices = devices::grants(&container.config.devices)?;
     let profile = localhost_profile(&container.config.security.seccomp)?;
+    let init = shared.paths.init();
     apparmor::check_loaded(&container.config.security.app_armor)?;
     let facts = spec::ContainerFacts {
         id: &container.id,
@@ -115,11 +116,19 @@ fn specification(
         volumes: findings.volumes,
         target_pid: findings.target_pid,
         seccomp_profile: profile.as_ref(),
+        init: has_init(&container.config).then_some(init.as_path()),
         rootfs: &shared.paths.container(&container.id).rootfs(),
         cgroups_path: &cgroup::specified(&container.cgroup),
     };
-    spec::container(&shared.host, &pod_facts(pod, &pod_paths, pod.pause_pid()), &facts)
-        .map_err(|error| EngineError::invalid("the container's configuration", &error))
+    let mut spec = spec::container(&shared.host, &pod_facts(pod, &pod_paths, pod.pause_pid()), &facts)
+        .map_err(|error| EngineError::invalid("the container's configuration", &error))?;
+    cdi::add(&mut spec, &shared.settings.cdi_spec_dirs, &container.config.cdi_devices)?;
+    Ok(spec)
+}
+
+/// An init reaps what is orphaned in its pid namespace: only the container's own is its to keep.
+fn has_init(config: &ContainerConfig) -> bool {
+    config.init && config.pid == PidMode::Container
 }
 
 /// The profile of this host that `seccomp` names.

@@ -3,6 +3,7 @@
 //! A step function does one operation whole, or undoes what it did and says why it failed. It knows nothing of states
 //! and records other than addresses: the driver decides, records, calls a step and records its outcome. Every effect is
 //! named by the object's id, so that undoing is one function that needs no memory of how far the doing came.
+mod cdi;
 mod checkpoint;
 mod cleanup;
 mod cni_capabilities;
@@ -11,6 +12,7 @@ mod devices;
 mod exit;
 mod image_volumes;
 mod launch;
+mod pause;
 mod pod_files;
 mod remove_container;
 mod run_pod;
@@ -24,6 +26,7 @@ pub(super) use checkpoint::{Order as CheckpointOrder, checkpoint_container};
 pub(super) use create_container::{Prepared, create_container};
 pub(super) use devices::walk as device_nodes;
 pub(super) use exit::exit_of;
+pub(super) use pause::{is_paused, pause, resume};
 pub(super) use remove_container::{remove_container, sweep_container};
 pub(super) use run_pod::{PodUp, run_pod};
 pub(super) use start_container::{StartFailure, Started, start_container};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Mode, UserMapping};
+use crate::engine::model::{HostAlias, Mode, UserMapping};
 use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 use crate::spec;
@@ -21,12 +21,14 @@ pub(super) fn write(shared: &Shared, pod: &Pod, addresses: &[IpAddr]) -> Result<
     let refused = |what: &'static str| move |error: spec::FileError| EngineError::invalid(what, &error);
     let own = &pod.config.hostname;
     let hostname = if own.is_empty() { &shared.host.hostname } else { own };
+    let extra = pod.config.extra_hosts.iter().map(entry);
     let hosts = if pod.config.namespaces.network == Mode::Node {
-        fs::read_to_string("/etc/hosts").unwrap_or_default()
+        let lines = spec::host_lines(&extra.collect::<Vec<_>>()).map_err(refused("extra hosts"))?;
+        fs::read_to_string("/etc/hosts").unwrap_or_default() + &lines
     } else {
         let own = |address: &IpAddr| spec::HostsEntry { address: *address, names: vec![hostname.as_str()] };
-        let own: Vec<_> = addresses.iter().map(own).collect();
-        spec::hosts_file(&own).map_err(refused("hostname"))?
+        let all: Vec<_> = extra.chain(addresses.iter().map(own)).collect();
+        spec::hosts_file(&all).map_err(refused("hostname"))?
     };
     let name = spec::hostname_file(hostname).map_err(refused("hostname"))?;
     let resolv_conf = match &pod.config.dns {
@@ -40,6 +42,10 @@ pub(super) fn write(shared: &Shared, pod: &Pod, addresses: &[IpAddr]) -> Result<
             .map_err(|error| EngineError::step("write a pod's file", path.display(), &error))?;
     }
     Ok(())
+}
+
+fn entry(alias: &HostAlias) -> spec::HostsEntry<'_> {
+    spec::HostsEntry { address: alias.address, names: vec![alias.name.as_str()] }
 }
 
 /// The pod's root may change its files with a user namespace as it may without one. Given away rather than mounted with

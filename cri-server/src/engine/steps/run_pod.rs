@@ -17,10 +17,10 @@ use nix::mount::{MsFlags, mount};
 use super::launch::{LaunchFailure, Running, launch, make_private_dir, make_state_dir};
 use super::{pod_files, user_namespace};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Mode, UserMapping, cgroup};
+use crate::engine::model::{Mode, PortMapping, UserMapping, cgroup};
 use crate::engine::monitor::Process;
 use crate::engine::paths::PodPaths;
-use crate::engine::pod::Pod;
+use crate::engine::pod::{Pod, PodState};
 use crate::engine::shared::{Shared, subnets};
 use crate::spec;
 
@@ -33,6 +33,8 @@ pub(crate) struct PodUp {
     pub running: Option<Running>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// The ports of the host that lead into it.
+    pub ports: Vec<PortMapping>,
 }
 
 /// A pod that could not be made. Something of it may be left: [`super::remove_pod`] undoes it.
@@ -59,13 +61,13 @@ pub(crate) async fn run_pod(
     let connected = pod.clone();
     let connect = shared.blocking(move |shared| connect(shared, &connected));
     if pod.config.kind.is_one() {
-        let addresses = connect.await.map_err(PodFailure::from)?;
-        return Ok(PodUp { running: None, addresses });
+        let (addresses, ports) = connect.await.map_err(PodFailure::from)?;
+        return Ok(PodUp { running: None, addresses, ports });
     }
     let (addresses, running) = tokio::join!(connect, start_pause(shared, pod));
     let running = running.map_err(PodFailure::from)?;
     match addresses {
-        Ok(addresses) => Ok(PodUp { running: Some(running), addresses }),
+        Ok((addresses, ports)) => Ok(PodUp { running: Some(running), addresses, ports }),
         Err(error) => Err(Box::new(PodFailure { error, pause: Some(running.process) })),
     }
 }
@@ -90,6 +92,7 @@ fn prepare(shared: &Shared, pod: &Pod) -> Result<()> {
         let object = format!("pod {}", pod.id);
         move |error: std::io::Error| EngineError::step(what, object, &error)
     };
+    check_other(shared, pod)?;
     fs::create_dir_all(&paths.dir).map_err(failed("make the folder"))?;
     make_state_dir(&paths.state).map_err(failed("make the state folder"))?;
     let mapping = pod.config.namespaces.user.mapping();
@@ -99,12 +102,28 @@ fn prepare(shared: &Shared, pod: &Pod) -> Result<()> {
     }
     if let Some(mapping) = mapping {
         user_namespace::make(shared, pod, mapping, &paths)?;
-    } else if pod.config.namespaces.network == Mode::Pod {
+    } else if pod.config.owns_network() {
         Netns::create(&paths.netns).map_err(|error| {
             EngineError::step("make the network namespace", format!("pod {}", pod.id), &error)
         })?;
     }
     Ok(())
+}
+
+/// The group whose network is to be used has to have one.
+fn check_other(shared: &Shared, pod: &Pod) -> Result<()> {
+    let Some(other) = &pod.config.network_of else { return Ok(()) };
+    let view = shared.board.view();
+    let runs = view.containers_of(other).any(|container| container.state.pid().is_some());
+    match view.pods.get(other).map(|other| other.state) {
+        Some(PodState::Ready { .. }) if runs => Ok(()),
+        state => Err(EngineError::WrongState {
+            action: "join the network of",
+            object: format!("group {other}"),
+            state: state.map_or("gone", PodState::name),
+            remedy: "start its container first",
+        }),
+    }
 }
 
 /// It belongs to the pod's root.
@@ -117,14 +136,24 @@ fn mount_shm(paths: &PodPaths, size_bytes: u64, mapping: Option<&UserMapping>) -
 }
 
 /// Attaches the pod to its network and writes the files that tell of it.
-fn connect(shared: &Shared, pod: &Pod) -> Result<Vec<IpAddr>> {
+fn connect(shared: &Shared, pod: &Pod) -> Result<(Vec<IpAddr>, Vec<PortMapping>)> {
+    if !pod.config.owns_network() || pod.config.is_unconnected {
+        pod_files::write(shared, pod, &[])?;
+        return Ok((Vec::new(), Vec::new()));
+    }
     let paths = shared.paths.pod(&pod.id);
-    let addresses = match pod.config.namespaces.network {
-        Mode::Pod if !pod.config.is_unconnected => attach(shared, pod, &paths)?,
-        Mode::Pod | Mode::Node => Vec::new(),
-    };
-    pod_files::write(shared, pod, &addresses)?;
-    Ok(addresses)
+    let mut pod = pod.clone();
+    if pod.config.kind.is_one() {
+        let view = shared.board.view();
+        let in_use = view.pods.values().filter(|other| other.id != pod.id).flat_map(|other| &other.ports);
+        pod.config.port_mappings = shared
+            .free_ports
+            .choose(&pod.id, &pod.config.port_mappings, &in_use.collect::<Vec<_>>())
+            .map_err(|error| EngineError::step("find a free port", format!("pod {}", pod.id), &error))?;
+    }
+    let addresses = attach(shared, &pod, &paths)?;
+    pod_files::write(shared, &pod, &addresses)?;
+    Ok((addresses, pod.config.port_mappings))
 }
 
 fn attach(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<Vec<IpAddr>> {
@@ -163,6 +192,7 @@ async fn start_pause(shared: &Arc<Shared>, pod: &Pod) -> Result<Running> {
         rootfs: Rootfs::Ready,
         log: None,
         stdin: Stdin::Null,
+        runtime: None,
         terminal: false,
     };
     launch(&shared.launcher, &order).await.map_err(|failure| match failure {

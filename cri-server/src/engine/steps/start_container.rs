@@ -1,5 +1,6 @@
 //! Starting a container: its monitor is launched, its program executed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cleat_conmon_proto::{Launch, Log, Rootfs, Stdin, VERSION};
@@ -129,8 +130,16 @@ fn order(shared: &Shared, container: &Container) -> Result<Launch> {
             (true, false) => Stdin::Open,
             (true, true) => Stdin::Once,
         },
+        runtime: runtime(shared, container)?,
         terminal: config.tty,
     })
+}
+
+/// The program of the runtime that the pod's handler names; none for the default one.
+fn runtime(shared: &Shared, container: &Container) -> Result<Option<PathBuf>> {
+    let view = shared.board.view();
+    let pod = view.pods.get(&container.pod);
+    pod.map_or(Ok(None), |pod| shared.settings.runtime(&pod.config.runtime_handler))
 }
 
 fn code_of(error: &MonitorError) -> i32 {

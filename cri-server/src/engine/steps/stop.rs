@@ -10,6 +10,8 @@ use nix::sys::signal::Signal;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::pause::resume;
+use crate::engine::container::{Container, ContainerState};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::monitor::{Process, wait_for_monitor};
 use crate::engine::shared::Shared;
@@ -18,16 +20,20 @@ use crate::engine::shared::Shared;
 /// (uninterruptible sleep on a dead disk or server) takes that long.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 
-/// Sends `signal` and waits until `deadline`, which may be brought forward meanwhile; then kills.
+/// Sends `signal` and waits until `deadline`, which may be brought forward meanwhile; then kills. A paused container goes
+/// on to see the signal.
 pub(crate) async fn stop(
     shared: &Arc<Shared>,
+    container: &Arc<Container>,
     process: &Process,
-    cgroup: &str,
     signal: i32,
     mut deadline: watch::Receiver<Instant>,
 ) -> Result<()> {
     if *deadline.borrow() > Instant::now() {
         signal_process(process, signal)?;
+        if matches!(container.state, ContainerState::Paused { .. }) {
+            resume(shared, container).await?;
+        }
         loop {
             let left = deadline.borrow_and_update().saturating_duration_since(Instant::now());
             tokio::select! {
@@ -41,7 +47,7 @@ pub(crate) async fn stop(
             }
         }
     }
-    kill(shared, process, cgroup).await
+    kill(shared, process, &container.cgroup).await
 }
 
 /// Kills every process of the container and waits for its end.

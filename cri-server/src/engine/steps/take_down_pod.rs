@@ -13,7 +13,7 @@ use super::run_pod::{pause_cgroup, pod_network};
 use super::stop::await_monitor;
 use super::user_namespace;
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Id, Mode};
+use crate::engine::model::Id;
 use crate::engine::monitor::Process;
 use crate::engine::paths::PodPaths;
 use crate::engine::pod::Pod;
@@ -43,14 +43,15 @@ fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
     let paths = shared.paths.pod(&pod.id);
     let mut cleanup = Cleanup::of(format!("pod {}", pod.id));
     cleanup.step("end the pause process", empty_cgroup(shared, &pause_cgroup(pod)));
-    if pod.config.namespaces.network == Mode::Pod {
+    if pod.config.owns_network() {
         cleanup.step("detach from the network", detach(shared, pod));
         cleanup.step("remove the network namespace", Netns::remove(&paths.netns));
     }
     cleanup.step("remove the user namespace", user_namespace::unpin(&paths.userns));
     if pod.config.kind.is_one() {
-        // The next start makes it anew.
+        // The next start makes it anew, and takes other ports.
         cleanup.step("unmount /dev/shm", unmount_shm(&paths));
+        shared.free_ports.release(&pod.id);
     }
     cleanup.finish()
 }

@@ -247,3 +247,38 @@ fn reply(id: u32, first: bool) -> Vec<u8> {
 fn word(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Framing;
+
+    fn opened(id: u32, names: &mut Deflater) -> Vec<u8> {
+        let body = [&id.to_be_bytes()[..], &[0; 6], &names.block(&[("streamtype", "data")])].concat();
+        [&[0x80, 3, 0, 1, 0], &(body.len() as u32).to_be_bytes()[1..], &body].concat()
+    }
+
+    fn data(id: u32, payload: &[u8]) -> Vec<u8> {
+        [&id.to_be_bytes()[..], &[0], &(payload.len() as u32).to_be_bytes()[1..], payload].concat()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_holds_the_others_up_for_a_while_and_is_reset() {
+        let mut names = Deflater::new();
+        let mut sent = [opened(1, &mut names), opened(3, &mut names)].concat();
+        sent.extend(data(1, b"for nobody").repeat(QUEUE + 1));
+        sent.extend([data(3, b"at last"), data(1, b"too late")].concat());
+        let receiver = Receiver::new(sent.as_slice(), Wire::nowhere(Framing::Spdy));
+        let (sender, mut streams) = mpsc::channel::<Opened>(QUEUE);
+        let begun = tokio::time::Instant::now();
+        let watch = async {
+            let (deaf, mut other) = (streams.recv().await.unwrap(), streams.recv().await.unwrap());
+            assert_eq!(other.input.recv().await.unwrap(), b"at last");
+            deaf.reset.await.unwrap();
+            begun.elapsed()
+        };
+        let (received, waited) = tokio::join!(receiver.run(sender), watch);
+        received.unwrap();
+        assert!(waited >= PATIENCE, "{waited:?}");
+    }
+}

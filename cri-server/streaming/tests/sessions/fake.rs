@@ -138,6 +138,7 @@ pub(crate) fn exec(command: &str, streams: &str) -> impl FnOnce(&Server) -> Stri
 
 /// A client whose server runs as long as it does.
 pub(crate) struct Client {
+    pub server: Arc<Server>,
     pub stream: TcpStream,
     pub events: mpsc::UnboundedReceiver<Event>,
     /// All that was received and not asked for yet.
@@ -163,14 +164,11 @@ impl Client {
         let url = url(&server);
         let stop = CancellationToken::new();
         let serving = tokio::spawn({
-            let stop = stop.clone();
+            let (server, stop) = (server.clone(), stop.clone());
             async move { server.serve(stop).await }
         });
-        let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
-        let mut stream = TcpStream::connect(host).await.unwrap();
-        let request = format!("{method} /{path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        Self { stream, events, received: Vec::new(), stop, serving }
+        let stream = ask(&url, method, headers).await;
+        Self { server, stream, events, received: Vec::new(), stop, serving }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
@@ -216,6 +214,15 @@ impl Client {
     pub(crate) async fn event(&mut self) -> Event {
         timeout(LIMIT, self.events.recv()).await.expect("nothing happens").unwrap()
     }
+}
+
+/// Sends a request with `headers` to `url`.
+pub(crate) async fn ask(url: &str, method: &str, headers: &str) -> TcpStream {
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let request = format!("{method} /{path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
 }
 
 pub(crate) fn contains(all: &[u8], part: &[u8]) -> bool {

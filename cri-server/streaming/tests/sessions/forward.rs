@@ -99,9 +99,11 @@ async fn more_streams_than_allowed_are_refused_and_the_session_goes_on() {
 #[tokio::test]
 async fn a_tunnel_carries_the_same() {
     let echo = Echo::start().await;
-    let mut client = Client::new(url(&[]), "GET", &websocket("SPDY/3.1+portforward.k8s.io")).await;
-    client.send(&message(&[pair(1, echo.port), data(3, true, b"through a tunnel")].concat())).await;
-    client.expect(b"\0\0\0\x03\0\0\0\x10through a tunnel").await;
+    for protocol in ["SPDY/3.1+portforward.k8s.io", "v2.portforward.k8s.io"] {
+        let mut client = Client::new(url(&[]), "GET", &websocket(protocol)).await;
+        client.send(&message(&[pair(1, echo.port), data(3, true, b"through a tunnel")].concat())).await;
+        client.expect(b"\0\0\0\x03\0\0\0\x10through a tunnel").await;
+    }
 }
 
 #[tokio::test]

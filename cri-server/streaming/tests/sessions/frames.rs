@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// Headers of an upgrade to SPDY.
+/// Headers of an upgrade to SPDY, with a protocol if one is named.
 pub(crate) fn spdy(protocol: &str) -> String {
-    format!("Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {protocol}\r\n")
+    let named = format!("X-Stream-Protocol-Version: {protocol}\r\n");
+    format!("Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{}", if protocol.is_empty() { "" } else { &named })
 }
 
 /// Headers of an upgrade to a WebSocket, with a protocol if one is named.

@@ -1,12 +1,14 @@
 //! The handle of a cgroup, its files and its processes.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode as FileMode, OFlags};
 
+use super::folder::read_record;
+use super::remove::move_process;
 use super::{CgroupError, Layout};
 
 /// One cgroup: the same path in every hierarchy. A handle; the cgroup itself need not exist.
@@ -68,10 +70,11 @@ impl Cgroup {
         }
     }
 
-    /// The content of `file` in the hierarchy with `controller`.
+    /// The content of `file` in the hierarchy with `controller`. For lists of processes there is [`Cgroup::processes`].
     pub fn read(&self, controller: &str, file: &str) -> Result<String, CgroupError> {
         let path = self.dir(controller)?.join(file);
-        read_text(&path).map_err(|source| CgroupError::Read { path, source })
+        let read = fs::File::open(&path).and_then(read_record);
+        read.map_err(|source| CgroupError::Read { path, source })
     }
 
     /// Writes `value` to `file` in the hierarchy with `controller`, in one write(2).
@@ -99,6 +102,14 @@ impl Cgroup {
             Some(root) => write_value(root.join(&self.path).join("tasks"), "0"),
             None => Ok(()),
         }
+    }
+
+    /// Puts another process into this cgroup in the cgroup2 hierarchy, or where there is none in the freezer's: enough to
+    /// count and to kill it. One that has ended needs no place.
+    pub fn adopt(&self, pid: i32) -> Result<(), CgroupError> {
+        let root = self.layout.unified().or_else(|| self.layout.v1_root("freezer"));
+        let root = root.ok_or_else(|| CgroupError::NoController("freezer".into()))?;
+        move_process(&root.join(&self.path).join("cgroup.procs"), pid)
     }
 
     fn tasks_paths(&self) -> impl Iterator<Item = PathBuf> {
@@ -136,21 +147,6 @@ impl Cgroup {
         let root = || self.layout.v1_root("freezer").or_else(|| self.layout.roots().next());
         present.or_else(|| root().map(|root| root.join(&self.path))).unwrap_or_default()
     }
-}
-
-/// Reads a cgroup file. These have no size to ask for, and most fit into one read(2).
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut file = fs::File::open(path)?;
-    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => text.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Writes a cgroup file in one write(2), as the kernel expects it.

@@ -9,6 +9,7 @@
 //! waits for an RCU grace period, 5 to 17 ms on an idle host.
 
 mod create;
+mod folder;
 mod freeze;
 mod handle;
 mod kill;
@@ -19,6 +20,7 @@ mod watch;
 use std::io;
 use std::path::PathBuf;
 
+pub use folder::Folder;
 pub use handle::Cgroup;
 pub use layout::{Hierarchy, Layout, Mode};
 pub use watch::OomWatch;

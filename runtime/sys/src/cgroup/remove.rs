@@ -50,7 +50,7 @@ impl Cgroup {
 }
 
 /// Writes a process into another cgroup. One that has ended meanwhile needs no place.
-fn move_process(procs: &Path, pid: i32) -> Result<(), CgroupError> {
+pub(super) fn move_process(procs: &Path, pid: i32) -> Result<(), CgroupError> {
     match write_value(procs.to_path_buf(), &pid.to_string()) {
         Err(CgroupError::Write { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         other => other,

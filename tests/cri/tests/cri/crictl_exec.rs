@@ -133,6 +133,8 @@ fn privileged_crictl_exec_does_not_wait_for_what_its_command_left_behind() {
             let output = crictl.spawn(&["exec", "-r", transport, &id, "sh", "-c", script])?.finish(LIMIT)?;
             assert_eq!(String::from_utf8_lossy(&output.stdout), "left\n", "{transport}");
             assert!(output.status.success(), "{transport}");
+            // Its shell may have ended before it has become what it is.
+            await_some(node, &id, "sleep 4321")?;
             kill(node, &id, "sleep 4321")?;
             await_none(node, &id, "sleep 4321")?;
         }
@@ -149,6 +151,24 @@ fn privileged_a_client_that_vanishes_closes_the_pipes_and_hangs_up_the_terminal(
         let (before, descriptors) = (node.snapshot()?, descriptors(daemon)?);
         for transport in TRANSPORTS {
             vanish(node, &crictl, &id, transport)?;
+        }
+        node.until("the daemon's descriptors are closed", || {
+            Ok((self::descriptors(daemon)? <= descriptors).then_some(()))
+        })?;
+        before.leaks(&node.snapshot()?).none()
+    });
+}
+
+#[test]
+fn privileged_a_hundred_sessions_leave_nothing_behind() {
+    check(Node::builder(), |node| {
+        let (crictl, id) = (node.cleat().crictl()?, target(node)?);
+        let daemon = node.cleat().pid().context("the daemon runs")?;
+        let session = |round: usize| crictl.run(&["exec", "-r", TRANSPORTS[round % 2], &id, "echo", "out"]);
+        session(0)?;
+        let (before, descriptors) = (node.snapshot()?, descriptors(daemon)?);
+        for round in 0..100 {
+            assert_eq!(session(round)?, "out", "round {round}");
         }
         node.until("the daemon's descriptors are closed", || {
             Ok((self::descriptors(daemon)? <= descriptors).then_some(()))

@@ -1,6 +1,9 @@
 //! The daemon from outside. Each test has a daemon, a registry and namespaces of its own and ends with the leak checker.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "vm")]
+mod apparmor;
+mod cdi;
 mod cni;
 mod container_mounts;
 mod container_options;
@@ -26,5 +29,9 @@ mod node_status;
 mod pod_options;
 mod refusals;
 mod resources;
+mod retries;
+mod runtime_handlers;
 mod series;
+#[cfg(feature = "vm")]
+mod unified;
 mod user_namespaces;

@@ -4,8 +4,12 @@
 
 mod containers;
 mod doors;
+mod events;
 mod http;
 mod images;
+mod options;
 mod recovery;
+mod restarts;
+mod states;
 mod streams;
 mod system;

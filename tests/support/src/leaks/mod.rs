@@ -119,6 +119,14 @@ impl fmt::Display for Leaks {
 }
 
 impl Scope {
+    /// Every process of the scope that is not a known one.
+    ///
+    /// # Errors
+    /// Fails when they cannot be listed.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        processes::pids(self)
+    }
+
     /// Kills every process of the scope that is not a known one.
     ///
     /// # Errors

@@ -129,6 +129,7 @@ pub(super) mod tests {
             stop_signal: 15,
             resources: Resources::default(),
             state: ContainerState::Running { pid: 7, started_at_ns: 1 },
+            restarts: Default::default(),
         }
     }
 
@@ -143,6 +144,7 @@ pub(super) mod tests {
             created_at_ns: 0,
             cgroup: String::new(),
             addresses: vec![IpAddr::from([10, 1, 2, 3])],
+            ports: Default::default(),
             state: PodState::NotReady,
         };
         let told = Told { pod: &pod, container: &container, checkpointed_at_ns: 2_000_000_000 };
