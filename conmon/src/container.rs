@@ -7,10 +7,13 @@
 //!                                                          └──disk full──▶ Unsaved ──▶ Ended
 //! ```
 
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cleat_conmon_proto::{ExitRecord, ExitStatus, Failure, VERSION};
-use cleat_runtime::{Foreign, PendingStart, StartGate, Target};
+use cleat_runtime::{
+    Checkpoint, CriuOptions, DumpOptions, Foreign, PendingStart, PendingUpdate, StartGate, Target,
+};
 use rustix::io::Errno;
 
 use crate::complaint::best_effort;
@@ -69,6 +72,39 @@ impl Container {
                 Err(refused("start container", "it was started before, or has ended"))
             }
         }
+    }
+
+    /// Starts taking a checkpoint. The program has to run; where it stands still, that is criu's business.
+    pub(crate) fn checkpoint(
+        &self,
+        bundle: &Path,
+        images: &Path,
+        work: &Path,
+    ) -> Result<Result<PendingUpdate, cleat_runtime::Failure>, Failure> {
+        if !matches!(self.stage, Stage::Running { .. }) {
+            return Err(refused("checkpoint container", "it does not run"));
+        }
+        if self.foreign.is_some() {
+            return Err(refused("checkpoint container", "it was made by another OCI runtime"));
+        }
+        let criu = CriuOptions {
+            images: images.into(),
+            work: Some(work.into()),
+            // A service has connections and locks: without these it could not be checkpointed at all.
+            tcp_established: true,
+            file_locks: true,
+            ..CriuOptions::default()
+        };
+        Ok(cleat_runtime::spawn_checkpoint(&Checkpoint {
+            id: &self.id,
+            bundle,
+            pid: self.pid,
+            cgroup: self.target.cgroup(),
+            streams: &[],
+            criu: &criu,
+            dump: &DumpOptions { leave_running: true, ..DumpOptions::default() },
+            status: None,
+        }))
     }
 
     /// Takes what is waited for while the program is about to be executed, and who waits for it.

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use cleat_conmon_proto::{self as proto, Failure, Message, Request};
+use cleat_runtime::PendingUpdate;
 
 use crate::complaint::{best_effort, complain};
 use crate::connection::{Frame, Owed, ReceiveError, Received, SendError, decode};
@@ -112,7 +113,14 @@ impl Monitor {
                 let resized = self.stdio.resize(*height, *width);
                 resized.map_err(|error| caused("resize terminal", &error)).map(|()| Answer::Done)
             }
-            Request::Update { resources } => self.update(number, resources),
+            Request::Update { resources } => {
+                let pending = cleat_runtime::spawn_update(self.container.target.cgroup(), resources);
+                self.wait_for(number, pending)
+            }
+            Request::Checkpoint { bundle, images, work } => {
+                let pending = self.container.checkpoint(bundle, images, work)?;
+                self.wait_for(number, pending)
+            }
         }
     }
 
@@ -194,23 +202,27 @@ impl Monitor {
         self.reap_children();
     }
 
-    fn update(&mut self, number: u32, resources: &str) -> Result<Answer, Failure> {
-        let pending =
-            cleat_runtime::spawn_update(self.container.target.cgroup(), resources).map_err(failed)?;
+    /// Has the client wait for what the runtime's child is doing.
+    fn wait_for(
+        &mut self,
+        number: u32,
+        pending: Result<PendingUpdate, cleat_runtime::Failure>,
+    ) -> Result<Answer, Failure> {
+        let pending = pending.map_err(failed)?;
         self.poller
             .add(&pending, Source::Update(number), Interest::READABLE)
-            .map_err(|error| caused("wait for update", &error))?;
+            .map_err(|error| caused("wait for the runtime", &error))?;
         Ok(Answer::Owed(Owed::Update(pending)))
     }
 
-    /// The runtime set new limits, or said why it could not.
+    /// The runtime set new limits, or took a checkpoint, or said why it could not.
     pub(crate) fn settle_update(&mut self, number: u32) {
         let Some(connection) = self.connections.get_mut(number) else { return };
         let Owed::Update(pending) = std::mem::replace(&mut connection.owed, Owed::Nothing) else {
-            complain(format_args!("connection {number}: an update was finished that nobody asked for"));
+            complain(format_args!("connection {number}: something was finished that nobody asked for"));
             return;
         };
-        best_effort("stop waiting for update", self.poller.remove(&pending));
+        best_effort("stop waiting for the runtime", self.poller.remove(&pending));
         let message =
             pending.finish().map_or_else(|failure| Message::Failed(failed(failure)), |()| Message::Done);
         self.connections.answer(&self.poller, number, &message, None);

@@ -11,6 +11,7 @@ mod serve;
 mod spec;
 mod streams;
 mod telemetry;
+mod time;
 
 use std::process::ExitCode;
 

@@ -74,6 +74,16 @@ pub fn spawn_update(cgroup: &Cgroup, resources_json: &str) -> Result<PendingUpda
     birth::in_child(work).map(PendingUpdate)
 }
 
+/// Starts taking a checkpoint, as [`checkpoint()`], in a forked child. Whoever gives it up leaves criu to finish: it lets
+/// the container go on. The caller must be single-threaded (`EBUSY` otherwise).
+pub fn spawn_checkpoint(asked: &Checkpoint<'_>) -> Result<PendingUpdate, Failure> {
+    let work = |_: &birth::Channel| {
+        let done = checkpoint(asked).map_err(|failure| (birth::shortened(failure), None));
+        done.map(|()| (birth::Answer::Done, Vec::new()))
+    };
+    birth::in_child(work).map(PendingUpdate)
+}
+
 /// Removes a container's cgroup after the end of all its processes; of a scope of systemd's, the unit. Absent is fine.
 pub fn remove_cgroup(cgroup: &Cgroup) -> Result<(), Failure> {
     cgroups::remove(cgroup)

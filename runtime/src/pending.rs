@@ -18,7 +18,7 @@ pub struct PendingCreate(pub(crate) Worker);
 #[derive(Debug)]
 pub struct PendingExec(pub(crate) Worker);
 
-/// New limits that a forked child is writing. Readable when [`PendingUpdate::finish`] would not block.
+/// New limits that a forked child is writing, or a checkpoint that it is taking. Readable when [`PendingUpdate::finish`] would not block.
 #[derive(Debug)]
 pub struct PendingUpdate(pub(crate) Worker);
 
@@ -90,7 +90,7 @@ impl PendingExec {
 }
 
 impl PendingUpdate {
-    /// What came of it. On failure the old limits are back in place.
+    /// What came of it. On failure the old limits are back in place; a container that was to be checkpointed goes on.
     pub fn finish(mut self) -> Result<(), Failure> {
         match self.0.await_answer()? {
             (Answer::Done, _) => Ok(()),

@@ -106,6 +106,16 @@ pub enum Request {
         /// The JSON text.
         resources: String,
     },
+    /// Take a checkpoint of the running container, which goes on. Answer: `Done` or `Failed`, with `EOPNOTSUPP` where
+    /// there is no criu, or it cannot work on this kernel.
+    Checkpoint {
+        /// Folder with the container's `config.json`.
+        bundle: PathBuf,
+        /// Where the images go; made if it is missing.
+        images: PathBuf,
+        /// Where the log goes; made if it is missing.
+        work: PathBuf,
+    },
 }
 
 /// One more process in a running container.

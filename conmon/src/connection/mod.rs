@@ -48,7 +48,7 @@ pub(crate) enum Owed {
     Start,
     /// `Created` or `Failed`, when the runtime has made its process.
     Exec,
-    /// `Done` or `Failed`, when the runtime has set the limits.
+    /// `Done` or `Failed`, when the runtime has set the limits or taken a checkpoint.
     Update(PendingUpdate),
 }
 

@@ -32,12 +32,6 @@ pub(super) async fn answer<T>(
     .await
 }
 
-/// The answer to an RPC that is not built.
-pub(super) fn missing<T>(rpc: &'static str, instead: &'static str) -> Answer<T> {
-    tracing::debug!(rpc, "not implemented");
-    Err(Status::unimplemented(format!("{rpc} is not implemented yet: {instead}")))
-}
-
 /// Logs a refusal, here and nowhere else: what the caller can cure is news, what this node's operator has to look at
 /// is a warning.
 fn refuse(rpc: &'static str, object: &str, error: &EngineError) -> Status {
@@ -69,14 +63,5 @@ mod tests {
         let failed = answer::<()>("StopPodSandbox", "x".into(), async { Err(lost) }).await.unwrap_err();
         assert_eq!(failed.code(), Code::NotFound);
         assert!(failed.message().starts_with("no pod has the id or name \"x\""), "{failed:?}");
-    }
-
-    #[test]
-    fn what_is_not_built_says_so_by_name() {
-        let status = missing::<()>("Exec", "ExecSync works").unwrap_err();
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::Unimplemented, "Exec is not implemented yet: ExecSync works")
-        );
     }
 }

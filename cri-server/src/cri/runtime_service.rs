@@ -1,13 +1,14 @@
 //! The CRI's RuntimeService: each RPC parses, calls the engine, and answers. In the order of the `.proto` file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cleat_cri_api::v1::runtime_service_server::RuntimeService;
 use cleat_cri_api::v1::*;
 use cleat_streaming::{self as streaming, Server};
 use tonic::Request;
 
-use super::door::{Answer, answer, missing};
+use super::door::{Answer, answer};
 use super::reads;
 use super::series::{Events, Parts, events, parts};
 use super::translate::{container, field, filter, metric, node, pod, stats, stream};
@@ -359,9 +360,16 @@ impl RuntimeService for RuntimeDoor {
 
     async fn checkpoint_container(
         &self,
-        _: Request<CheckpointContainerRequest>,
+        request: Request<CheckpointContainerRequest>,
     ) -> Answer<CheckpointContainerResponse> {
-        missing("CheckpointContainer", "stop the container instead")
+        let CheckpointContainerRequest { container_id: id, location, timeout } = request.into_inner();
+        answer("CheckpointContainer", id.clone(), async {
+            let limit = u64::try_from(timeout).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs);
+            let id = field::filled("container_id", &id)?;
+            self.engine.checkpoint_container(id, location.into(), limit).await?;
+            Ok(CheckpointContainerResponse {})
+        })
+        .await
     }
 
     async fn get_container_events(

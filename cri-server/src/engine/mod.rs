@@ -45,6 +45,7 @@ mod steps;
 mod view;
 mod waiting;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ use monitor::{MonitorError, Process};
 use pod::Pod;
 use registry::Registry;
 use shared::Shared;
+use steps::CheckpointOrder;
 
 use crate::spec::AppArmorSupport;
 
@@ -140,6 +142,27 @@ impl Engine {
     /// Changes a container's limits: what `change` states, all of it or nothing.
     pub(crate) async fn update_container(&self, id: impl Into<Key<'_>>, change: Resources) -> Result<()> {
         self.ask_container(id, Verb::Update(change)).await
+    }
+
+    /// Writes a running container's processes and files into an archive at `location`, which is absolute. The container
+    /// goes on. After `limit` it is given up: as soon as criu, which is not interrupted, has finished.
+    pub(crate) async fn checkpoint_container(
+        &self,
+        id: impl Into<Key<'_>>,
+        location: PathBuf,
+        limit: Option<Duration>,
+    ) -> Result<()> {
+        if !location.is_absolute() || location.file_name().is_none() {
+            let why = "an absolute path of a file is expected".to_owned();
+            return Err(EngineError::Invalid { what: format!("location {:?}", location.display()), why });
+        }
+        let container = self.view().container(id)?;
+        let taken = self.ask_container(&container.id, Verb::Checkpoint(CheckpointOrder { location, limit }));
+        let Some(limit) = limit else { return taken.await };
+        tokio::time::timeout(limit, taken).await.unwrap_or_else(|_| {
+            let what = format!("the checkpoint of container {}", container.id);
+            Err(EngineError::Timeout { what, limit, outcome: "; it is given up" })
+        })
     }
 
     async fn ask_container(&self, id: impl Into<Key<'_>>, verb: Verb) -> Result<()> {

@@ -138,6 +138,11 @@ impl ContainerPaths {
         self.bundle.join("config.json")
     }
 
+    /// What a checkpoint is made of while it is taken.
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.bundle.join("checkpoint")
+    }
+
     /// The mount point its overlay is mounted on, inside its own mount namespace.
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.bundle.join("rootfs")

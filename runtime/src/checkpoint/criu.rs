@@ -56,7 +56,8 @@ impl Program {
             .ok_or_else(|| Failure::because(step(), format!("it is not installed: no {NAME} in {folders}")))
     }
 
-    /// Has criu look whether it can work with this kernel. What it says else is the reason of the failure.
+    /// Has criu look whether it can work with this kernel. What it says else is the reason of the failure, whose number is
+    /// `EOPNOTSUPP`, as where there is no criu.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let step = || format!("ask {} whether it can work on this kernel", self.0.display());
         let output = Command::new(&self.0).arg("check").output().step(step)?;
@@ -67,8 +68,13 @@ impl Program {
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let reason = complaint::errors(said.lines())
             .map_or_else(|| output.status.to_string(), |errors| format!("criu says: {errors}"));
-        Err(Failure::because(step(), reason))
+        Err(cannot(step(), reason))
     }
+}
+
+/// There can be no checkpoint on this host, as callers know by the number.
+fn cannot(step: String, reason: String) -> Failure {
+    Failure { errno: Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()), ..Failure::because(step, reason) }
 }
 
 impl Criu {
@@ -191,6 +197,9 @@ fn become_criu(program: &Program, socket: &OwnedFd, descriptors: &[BorrowedFd<'_
         let bytes = [name.into_vec(), vec![b'='], value.into_vec()].concat();
         CString::new(bytes)
     };
-    let environment = std::env::vars_os().map(variable).collect::<Result<Vec<_>, _>>()?;
+    // It runs iptables and others, and a monitor has no environment.
+    let path_variable = std::env::var_os("PATH").is_none().then(|| ("PATH".into(), DEFAULT_PATH.into()));
+    let environment =
+        std::env::vars_os().chain(path_variable).map(variable).collect::<Result<Vec<_>, _>>()?;
     Err(execute(&path, &arguments, &environment))
 }

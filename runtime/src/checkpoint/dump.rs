@@ -175,7 +175,12 @@ fn mounted(external: External, root: &Tree) -> Option<External> {
 fn keep_streams(asked: &Checkpoint<'_>) -> Result<(), Failure> {
     let path = asked.criu.images.join(DESCRIPTORS);
     let step = || format!("write {}", path.display());
-    let text = serde_json::to_vec(asked.streams).step(step)?;
+    let now = |number| fs::read_link(format!("/proc/{}/fd/{number}", asked.pid)).unwrap_or_default();
+    let text = match asked.streams {
+        [] => serde_json::to_vec(&[now(0), now(1), now(2)]),
+        known => serde_json::to_vec(known),
+    };
+    let text = text.step(step)?;
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).step(step)?;
     file.write_all(&text).step(step)

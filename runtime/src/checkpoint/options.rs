@@ -80,7 +80,8 @@ pub struct Checkpoint<'a> {
     pub pid: i32,
     /// Its cgroup.
     pub cgroup: &'a Cgroup,
-    /// What its standard streams were at its creation, in the words of `/proc/<pid>/fd`: `pipe:[4711]`.
+    /// What its standard streams were at its creation, in the words of `/proc/<pid>/fd`: `pipe:[4711]`. Where that is not
+    /// known, none: what they are now counts.
     pub streams: &'a [String],
     /// For criu.
     pub criu: &'a CriuOptions,

@@ -91,6 +91,13 @@ impl Driver {
                     Done::Updated(steps::update_container(&shared, &container, process, &change).await)
                 })
             }
+            Verb::Checkpoint(order) => {
+                let order = order.clone();
+                Box::pin(async move {
+                    let taken = steps::checkpoint_container(&shared, &pod, &container, process, order).await;
+                    Done::Checkpointed(taken)
+                })
+            }
             _ => {
                 Box::pin(async move { Done::Removed(remove_container(&shared, &(container, process)).await) })
             }

@@ -8,6 +8,7 @@ use crate::engine::error::Result;
 use crate::engine::model::{ContainerConfig, Id, PodResources, Resources, RestartPolicy};
 use crate::engine::monitor::End;
 use crate::engine::restart::Wanted;
+use crate::engine::steps::CheckpointOrder;
 
 /// Gets the outcome of a request: the id of the object it was about. A receiver that has gone away is no error: the
 /// work was done.
@@ -50,6 +51,8 @@ pub(crate) enum Verb {
     Remove,
     /// Change its limits.
     Update(Resources),
+    /// Write its processes and files into an archive.
+    Checkpoint(CheckpointOrder),
 }
 
 /// A message to a driver.

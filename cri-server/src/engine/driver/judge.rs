@@ -87,6 +87,10 @@ pub(super) fn container(pod: &Pod, container: &Container, verb: &Verb) -> Verdic
             Verb::Update(_),
             ContainerState::Created | ContainerState::Running { .. } | ContainerState::Paused { .. },
         ) => Verdict::Begin,
+        (Verb::Checkpoint(_), ContainerState::Running { .. }) => Verdict::Begin,
+        (Verb::Checkpoint(_), _) => {
+            refuse("checkpoint", object(), state.name(), "only running containers have processes")
+        }
         (Verb::Update(_), _) => refuse(
             "update",
             object(),
@@ -110,6 +114,7 @@ fn may_start(pod: &Pod, state: &ContainerState) -> bool {
 pub(super) fn joins(running: &Verb, request: &Verb) -> bool {
     match (running, request) {
         (Verb::Update(one), Verb::Update(other)) => one == other,
+        (Verb::Checkpoint(one), Verb::Checkpoint(other)) => one.location == other.location,
         (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
     }
 }

@@ -45,6 +45,8 @@ pub(super) enum Done {
     Removed(Result<()>),
     /// A container's limits were to be changed.
     Updated(Result<Resources>),
+    /// A checkpoint of a container was to be taken.
+    Checkpointed(Result<()>),
 }
 
 impl Driver {
@@ -96,7 +98,7 @@ impl Driver {
             (Target::Container(id), Done::Prepared(Ok(prepared))) => self.container_is_ready(id, prepared),
             (Target::Container(id), Done::Prepared(Err(error))) => self.undo_preparation(id, error),
             (Target::Container(id), Done::Started(started)) => self.container_is_started(id, started),
-            (Target::Container(_), Done::Stopped(stopped)) => stopped,
+            (Target::Container(_), Done::Stopped(done) | Done::Checkpointed(done)) => done,
             (Target::Container(id), Done::Paused(paused)) => {
                 paused.and_then(|()| self.container_stands(id, ContainerEvent::Paused))
             }

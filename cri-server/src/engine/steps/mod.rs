@@ -4,6 +4,7 @@
 //! and records other than addresses: the driver decides, records, calls a step and records its outcome. Every effect is
 //! named by the object's id, so that undoing is one function that needs no memory of how far the doing came.
 mod cdi;
+mod checkpoint;
 mod cleanup;
 mod cni_capabilities;
 mod create_container;
@@ -21,6 +22,7 @@ mod take_down_pod;
 mod update_container;
 mod user_namespace;
 
+pub(super) use checkpoint::{Order as CheckpointOrder, checkpoint_container};
 pub(super) use create_container::{Prepared, create_container};
 pub(super) use devices::walk as device_nodes;
 pub(super) use exit::exit_of;

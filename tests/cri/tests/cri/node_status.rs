@@ -1,26 +1,8 @@
-//! What is not built answers so, with its name, and the node tells what it is.
+//! The node tells what it is.
 
 use anyhow::Context;
 use cleat_cri_api::v1::*;
 use cleat_tests_cri::{Node, check};
-use tonic::{Code, Status};
-
-#[test]
-fn privileged_what_is_not_built_says_so_with_its_name() {
-    check(Node::builder(), |node| {
-        let cri = node.cri();
-        let table: Vec<(&str, Option<Status>)> = vec![(
-            "CheckpointContainer",
-            cri.checkpoint_container(CheckpointContainerRequest::default()).err(),
-        )];
-        for (name, status) in table {
-            let status = status.with_context(|| format!("{name} answered OK"))?;
-            assert_eq!(status.code(), Code::Unimplemented, "{name}: {status:?}");
-            assert!(status.message().contains(name), "{name}: {status:?}");
-        }
-        Ok(())
-    });
-}
 
 #[test]
 fn privileged_the_node_tells_its_version_status_and_driver() {
