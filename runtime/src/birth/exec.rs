@@ -194,9 +194,6 @@ fn become_process(
     let Prepared { plan, filter, .. } = prepared;
     let tree = rootfs::own_root()?;
     let console = if plan.terminal { Some(rootfs::open_console(&tree, &plan)?) } else { None };
-    let cwd = plan.cwd.clone();
-    tree.find_or_create(&cwd, rootfs::Wanted::Folder)
-        .step(|| format!("make the working folder {}", cwd.display()))?;
     start_session(&request.stdio, console.as_ref())?;
     cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     let streams = streams(&request.stdio, console.as_ref(), &tree, request.preserve_fds)?;

@@ -46,6 +46,15 @@ fn privileged_options_change_the_process() {
     assert!(!container.exec(&["--user", "root"], &["true"]).status.success());
 }
 
+/// Unlike the container's own, which is made.
+#[test]
+fn privileged_a_missing_working_folder_is_an_error() {
+    let (_bundle, container) = running();
+    let output = container.exec(&["--cwd", "/nosuch"], &["true"]);
+    assert!(!output.status.success());
+    assert!(container.exec(&[], &["sh", "-c", "test ! -e /nosuch"]).status.success());
+}
+
 #[test]
 fn privileged_no_capability_is_inherited() {
     let (_bundle, container) = running();
