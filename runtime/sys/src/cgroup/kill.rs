@@ -68,7 +68,8 @@ const LAST_RECHECK: Duration = Duration::from_millis(12);
 fn wait_unpopulated(events: &Path, deadline: Instant) -> Result<bool, CgroupError> {
     let failed = |source: io::Error| CgroupError::Read { path: events.into(), source };
     let file = match rustix::fs::open(events, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(rustix::io::Errno::NOENT) => return Ok(true),
+        // NODEV: it is being removed at this moment.
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) => return Ok(true),
         other => other.map_err(|errno| failed(errno.into()))?,
     };
     let mut text = [0; 128];
