@@ -194,6 +194,8 @@ fn become_process(
     let Prepared { plan, filter, .. } = prepared;
     let tree = rootfs::own_root()?;
     let console = if plan.terminal { Some(rootfs::open_console(&tree, &plan)?) } else { None };
+    // Beneath the root and by no link of /proc: a descriptor could lead anywhere (CVE-2024-21626).
+    tree.find(&plan.cwd).step(|| format!("look for the working folder {}", plan.cwd.display()))?;
     start_session(&request.stdio, console.as_ref())?;
     cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     let streams = streams(&request.stdio, console.as_ref(), &tree, request.preserve_fds)?;
