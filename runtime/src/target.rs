@@ -27,10 +27,14 @@ pub struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(pidfd: &OwnedFd, cgroup: &str, seccomp: Option<OwnedFd>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        pidfd: &OwnedFd,
+        layout: &Layout,
+        cgroup: &str,
+        seccomp: Option<OwnedFd>,
+    ) -> Result<Self, Failure> {
         let pidfd = pidfd.try_clone().step(|| "copy init's pidfd")?;
-        let layout = Layout::detect().step(|| "look at the host's cgroups")?;
-        let cgroup = Cgroup::open(&layout, cgroup).step(|| "open the container's cgroup")?;
+        let cgroup = Cgroup::open(layout, cgroup).step(|| "open the container's cgroup")?;
         Ok(Self { pidfd, cgroup, seccomp, known_as: None, shares_mounts: false })
     }
 
@@ -38,7 +42,8 @@ impl Target {
     pub fn reopen(init: &OwnedFd, cgroup: &str, profile: Option<&LinuxSeccomp>) -> Result<Self, Failure> {
         let filter = profile.map(birth::compile_filter).transpose()?;
         let kept = filter.as_ref().map(birth::keep_filter).transpose().step(|| "keep the seccomp filter")?;
-        Self::new(init, cgroup, kept)
+        let layout = Layout::detect().step(|| "look at the host's cgroups")?;
+        Self::new(init, &layout, cgroup, kept)
     }
 
     /// With who the container is, for the seccomp agent that has to be told of each exec'd process; the state's status and

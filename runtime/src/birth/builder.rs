@@ -25,8 +25,8 @@ use crate::systemd::{self, Property, Scope};
 use crate::{Create, Failure, cgroups, selinux};
 
 /// Makes the container; its init waits at the gate.
-pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
-    let prepared = prepare(request).map_err(|failure| (shortened(failure), None))?;
+pub(crate) fn create(request: &Create<'_>, layout: &Layout, caller: &Channel) -> Answered {
+    let prepared = prepare(request, layout).map_err(|failure| (shortened(failure), None))?;
     let Prepared { plan, filter, cgroup, scope } = prepared;
     // Held until init is in the scope.
     let _placeholder = make_cgroup(&cgroup, scope).map_err(|failure| (shortened(failure), None))?;
@@ -50,14 +50,14 @@ struct Prepared {
 pub(crate) type ScopeWanted = Option<(Scope, Vec<Property>)>;
 
 /// Everything that can be decided and refused before there is an effect.
-fn prepare(request: &Create<'_>) -> Result<Prepared, Failure> {
+fn prepare(request: &Create<'_>, layout: &Layout) -> Result<Prepared, Failure> {
     cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
     cleat_sys::signal::reset().step(|| "reset signals")?;
     let plan = read_plan(request.id, request.bundle, request.options.systemd_cgroup)?;
     check_terminal(&request.stdio, plan.process.terminal)?;
     check_labels(&plan)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
-    let (cgroup, scope) = cgroup_of(&plan)?;
+    let (cgroup, scope) = cgroup_of(&plan, layout)?;
     Ok(Prepared { plan, filter, cgroup, scope })
 }
 
@@ -75,9 +75,8 @@ pub(crate) fn read_plan(id: &str, bundle: &Path, systemd_cgroup: bool) -> Result
 }
 
 /// The plan's cgroup, and what systemd is told when it is to make it.
-pub(crate) fn cgroup_of(plan: &Plan) -> Result<(Cgroup, ScopeWanted), Failure> {
-    let layout = Layout::detect().step(|| "look at the host's cgroups")?;
-    let cgroup = Cgroup::open(&layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
+pub(crate) fn cgroup_of(plan: &Plan, layout: &Layout) -> Result<(Cgroup, ScopeWanted), Failure> {
+    let cgroup = Cgroup::open(layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
     let scope = Scope::of_path(&plan.cgroup_path);
     let scope = scope.map(|scope| Ok((scope, scope_properties(plan, &cgroup)?))).transpose()?;
     Ok((cgroup, scope))
@@ -197,6 +196,7 @@ fn give_birth(
                 pid,
                 cgroup: cgroup.path(),
                 shared_root,
+                later_hooks: plan.hooks.are_later,
                 console: console.is_some(),
                 filter: kept.is_some(),
                 notes,

@@ -31,6 +31,8 @@ pub(crate) enum Answer {
         known_as: Option<Container>,
         /// What is mounted for it where others live.
         shared_root: Option<SharedRoot>,
+        /// Whether there are hooks for after its start or after its end.
+        later_hooks: bool,
     },
     /// What was to be done otherwise is done.
     Done,
@@ -49,6 +51,7 @@ impl Answer {
             notes: Vec::new(),
             known_as: None,
             shared_root: None,
+            later_hooks: false,
         }
     }
 }
