@@ -24,6 +24,7 @@ mod pending;
 mod process;
 mod procfs;
 mod request;
+mod resctrl;
 mod rootfs;
 pub mod seccomp;
 mod selinux;
@@ -45,11 +46,12 @@ pub use foreign::Foreign;
 pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
 pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio, SubCgroup};
+pub use resctrl::ResctrlGroups;
 pub use rootfs::SharedRoot;
 pub use target::Target;
 
 /// The OCI runtime specification this implements.
-pub const OCI_VERSION: &str = "1.2.1";
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// Starts creating a container. The caller must be single-threaded (`EBUSY` otherwise).
 pub fn spawn_create(request: &Create<'_>) -> Result<PendingCreate, Failure> {

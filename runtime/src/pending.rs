@@ -7,6 +7,7 @@ use cleat_sys::cgroup::Layout;
 use crate::agent::Container;
 use crate::birth::{Answer, Answered, Channel, GO, Outcome, Received, Worker, in_child};
 use crate::failure::Step;
+use crate::resctrl::ResctrlGroups;
 use crate::rootfs::SharedRoot;
 use crate::{Failure, Target};
 
@@ -82,6 +83,7 @@ impl PendingCreate {
         let born = await_birth(&mut self.worker)?;
         let mut target = Target::new(&born.pidfd, &self.layout, &born.cgroup, born.filter)?;
         target.known_as = born.known_as;
+        target.groups = born.groups;
         target.shares_mounts = born.shared_root.is_some();
         let start = StartGate(self.worker.channel().step(|| "keep the gate")?);
         Ok(Created {
@@ -146,17 +148,29 @@ struct Born {
     known_as: Option<Container>,
     shared_root: Option<SharedRoot>,
     later_hooks: bool,
+    groups: ResctrlGroups,
 }
 
 fn await_birth(worker: &mut Worker) -> Result<Born, Failure> {
     let (answer, descriptors) = worker.await_answer()?;
     let mut descriptors = descriptors.into_iter();
     match answer {
-        Answer::Born { pid, cgroup, console, filter, notes, known_as, shared_root, later_hooks } => {
+        Answer::Born { pid, cgroup, console, filter, notes, known_as, shared_root, later_hooks, groups } => {
             let pidfd = descriptors.next().ok_or_else(unexpected)?;
             let mut announced = |is: bool| if is { descriptors.next() } else { None };
             let (console, filter) = (announced(console), announced(filter));
-            Ok(Born { pid, pidfd, cgroup, console, filter, notes, known_as, shared_root, later_hooks })
+            Ok(Born {
+                pid,
+                pidfd,
+                cgroup,
+                console,
+                filter,
+                notes,
+                known_as,
+                shared_root,
+                later_hooks,
+                groups,
+            })
         }
         Answer::Failed(failure) => {
             // The process that failed is our child; ECHILD when a reaper of all children was quicker.

@@ -1,7 +1,7 @@
 //! The forked child that makes a container.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cleat_sys::cgroup::{Cgroup, Layout};
 use cleat_sys::process::{Clone, Cloned, clone3};
@@ -22,20 +22,46 @@ use crate::rootfs::{Materials, SharedRoot};
 use crate::seccomp::Filter;
 use crate::spec::{MountNamespace, Namespaces, Plan};
 use crate::systemd::{self, Property, Scope};
-use crate::{Create, Failure, cgroups, selinux};
+use crate::{Create, Failure, ResctrlGroups, cgroups, resctrl, selinux};
 
 /// Makes the container; its init waits at the gate.
 pub(crate) fn create(request: &Create<'_>, layout: &Layout, caller: &Channel) -> Answered {
     let prepared = prepare(request, layout).map_err(|failure| (shortened(failure), None))?;
-    let Prepared { plan, filter, cgroup, scope } = prepared;
+    let Prepared { plan, filter, cgroup, scope, resctrl } = prepared;
     // Held until init is in the scope.
     let _placeholder = make_cgroup(&cgroup, scope).map_err(|failure| (shortened(failure), None))?;
     let newborn = cgroups::limit(&cgroup, &plan.resources)
+        .and_then(|()| ResctrlGroups::make(plan.intel_rdt.as_ref(), resctrl.as_deref()))
         .map_err(|failure| (failure, None))
-        .and_then(|()| give_birth(request, plan, filter, &cgroup, caller));
+        .and_then(|groups| {
+            give_birth_in(Places { cgroup: &cgroup, groups: &groups }, request, plan, filter, caller)
+        });
     newborn.map_err(|(failure, init)| {
         let failure = abandon(&cgroup, init.as_ref(), failure);
         (shortened(failure), init)
+    })
+}
+
+/// Where a container's processes are counted and limited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places<'a> {
+    pub(super) cgroup: &'a Cgroup,
+    pub(super) groups: &'a ResctrlGroups,
+}
+
+/// As [`give_birth`]; on failure the groups are removed: who is left in them goes back to the root's.
+fn give_birth_in(
+    places: Places<'_>,
+    request: &Create<'_>,
+    plan: Plan,
+    filter: Option<Filter>,
+    caller: &Channel,
+) -> Answered {
+    give_birth(request, plan, filter, places, caller).map_err(|(mut failure, init)| {
+        if let Err(also) = places.groups.remove() {
+            failure.reason = format!("{}; then also: {also}", failure.reason);
+        }
+        (failure, init)
     })
 }
 
@@ -44,6 +70,8 @@ struct Prepared {
     filter: Option<Filter>,
     cgroup: Cgroup,
     scope: ScopeWanted,
+    /// Where resctrl groups are, if it is to be in one.
+    resctrl: Option<PathBuf>,
 }
 
 /// The scope with its properties, when systemd makes the cgroup.
@@ -58,7 +86,8 @@ fn prepare(request: &Create<'_>, layout: &Layout) -> Result<Prepared, Failure> {
     check_labels(&plan)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
     let (cgroup, scope) = cgroup_of(&plan, layout)?;
-    Ok(Prepared { plan, filter, cgroup, scope })
+    let resctrl = resctrl::root(plan.intel_rdt.as_ref())?;
+    Ok(Prepared { plan, filter, cgroup, scope, resctrl })
 }
 
 /// The plan of the container whose `config.json` is in `bundle`.
@@ -152,9 +181,10 @@ fn give_birth(
     request: &Create<'_>,
     plan: Plan,
     filter: Option<Filter>,
-    cgroup: &Cgroup,
+    places: Places<'_>,
     caller: &Channel,
 ) -> Answered {
+    let cgroup = places.cgroup;
     let early = |failure| (failure, None);
     let provisions = Provisions::make(request, &plan, filter.as_ref(), caller).map_err(early)?;
     let Provisions { gate, kept, mover, owner, owners, materials, shared_root } = provisions;
@@ -166,7 +196,7 @@ fn give_birth(
             drop(ours);
             let confined = owner.is_some();
             let birth =
-                Birth { request, plan, filter, cgroup, namespaces, owners, materials, confined, caller };
+                Birth { request, plan, filter, places, namespaces, owners, materials, confined, caller };
             init::run(birth, gate, theirs)
         }
         Role::Midwife(builder) => {
@@ -197,6 +227,7 @@ fn give_birth(
                 cgroup: cgroup.path(),
                 shared_root,
                 later_hooks: plan.hooks.are_later,
+                groups: places.groups.clone(),
                 console: console.is_some(),
                 filter: kept.is_some(),
                 notes,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::agent::Container;
+use crate::resctrl::ResctrlGroups;
 use crate::rootfs::SharedRoot;
 
 /// The longest message: a failure with the longest path in it several times over.
@@ -33,6 +34,8 @@ pub(crate) enum Answer {
         shared_root: Option<SharedRoot>,
         /// Whether there are hooks for after its start or after its end.
         later_hooks: bool,
+        /// The resctrl groups that it is in.
+        groups: ResctrlGroups,
     },
     /// What was to be done otherwise is done.
     Done,
@@ -52,6 +55,7 @@ impl Answer {
             known_as: None,
             shared_root: None,
             later_hooks: false,
+            groups: ResctrlGroups::default(),
         }
     }
 }
