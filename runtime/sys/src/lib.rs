@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod passing;
 pub mod priority;
 pub mod process;
+pub mod program;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;
