@@ -6,7 +6,7 @@ use std::ffi::c_int;
 ///
 /// For each page that is touched the kernel maps what lies around it, too (64 KiB; mm/memory.c, `do_fault_around`), so that
 /// after its start a program has nearly all of itself mapped, while it goes on with little of it. To be called once that
-/// start is over: each 64 KiB used again cost a page fault without I/O.
+/// start is over: each 64 KiB that is used again costs a page fault without I/O.
 pub fn let_go_of_code() {
     // SAFETY: the callback only reads what it is given, and its data pointer is not used.
     unsafe { libc::dl_iterate_phdr(Some(let_go_of_object), std::ptr::null_mut()) };
