@@ -45,15 +45,15 @@ fn privileged_docker_logs_rotate_without_losing_a_line() {
 fn privileged_docker_logs_keep_no_more_than_they_may() {
     check(|engine| {
         for (files, most) in [("1", 40), ("3", 120)] {
-            let max_file = format!("max-file={files}");
+            let (max_file, name) = (format!("max-file={files}"), format!("most-{files}"));
             let options = ["--log-opt", "max-size=1k", "--log-opt", &max_file];
-            let run = [&["run", "--name", files], &options[..], &[BUSYBOX, "sh", "-c", &counting(1_000)]];
+            let run = [&["run", "--name", &name], &options[..], &[BUSYBOX, "sh", "-c", &counting(1_000)]];
             engine.run(&run.concat())?;
-            let kept = numbers(&engine.run(&["logs", files])?)?;
+            let kept = numbers(&engine.run(&["logs", &name])?)?;
             ensure!(kept.last() == Some(&1_000) && kept.len() <= most, "{files}: {kept:?}");
             // It goes on where it stopped.
-            engine.run(&["start", "-a", files])?;
-            ensure!(engine.run(&["logs", "-n", "1", files])? == "1000");
+            engine.run(&["start", "-a", &name])?;
+            ensure!(engine.run(&["logs", "-n", "1", &name])? == "1000");
         }
         Ok(())
     });
