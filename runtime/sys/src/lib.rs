@@ -17,9 +17,11 @@ pub mod namespace;
 pub mod passing;
 pub mod priority;
 pub mod process;
+pub mod program;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 
 /// The result of a raw system call: its value, or the error number it left behind.
 fn checked(result: libc::c_long) -> std::io::Result<libc::c_long> {

@@ -11,6 +11,7 @@ mod logs;
 mod options;
 mod recovery;
 mod restarts;
+mod sdk;
 mod states;
 mod streams;
 mod system;
