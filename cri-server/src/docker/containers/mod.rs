@@ -8,6 +8,8 @@ mod endpoint;
 mod exec;
 mod group;
 mod list;
+mod log_files;
+mod log_options;
 mod logs;
 mod pause;
 mod process;
