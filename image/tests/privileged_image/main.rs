@@ -13,6 +13,7 @@ mod pull;
 mod pull_faults;
 mod pull_hosts;
 mod pull_messages;
+mod pull_tls;
 mod push;
 mod recipe;
 mod store;
