@@ -9,6 +9,7 @@ mod fixture;
 mod implied;
 mod kill;
 mod matrix;
+mod power;
 mod pull;
 mod pull_faults;
 mod pull_hosts;
