@@ -16,6 +16,7 @@ use crate::connection::{Connections, Inbox, Listener, Outbox, Received};
 use crate::container::{Container, Stage};
 use crate::exec::Execs;
 use crate::failure::{caused, failed, refused};
+use crate::hooks::{self, Hooks};
 use crate::log::LogFile;
 use crate::monitor::Monitor;
 use crate::oom::OomKills;
@@ -96,7 +97,7 @@ fn check(launch: &Launch) -> Result<(), Failure> {
             errno: None,
         });
     }
-    let log = launch.log.as_ref().map(|Log::Cri { path }| path.as_path());
+    let log = launch.log.as_ref().map(|Log::Cri { path, .. }| path.as_path());
     let runtime = launch.runtime.as_deref();
     let paths = [Some(launch.bundle.as_path()), Some(launch.state_dir.as_path()), log, runtime];
     match paths.into_iter().flatten().find(|path| !path.is_absolute()) {
@@ -107,7 +108,8 @@ fn check(launch: &Launch) -> Result<(), Failure> {
 
 fn create(launch: &Launch) -> Result<Monitor, Failure> {
     let base = lay_base(&launch.state_dir)?;
-    let log = launch.log.as_ref().map(|Log::Cri { path }| LogFile::open(path.clone())).transpose();
+    let open = |Log::Cri { path, rotation }: &Log| LogFile::open(path.clone(), *rotation);
+    let log = launch.log.as_ref().map(open).transpose();
     let log = log.map_err(|error| caused("open log", &error))?;
     let (stdio, ends) = if launch.terminal {
         (Stdio::with_terminal(log), None)
@@ -125,6 +127,9 @@ fn create(launch: &Launch) -> Result<Monitor, Failure> {
         Err(failure) => {
             best_effort("kill container", monitor.container.target.kill_all());
             monitor.container.dissolve();
+            if monitor.container.hooks.is_some() {
+                hooks::run_stop_hooks(&launch.id, &launch.bundle);
+            }
             Err(failure)
         }
     }
@@ -171,7 +176,13 @@ fn run_runtime(
         Some(foreign) => foreign.spawn_create(&request),
         None => cleat_runtime::spawn_create(&request),
     };
-    let created = pending.and_then(|pending| pending.finish()).map_err(failed)?;
+    let created = pending.and_then(|pending| pending.finish()).map_err(|failure| {
+        if foreign.is_none() {
+            // Others may have been run by then.
+            hooks::run_stop_hooks(&launch.id, &launch.bundle);
+        }
+        failed(failure)
+    })?;
     for note in &created.notes {
         complain(format_args!("container {}: {note}", launch.id));
     }
@@ -184,7 +195,8 @@ fn assemble(launch: &Launch, base: Base, stdio: Stdio, made: Made) -> Monitor {
     let oom = OomKills::watch(&created.target, &poller);
     let stage = Stage::Created(created.start);
     let (id, pid) = (launch.id.clone(), created.pid);
-    let container = Container { id, pid, target: created.target, foreign, stage };
+    let hooks = created.later_hooks.then(|| Hooks { bundle: launch.bundle.clone(), at_start: None });
+    let container = Container { id, pid, target: created.target, foreign, hooks, stage };
     let (connections, execs) = (Connections::default(), Execs::default());
     let pace = Pace::default();
     let (outputs, inputs) = (Outputs::default(), Inputs::default());
