@@ -1,5 +1,6 @@
 //! Containers of a user who is not root: what `spec --rootless` says, and what such a user cannot have.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -32,7 +32,9 @@ const ABI: &str = "abi <abi/3.0>,";
 /// AppArmor has definitions of language versions (since 3.0).
 pub(super) fn text(daemon: &str, has_abi: bool) -> String {
     let mut rules: Vec<String> =
-        ["network,", NO_ALGORITHMS, "capability,", "file,", "umount,", "deny mount,"].map(str::to_owned).into();
+        ["network,", NO_ALGORITHMS, "capability,", "file,", "umount,", "deny mount,"]
+            .map(str::to_owned)
+            .into();
     for peer in SIGNALLERS.into_iter().chain((!SIGNALLERS.contains(&daemon)).then_some(daemon)) {
         rules.push(format!("signal (receive) peer=\"{peer}\","));
     }
