@@ -3,5 +3,6 @@
 
 mod crashes;
 mod downtime;
+mod full_disk;
 mod monitors;
 mod multitude;
