@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::launch::{LaunchFailure, Running, make, make_state_dir};
+use super::stop::await_monitor;
 use super::take_down_pod::{empty_cgroup, remove_cgroup};
 use crate::engine::attach::attach_session;
 use crate::engine::container::{Container, Exit, ExitReason};
@@ -115,6 +116,9 @@ fn order(shared: &Shared, container: &Container) -> Result<Launch> {
             list: "ps -a",
         })?;
     let paths = shared.paths.container(&container.id);
+    // The monitor of the run before removes the cgroup at its end: not the one that this run makes.
+    await_monitor(None, &paths.state)
+        .map_err(|error| EngineError::step("wait for the monitor", object(), &error))?;
     make_state_dir(&paths.state)
         .map_err(|error| EngineError::step("make the state folder", object(), &error))?;
     let config = &container.config;
