@@ -12,7 +12,7 @@ use super::{NewImage, StoreError};
 use crate::reference::{Digest, Reference};
 
 /// Each entry takes the schema one version further; entries that were released are never changed.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE layers (
         diff_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, inodes INTEGER NOT NULL, opaque_root INTEGER NOT NULL
@@ -51,6 +51,12 @@ const MIGRATIONS: [&str; 4] = [
     DROP TABLE image_layers;
     ALTER TABLE image_layers_4 RENAME TO image_layers;
     CREATE INDEX image_layers_by_layer ON image_layers (diff_id);",
+    // A chain that needs no cover has a row that says so: no inodes.
+    "CREATE TABLE covers (chain TEXT PRIMARY KEY, bytes INTEGER NOT NULL, inodes INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE cover_layers (
+        chain TEXT NOT NULL REFERENCES covers ON DELETE CASCADE, diff_id TEXT NOT NULL, PRIMARY KEY (chain, diff_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX cover_layers_by_layer ON cover_layers (diff_id);",
 ];
 /// The version of the tables after the last of [`MIGRATIONS`].
 pub(super) const LATEST_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -147,11 +153,11 @@ pub(super) fn layers_elsewhere(database: &Connection) -> rusqlite::Result<Vec<St
     )
 }
 
-/// Bytes and inodes of all layers.
+/// Bytes and inodes of all layers and covers.
 pub(super) fn totals(database: &Connection) -> rusqlite::Result<(u64, u64)> {
-    database.query_row("SELECT ifnull(sum(bytes), 0), ifnull(sum(inodes), 0) FROM layers", [], |row| {
-        Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)))
-    })
+    let query = "SELECT ifnull(sum(bytes), 0), ifnull(sum(inodes), 0)
+         FROM (SELECT bytes, inodes FROM layers UNION ALL SELECT bytes, inodes FROM covers)";
+    database.query_row(query, [], |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))))
 }
 
 /// Ids of all images.

@@ -8,6 +8,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, mkdirat, open, open
 use rustix::io::Errno;
 
 use super::StoreError;
+use super::covers::COVERS;
 use crate::reference::Algorithm;
 
 /// Only the daemon may look into the store: images hold setuid programs.
@@ -21,6 +22,7 @@ pub(crate) struct Folder {
     root_fd: OwnedFd,
     layers: [OwnedFd; 2],
     tars: [OwnedFd; 2],
+    covers: OwnedFd,
     snapshots: OwnedFd,
     tmp: OwnedFd,
     next_tmp: AtomicU64,
@@ -50,7 +52,18 @@ impl Folder {
         part("tars", PRIVATE)?;
         let tars = [part("tars/sha256", PRIVATE)?, part("tars/sha512", PRIVATE)?];
         let (snapshots, tmp) = (part("snapshots", PRIVATE)?, part("tmp", PRIVATE)?);
-        Ok(Self { layers, tars, snapshots, tmp, next_tmp: AtomicU64::new(0), _lock: lock, root_fd, root })
+        let covers = part(COVERS, PRIVATE)?;
+        Ok(Self {
+            layers,
+            tars,
+            covers,
+            snapshots,
+            tmp,
+            next_tmp: AtomicU64::new(0),
+            _lock: lock,
+            root_fd,
+            root,
+        })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -76,6 +89,11 @@ impl Folder {
             Algorithm::Sha256 => self.tars[0].as_fd(),
             Algorithm::Sha512 => self.tars[1].as_fd(),
         }
+    }
+
+    /// The folder of all covers.
+    pub(super) fn covers(&self) -> BorrowedFd<'_> {
+        self.covers.as_fd()
     }
 
     /// The folder of all snapshots.

@@ -6,6 +6,7 @@
 //!   store.db                  what exists: images, names, layers, snapshots (SQLite, WAL)
 //!   layers/sha256/<hex>/      one unpacked layer, named by its diff id, in overlay form
 //!   tars/sha256/<hex>/        what its tree does not hold of its archive, and its compressed blob if those are kept
+//!   covers/<hex>/             folders that layers above imply, as layers below describe them, named by chain id
 //!   snapshots/<key>/          upper and work folder of one container
 //!   empty/                    the lower folder of an image without layers
 //!   tmp/                      what is being written or removed; emptied when the store is opened
@@ -24,6 +25,7 @@
 mod additional;
 mod adopt;
 mod catalog;
+mod covers;
 mod database;
 mod error;
 mod folder;
@@ -34,6 +36,7 @@ mod publish;
 mod removal;
 mod rootfs;
 mod snapshots;
+mod stack;
 mod sweep;
 mod tars;
 mod volume;
@@ -100,6 +103,7 @@ impl Store {
         let additional = additional.collect::<Result<Vec<_>, _>>()?;
         let is_elsewhere = |layer: &Digest| additional.iter().any(|store| store.layer(layer).is_some());
         sweep::forget_images_without_layers(&folder, &database, is_elsewhere)?;
+        sweep::forget_covers_without_layers(&folder, &database, is_elsewhere)?;
         let ids = database::images(&database)
             .map_err(|error| StoreError::database("list images", folder.root(), error))?;
         let inner = Arc::new(Inner {

@@ -130,6 +130,7 @@ impl Inner {
                 .execute("DELETE FROM layers WHERE diff_id = ?1", [&text])
                 .map_err(failed("remove a layer"))?;
             let (algorithm, hex) = (diff_id.algorithm(), diff_id.hex());
+            doomed.extend(self.collect_covers(database, &text)?);
             doomed.extend(self.folder.retract(self.folder.layers(algorithm), hex)?);
             doomed.extend(self.folder.retract(self.folder.tars(algorithm), hex)?);
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::additional::LayerPlace;
 use super::folder::Folder;
 use super::{Store, StoreError, database};
 use crate::reference::Digest;
@@ -25,23 +26,31 @@ impl Store {
     /// overlayfs refuses a folder that occurs twice. Only the topmost occurrence of a layer matters: whatever a lower
     /// one does, the upper one does again.
     pub(crate) fn lower_paths(&self, image: &Digest, layers: &[Digest]) -> Result<Vec<PathBuf>, StoreError> {
+        let places = self.layer_places(image, layers)?;
+        let mut lower: Vec<_> = self.cover(layers, &places)?.into_iter().collect();
+        lower.extend(places.into_iter().map(|place| place.tree));
+        if lower.is_empty() {
+            lower.push(self.inner.folder.empty());
+        }
+        Ok(lower)
+    }
+
+    /// Where the layers are that an image is merged from, the topmost first.
+    fn layer_places(&self, image: &Digest, layers: &[Digest]) -> Result<Vec<LayerPlace>, StoreError> {
         let database = self.inner.database();
         let mut seen = BTreeSet::new();
-        let mut lower = Vec::new();
+        let mut places = Vec::new();
         for layer in layers.iter().rev() {
             let missing = || StoreError::LayerMissing { image: image.clone(), layer: layer.clone() };
             let found = self.inner.find_layer(&database, layer)?.ok_or_else(missing)?;
             if seen.insert(layer) {
-                lower.push(found.place.tree);
+                places.push(found.place);
             }
             if found.stats.opaque_root {
                 break;
             }
         }
-        if lower.is_empty() {
-            lower.push(self.inner.folder.empty());
-        }
-        Ok(lower)
+        Ok(places)
     }
 
     /// Record a snapshot and put its folder, prepared in `tmp/`, into its place. False, and nothing is done, if there is

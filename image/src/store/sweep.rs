@@ -7,8 +7,9 @@ use rusqlite::Connection;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
+use super::covers::COVERS;
 use super::folder::Folder;
-use super::{StoreError, database};
+use super::{StoreError, covers, database};
 use crate::reference::{Algorithm, Digest};
 
 /// Make folder and database agree, and empty `tmp/`.
@@ -25,6 +26,7 @@ pub(super) fn sweep(folder: &Folder, database: &Connection) -> Result<(), StoreE
         sweep_folder(folder, folder.tars(algorithm), &format!("tars/{}", algorithm.name()), &names)?;
         sweep_folder(folder, folder.layers(algorithm), &format!("layers/{}", algorithm.name()), &names)?;
     }
+    sweep_covers(folder, database)?;
     let keys = database::strings(database, "SELECT key FROM snapshots").map_err(failed("list snapshots"))?;
     sweep_folder(folder, folder.snapshots(), "snapshots", &keys.into_iter().collect())
 }
@@ -99,6 +101,41 @@ pub(super) fn forget_images_without_layers(
         database.execute(delete, [&text]).map_err(failed("forget an image"))?;
     }
     Ok(())
+}
+
+/// A cover without a row goes, and so does the row of one that is missing: both are made again when they are needed.
+fn sweep_covers(folder: &Folder, database: &Connection) -> Result<(), StoreError> {
+    let failed = |operation| move |error| StoreError::database(operation, folder.root(), error);
+    let mut known = BTreeSet::new();
+    let chains = database::strings(database, "SELECT chain FROM covers WHERE inodes > 0");
+    for chain in chains.map_err(failed("list covers"))? {
+        let hex = chain.rsplit(':').next().unwrap_or_default();
+        if is_there(folder, folder.covers(), hex)? {
+            known.insert(hex.to_owned());
+        } else {
+            covers::forget(database, &chain).map_err(failed("forget a cover that is missing"))?;
+        }
+    }
+    sweep_folder(folder, folder.covers(), COVERS, &known)
+}
+
+/// Covers of which a layer is neither here nor in an additional store any more.
+pub(super) fn forget_covers_without_layers(
+    folder: &Folder,
+    database: &Connection,
+    is_elsewhere: impl Fn(&Digest) -> bool,
+) -> Result<(), StoreError> {
+    let failed = |operation| move |error| StoreError::database(operation, folder.root(), error);
+    let query = "SELECT DISTINCT diff_id FROM cover_layers u WHERE NOT EXISTS
+         (SELECT 1 FROM layers WHERE diff_id = u.diff_id)";
+    for text in database::strings(database, query).map_err(failed("list layers of covers"))? {
+        if !Digest::parse(&text).is_ok_and(|diff_id| is_elsewhere(&diff_id)) {
+            let delete =
+                "DELETE FROM covers WHERE chain IN (SELECT chain FROM cover_layers WHERE diff_id = ?1)";
+            database.execute(delete, [&text]).map_err(failed("forget a cover"))?;
+        }
+    }
+    sweep_covers(folder, database)
 }
 
 fn forget_lost_snapshots(folder: &Folder, database: &Connection) -> Result<(), StoreError> {

@@ -4,13 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, openat2, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
 use rustix::io::Errno;
 
 use super::{Pending, TreeError, entries};
-
-/// The mark of a folder that hides what is below it (overlayfs.rst, "whiteouts and opaque directories").
-const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// What became of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,14 +153,7 @@ fn is_opaque(folder: &Pending) -> Result<bool, TreeError> {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
         Err(error) => return Err(folder.failed("open folder", error)),
     };
-    let mut value = [0; 1];
-    match fgetxattr(&fd, OPAQUE, &mut value) {
-        Ok(length) => Ok(length == 1 && value == *b"y"),
-        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
-        // Longer than the one letter that says so.
-        Err(Errno::RANGE) => Ok(false),
-        Err(error) => Err(folder.failed("read the overlay's mark of", error)),
-    }
+    super::is_opaque(&fd).map_err(|error| folder.failed("read the overlay's mark of", error))
 }
 
 #[cfg(test)]

@@ -12,14 +12,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fgetxattr, openat2};
 use rustix::io::Errno;
 
 pub use changes::ChangeKind;
 pub(crate) use changes::changes;
-pub(crate) use measure::{STAT_BLOCK_BYTES, measure};
+pub(crate) use measure::{Measured, STAT_BLOCK_BYTES, measure};
 pub(crate) use remove::remove;
 
+/// Overlay's mark of a folder that hides others.
+const OPAQUE: &str = "trusted.overlay.opaque";
 /// Longest path below an anchor: half of PATH_MAX, so that one more name always fits.
 const MAX_RELATIVE_BYTES: usize = 2048;
 
@@ -81,6 +83,17 @@ fn entries(fd: impl AsFd) -> Result<Vec<(Vec<u8>, bool)>, Errno> {
         }
     }
     Ok(found)
+}
+
+/// Whether the open folder `fd` hides what layers below have at its path (overlayfs.rst, "whiteouts and opaque directories").
+pub(crate) fn is_opaque(fd: impl AsFd) -> Result<bool, Errno> {
+    let mut value = [0; 1];
+    match fgetxattr(fd, OPAQUE, &mut value) {
+        Ok(length) => Ok(length == 1 && value == *b"y"),
+        // None, or longer than the one letter that says so.
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn to_path(bytes: &[u8]) -> PathBuf {

@@ -14,7 +14,7 @@ use super::path::{self, PathFault, Place, Role};
 use super::recipe::Lost;
 use super::tar::{Archive, Entry, Kind};
 use super::tree::{Folder, Tree, examine, is_whiteout, open_folder, set_opaque};
-use super::{file, node, xattr};
+use super::{file, implied, node, xattr};
 use crate::tree::STAT_BLOCK_BYTES;
 
 /// A layer being unpacked.
@@ -221,6 +221,11 @@ impl<'a> Layer<'a> {
         self.figures.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES;
         self.figures.inodes += 1;
         Ok(())
+    }
+
+    /// Note in `kept` which folders no entry has described.
+    pub(super) fn record_implied(&self, kept: BorrowedFd<'_>) -> Result<(), UnpackError> {
+        implied::record(kept, &self.tree.folders)
     }
 
     /// Set the folders' times, which filling them has changed, and add them up.

@@ -44,6 +44,9 @@ pub enum UnpackError {
     /// More entries than are accepted.
     #[error("the layer has more than {0} entries")]
     TooManyEntries(u64),
+    /// Entries in more folders than are made without entries of their own.
+    #[error("the layer implies more folders than are accepted: their paths would fill 16 MiB")]
+    TooManyImplied,
     /// The file system is full.
     #[error("no space left on the image store's file system for {0:?}: remove images or make room")]
     NoSpace(PathBuf),

@@ -8,13 +8,15 @@
 //! every image that has the layer. It follows that
 //! - a symbolic link of a lower layer is not seen: an entry `lib/x` above a layer where `lib` is a link makes a folder
 //!   `lib` (layers made by comparing trees never hold such an entry, because the comparison does not follow links);
-//! - a hard link to a file of a lower layer is refused, as it is by Docker's and CRI-O's overlay drivers.
+//! - a hard link to a file of a lower layer is refused, as it is by Docker's and CRI-O's overlay drivers;
+//! - a folder that the layer only implies is made root's, and noted: whoever sees the layers together knows whose it is.
 //!
 //! Whiteouts become what overlayfs expects: a character device 0:0, and the attribute `trusted.overlay.opaque`.
 
 mod apply;
 mod error;
 mod file;
+mod implied;
 mod jail;
 mod limits;
 mod node;
@@ -29,10 +31,12 @@ use std::io::BufRead;
 use std::os::fd::BorrowedFd;
 
 pub use error::{StreamError, UnpackError};
+pub(crate) use implied::implied;
 pub use jail::{Confinement, confinement, unpack_confined};
 pub use limits::UnpackLimits;
 pub use recipe::{RecipeError, reproduce};
 pub use stream::LayerStream;
+pub(crate) use xattr::is_kept;
 
 use crate::reference::{Algorithm, Digest};
 use apply::Layer;
@@ -95,6 +99,9 @@ pub fn unpack_layer<'a>(
         layer.apply(&entry, entries, &mut archive)?;
     }
     archive.drain().map_err(UnpackError::tar)?;
+    if let Some(kept) = kept {
+        layer.record_implied(kept)?;
+    }
     let mut figures = layer.finish()?;
     let (stream, record) = archive.into_inner();
     record.finish()?;

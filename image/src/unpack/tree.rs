@@ -13,6 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::error::{UnpackError, lossless};
+use super::implied::MAX_IMPLIED_BYTES;
 use super::path;
 use super::recipe::Lost;
 use super::xattr::OVERLAY_OPAQUE;
@@ -35,6 +36,8 @@ pub(super) struct Tree<'a> {
     pub(super) replaced: bool,
     /// The number of the entry being carried out.
     pub(super) entry: u64,
+    /// Bytes of the paths of folders that were made without an entry.
+    implied_bytes: usize,
     /// Where what is taken away goes, if the archive is to be reproduced.
     lost: Option<Lost>,
 }
@@ -48,7 +51,7 @@ pub(super) struct Folder {
 
 impl<'a> Tree<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, lost: Option<Lost>) -> Self {
-        Self { root, current: None, folders: Vec::new(), replaced: false, entry: 0, lost }
+        Self { root, current: None, folders: Vec::new(), replaced: false, entry: 0, implied_bytes: 0, lost }
     }
 
     /// The folder at `path`, made with all above it where it is missing.
@@ -155,6 +158,10 @@ impl<'a> Tree<'a> {
         path: &[u8],
         opaque: bool,
     ) -> Result<OwnedFd, UnpackError> {
+        self.implied_bytes += path.len() + 1;
+        if self.implied_bytes >= MAX_IMPLIED_BYTES {
+            return Err(UnpackError::TooManyImplied);
+        }
         let folder = open_folder(parent, name, path)?;
         fchmod(&folder, Mode::from_raw_mode(IMPLIED_MODE))
             .map_err(|error| UnpackError::io("set the mode of folder", path, error))?;

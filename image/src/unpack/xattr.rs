@@ -32,6 +32,11 @@ fn verdict(name: &[u8]) -> Verdict {
     }
 }
 
+/// Whether an attribute of an image's file is the image's, not the host's or its file system's.
+pub(crate) fn is_kept(name: &[u8]) -> bool {
+    verdict(name) != Verdict::Drop
+}
+
 /// Set what may be set of `xattrs` on `file`, which is `path` in the layer.
 pub(super) fn apply(file: BorrowedFd<'_>, xattrs: &[Xattr], path: &[u8]) -> Result<(), UnpackError> {
     for Xattr { name, value } in xattrs {

@@ -6,6 +6,7 @@ mod additional;
 mod archive;
 mod crash;
 mod fixture;
+mod implied;
 mod kill;
 mod matrix;
 mod pull;

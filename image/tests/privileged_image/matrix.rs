@@ -135,14 +135,23 @@ const FORMS: [Form; 5] = [
     Form { name: "oci-plain", made: &["--dest-decompress"], sent: AS_IT_IS, layers: ".tar" },
 ];
 
-/// What `tool` gives for what umoci gives. containerd and podman take times before 1970 for 1970, and podman sets the mode of
-/// a root that no layer describes by a rule of its own.
+/// Folders of others that a layer of umoci's image implies and has no entries of.
+const IMPLIED: [&str; 2] = ["etc", "dir"];
+
+/// What `tool` gives for what umoci gives. containerd and podman take times before 1970 for 1970. podman sets the mode of a root
+/// that no layer describes by a rule of its own, and unpacks each layer by itself: what the layer implies is root's.
 fn as_given_by(tool: &str, mut facts: BTreeMap<PathBuf, Facts>) -> BTreeMap<PathBuf, Facts> {
     if tool != "umoci" {
         facts.values_mut().for_each(|facts| facts.mtime_s = facts.mtime_s.map(|time| time.max(0)));
     }
-    if let (Some(root), "podman") = (facts.get_mut(Path::new("")), tool) {
-        root.mode = 0o555;
+    if tool == "podman" {
+        facts.get_mut(Path::new("")).expect("a root").mode = 0o555;
+        let is_there = facts.contains_key(Path::new("etc/implying"));
+        for path in IMPLIED.iter().filter(|_| is_there) {
+            let implied = facts.get_mut(Path::new(path)).expect("what it implies");
+            assert_ne!((implied.owner, implied.mode, &implied.xattrs), ((0, 0), 0o755, &BTreeMap::new()));
+            (implied.owner, implied.mode, implied.xattrs) = ((0, 0), 0o755, BTreeMap::new());
+        }
     }
     facts
 }

@@ -341,6 +341,11 @@ fn privileged_limits_hold() {
     let sandbox = Sandbox::new();
     let few = UnpackLimits { max_entries: 49, ..UnpackLimits::default() };
     assert!(matches!(sandbox.unpack_within(&many, &few), Err(UnpackError::TooManyEntries(49))));
+    // Each of these makes two thousand folders of names of two thousand bytes.
+    let deep = |number: u32| format!("{number}/{}file", "d/".repeat(2000));
+    let folders = |tar: Tar, number| tar.pax(&[("path", deep(number).as_bytes())]).file("x", "");
+    let implying = (0..8).fold(Tar::new(), folders).finish();
+    assert!(matches!(Sandbox::new().unpack(&implying), Err(UnpackError::TooManyImplied)));
     let bomb = super::fixture::image::compress(
         &Tar::new().file("zeros", vec![0; 8 << 20]).finish(),
         super::fixture::image::Compression::Gzip,

@@ -164,6 +164,7 @@ fn join(target: &Target, place: &Place<'_>, prepared: &Prepared) -> Result<Vec<S
     let Prepared { plan, procfs, owner, persona, root, .. } = prepared;
     set_cpus(plan.exec_cpus.initial.as_ref())?;
     place.join()?;
+    target.groups().join_self()?;
     set_cpus(plan.exec_cpus.last.as_ref())?;
     process::set_execution_domain(Some(*persona))?;
     let notes = process::limit(plan, procfs, None)?;

@@ -11,7 +11,7 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use cleat_sys::cgroup::Cgroup;
+use cleat_sys::cgroup::{Cgroup, Layout};
 use cleat_sys::namespace;
 use cleat_sys::process::Clone;
 
@@ -64,7 +64,8 @@ pub(super) fn restore(asked: &Restore<'_>) -> Result<Restored, Failure> {
     let streams = read_json(&asked.criu.images.join(DESCRIPTORS))?;
     let namespaces = open_namespaces(&plan)?;
     rootfs::make_places(&plan)?;
-    let (cgroup, scope) = birth::cgroup_of(&plan)?;
+    let layout = Layout::detect().step(|| "look at the host's cgroups")?;
+    let (cgroup, scope) = birth::cgroup_of(&plan, &layout)?;
     // Held until init is in the scope.
     let _placeholder = birth::make_cgroup(&cgroup, scope)?;
     let run = || {

@@ -156,7 +156,7 @@ pub(super) fn discard(global: &Global, init: &OwnedFd, target: &Target, record: 
         cleat_sys::process::reap(init).ok();
         target.remove_cgroup()
     });
-    let undone = undone.map_err(CommandError::from).and_then(|()| record.release_root());
+    let undone = undone.map_err(CommandError::from).and_then(|()| record.release());
     if let Err(error) = undone {
         log::note(global, &error.to_string());
     }

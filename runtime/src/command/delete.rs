@@ -47,7 +47,7 @@ pub(super) fn remove(global: &Global, folder: &Folder, record: &Record) -> Resul
         return Err(CommandError::System("wait for the processes' end", std::io::ErrorKind::TimedOut.into()));
     }
     cleat_runtime::remove_cgroup(&cgroup)?;
-    record.release_root()?;
+    record.release()?;
     folder.remove()?;
     hooks::after_end(global, record);
     Ok(())

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cleat_runtime::{Created, Failure, HookPoint, HookState, Restored, SharedRoot};
+use cleat_runtime::{Created, Failure, HookPoint, HookState, ResctrlGroups, Restored, SharedRoot};
 use cleat_sys::cgroup::{Cgroup, Layout};
 use oci_spec::runtime::Hooks;
 use rustix::fs::{CWD, FileType, Mode};
@@ -40,6 +40,8 @@ pub(super) struct Record {
     /// What is mounted for it where others live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shared_root: Option<SharedRoot>,
+    #[serde(default, skip_serializing_if = "ResctrlGroups::is_empty")]
+    pub(super) resctrl: ResctrlGroups,
 }
 
 /// The statuses of the OCI specification (runtime.md, "State").
@@ -166,7 +168,8 @@ impl Record {
     pub(super) fn new(id: &str, created: &Created, configuration: Configuration) -> Self {
         let shared_root = created.shared_root.clone();
         let cgroup = created.target.cgroup().path();
-        Self { shared_root, ..Self::of(id, created.pid, cgroup, configuration) }
+        let resctrl = created.target.groups().clone();
+        Self { shared_root, resctrl, ..Self::of(id, created.pid, cgroup, configuration) }
     }
 
     /// The record of a restored container.
@@ -187,6 +190,7 @@ impl Record {
             hooks: configuration.hooks,
             streams: Vec::new(),
             shared_root: None,
+            resctrl: ResctrlGroups::default(),
         }
     }
 
@@ -203,9 +207,10 @@ impl Record {
         Self::of(id, 0, String::new(), configuration)
     }
 
-    /// Takes away what is mounted for the container where others live, after its end.
-    pub(super) fn release_root(&self) -> Result<(), CommandError> {
-        Ok(self.shared_root.as_ref().map_or(Ok(()), cleat_runtime::release_root)?)
+    /// Takes away what is mounted for the container where others live, and its resctrl groups, after its end.
+    pub(super) fn release(&self) -> Result<(), CommandError> {
+        let unmounted = self.shared_root.as_ref().map_or(Ok(()), cleat_runtime::release_root);
+        Ok(unmounted.and(self.resctrl.remove())?)
     }
 
     /// Runs the hooks of a point of the container's life.

@@ -14,12 +14,15 @@ pub mod keyring;
 pub mod memory_policy;
 pub mod mount;
 pub mod namespace;
+pub mod own_program;
 pub mod passing;
 pub mod priority;
 pub mod process;
+pub mod program;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 
 /// The result of a raw system call: its value, or the error number it left behind.
 fn checked(result: libc::c_long) -> std::io::Result<libc::c_long> {

@@ -30,7 +30,7 @@ const ROWS: [(&str, f64); 7] = [
     ("`docker run --rm busybox true`, ms", 0.4),
     ("`docker run -d`, ms", 0.4),
     ("`docker rm -f`, ms", 1.0),
-    ("`docker exec c true`, ms", 0.5),
+    ("`docker exec rests true`, ms", 0.5),
     ("`docker ps` with all containers, ms", 0.3),
     ("`docker logs` of 100 MiB, ms", 0.3),
     ("all processes of the engine with all containers, PSS, MB", 0.2),
@@ -118,7 +118,7 @@ impl<'a> Side<'a> {
         self.docker(&["pull", "-q", &image])?;
         self.docker(&["tag", &image, "busybox"])?;
         self.docker(&["run", "--rm", "busybox", "true"])?;
-        self.docker(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"])?;
+        self.docker(&["run", "-d", "--name", "rests", "busybox", "sleep", "1000"])?;
         let script = format!("yes {} | head -c {LOG_BYTES}", "x".repeat(99));
         self.docker(&["run", "-d", "--name", "log", "busybox", "sh", "-c", &script])?;
         self.docker(&["wait", "log"])
@@ -128,7 +128,7 @@ impl<'a> Side<'a> {
         self.time(0, &["run", "--rm", "busybox", "true"])?;
         self.time(1, &["run", "-d", "--name", name, "busybox", "sleep", "1000"])?;
         self.time(2, &["rm", "-f", name])?;
-        self.time(3, &["exec", "c", "true"])
+        self.time(3, &["exec", "rests", "true"])
     }
 
     /// What the engine's processes take, without the containers' own.

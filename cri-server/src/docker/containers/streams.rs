@@ -1,20 +1,19 @@
 //! A session's streams over a connection: Docker's frames, or a terminal's bytes as they are.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Cursor};
 use std::os::fd::OwnedFd;
 
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::net::unix::pipe;
 
 use crate::docker::refusal::Refusal;
 use crate::docker::version::ApiVersion;
-use crate::docker::wire::{Body, empty, streamed};
+use crate::docker::wire::{Body, HandoverError, empty, streamed, take_over};
 
 /// Bytes moved at a time.
 const PIECE_BYTES: usize = 32 << 10;
@@ -90,17 +89,23 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Waits until the client has left HTTP, where it offered to.
-    pub(super) async fn new(place: Place) -> Result<Self, hyper::Error> {
-        Ok(match place {
-            Place::Connection(upgrade) => Self::over(TokioIo::new(upgrade.await?)),
-            Place::Body(body) => Self::over(body),
-        })
-    }
-
-    fn over(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        let (input, output) = split(stream);
-        Self { input: Box::new(input), output: Box::new(output) }
+    /// Waits until the client has left HTTP and is ready to read, where it offered to.
+    ///
+    /// # Errors
+    /// When it left before.
+    pub(super) async fn new(place: Place) -> Result<Self, HandoverError> {
+        match place {
+            Place::Connection(upgrade) => {
+                let (stream, early) = take_over(upgrade).await?;
+                let (input, output) = stream.into_split();
+                let input = Cursor::new(early).chain(input);
+                Ok(Self { input: Box::new(input), output: Box::new(output) })
+            }
+            Place::Body(body) => {
+                let (input, output) = split(body);
+                Ok(Self { input: Box::new(input), output: Box::new(output) })
+            }
+        }
     }
 
     /// Moves bytes until the output has ended, or the client has gone. The end of the client's input is the end of the

@@ -1,9 +1,10 @@
-//! HTTP and Docker's conventions on it: bodies both ways, queries, filters, names, times, credentials,
-//! the host's memory.
+//! HTTP and Docker's conventions on it: bodies both ways, connections that leave HTTP, queries, filters, names, times,
+//! credentials, the host's memory.
 
 mod auth;
 mod body;
 mod filters;
+mod handover;
 mod host;
 mod names;
 mod query;
@@ -16,6 +17,7 @@ pub(super) use body::{
 };
 pub(super) use bytes::Bytes;
 pub(super) use filters::{Filters, fits};
+pub(super) use handover::{HandoverError, take_over};
 pub(super) use host::memory_bytes;
 pub(super) use names::{familiar, with_tag};
 pub(super) use query::Query;

@@ -82,6 +82,17 @@ impl Cgroup {
         write_value(self.dir(controller)?.join(file), value)
     }
 
+    /// Writes values to `file` in the hierarchy with `controller`, one after the other, each in one write(2) of its own.
+    pub fn write_each<'a>(
+        &self,
+        controller: &str,
+        file: &str,
+        values: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), CgroupError> {
+        let path = self.dir(controller)?.join(file);
+        write_values(path, values)
+    }
+
     /// Puts the calling process (all of it: it has to be single-threaded) into this cgroup in every v1 hierarchy. The
     /// cgroup2 hierarchy is left as it is: a process is born there.
     pub fn join_self(&self) -> Result<(), CgroupError> {
@@ -151,9 +162,23 @@ impl Cgroup {
 
 /// Writes a cgroup file in one write(2), as the kernel expects it.
 pub(super) fn write_value(path: PathBuf, value: &str) -> Result<(), CgroupError> {
-    let result =
-        fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
-    result.map_err(|source| CgroupError::Write { path, value: value.to_owned(), source })
+    write_values(path, [value])
+}
+
+fn write_values<'a>(path: PathBuf, values: impl IntoIterator<Item = &'a str>) -> Result<(), CgroupError> {
+    let mut file = None;
+    for value in values {
+        let opened = match file.take() {
+            Some(file) => Ok(file),
+            None => fs::OpenOptions::new().write(true).open(&path),
+        };
+        let written = opened.and_then(|mut file| file.write_all(value.as_bytes()).map(|()| file));
+        match written {
+            Ok(open) => file = Some(open),
+            Err(source) => return Err(CgroupError::Write { path, value: value.to_owned(), source }),
+        }
+    }
+    Ok(())
 }
 
 /// The file's content; none when it, or its cgroup, does not exist (any more).

@@ -10,6 +10,7 @@ mod images;
 mod options;
 mod recovery;
 mod restarts;
+mod sdk;
 mod states;
 mod streams;
 mod system;
