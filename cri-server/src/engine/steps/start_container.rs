@@ -15,8 +15,9 @@ use crate::engine::attach::attach_session;
 use crate::engine::container::{Container, Exit, ExitReason};
 use crate::engine::error::{EngineError, Result, chain};
 use crate::engine::monitor::{MonitorError, Process};
-use crate::engine::shared::{Shared, now_ns};
+use crate::engine::shared::Shared;
 use crate::engine::waiting::Early;
+use crate::time::now_ns;
 
 /// Exit code of a container that could not be made, as containerd and CRI-O report it.
 const CODE_NOT_MADE: i32 = 128;
