@@ -4,5 +4,6 @@
 mod crashes;
 mod downtime;
 mod full_disk;
+mod hung_volume;
 mod monitors;
 mod multitude;
