@@ -97,7 +97,7 @@ fn check(launch: &Launch) -> Result<(), Failure> {
             errno: None,
         });
     }
-    let log = launch.log.as_ref().map(|Log::Cri { path }| path.as_path());
+    let log = launch.log.as_ref().map(|Log::Cri { path, .. }| path.as_path());
     let runtime = launch.runtime.as_deref();
     let paths = [Some(launch.bundle.as_path()), Some(launch.state_dir.as_path()), log, runtime];
     match paths.into_iter().flatten().find(|path| !path.is_absolute()) {
@@ -108,7 +108,8 @@ fn check(launch: &Launch) -> Result<(), Failure> {
 
 fn create(launch: &Launch) -> Result<Monitor, Failure> {
     let base = lay_base(&launch.state_dir)?;
-    let log = launch.log.as_ref().map(|Log::Cri { path }| LogFile::open(path.clone())).transpose();
+    let open = |Log::Cri { path, rotation }: &Log| LogFile::open(path.clone(), *rotation);
+    let log = launch.log.as_ref().map(open).transpose();
     let log = log.map_err(|error| caused("open log", &error))?;
     let (stdio, ends) = if launch.terminal {
         (Stdio::with_terminal(log), None)

@@ -63,7 +63,7 @@ async fn serve(config: &Config) -> Result<()> {
     let server = tonic::transport::Server::builder().add_routes(cri::router(engine.clone(), streams));
     let incoming = UnixListenerStream::new(listener);
     // Nearly all of the program is mapped after the start, and little of it is needed by a daemon that waits.
-    cleat_sys::program::let_go_of_code();
+    cleat_sys::own_program::let_go_of_code();
     // Connections are not waited for: a client may keep one open for ever. What they asked for is finished below.
     tokio::select! {
         served = server.serve_with_incoming(incoming) => served.context("serve the CRI")?,

@@ -31,7 +31,7 @@ mod message;
 pub use exit::{ExitRecord, ExitStatus};
 pub use failure::Failure;
 pub use frame::{FrameError, MAX_FRAME_BYTES, encode_header, frame_length};
-pub use message::{Attach, Exec, ExecStdio, Launch, Log, Message, Request, Rootfs, Stdin};
+pub use message::{Attach, Exec, ExecStdio, Launch, Log, Message, Request, Rootfs, Rotation, Stdin};
 
 /// Version of this protocol. A monitor outlives the daemon that started it, so a daemon speaks every version of the
 /// monitors that may still run: the current one and the two before it.

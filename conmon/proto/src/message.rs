@@ -56,7 +56,19 @@ pub enum Log {
     Cri {
         /// The file, created with mode 0640 and appended to.
         path: PathBuf,
+        /// When the monitor begins another file by itself; with none it does so only when it is told to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rotation: Option<Rotation>,
     },
+}
+
+/// How a log is kept small. Older files have the log's name with `.1`, `.2` and so on behind it, the oldest the highest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// A file with this many bytes or more takes no further line.
+    pub max_bytes: u64,
+    /// How many files there are at most, the one that is written to among them; at least 1.
+    pub files: u32,
 }
 
 /// What a container's standard input is.

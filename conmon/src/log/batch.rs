@@ -97,7 +97,7 @@ mod tests {
     fn logged(pieces: &[Piece<'_>], stream: StreamName) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.log");
-        let mut file = LogFile::open(path.clone()).unwrap();
+        let mut file = LogFile::open(path.clone(), None).unwrap();
         let mut text = Box::new([0; BATCH_BYTES]);
         let mut batch = Batch::new(&mut text, &mut file, Timestamp::at(Duration::from_secs(1)), stream);
         for piece in pieces {

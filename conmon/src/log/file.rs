@@ -1,13 +1,17 @@
-//! The log file: appended to by this process alone, opened anew after a rotation, and never a reason to stall.
+//! The log file: appended to by this process alone, opened anew after a rotation, its own or another's, and never a
+//! reason to stall.
 
+use std::error::Error as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use cleat_conmon_proto::Rotation;
 use memchr::memrchr;
 use rustix::fs::OFlags;
 
+use super::rotation::{make_room, taken};
 use crate::complaint::complain;
 
 /// Readable by the owner and the group, which node agents that ship logs are given.
@@ -20,34 +24,72 @@ pub(crate) enum LogError {
     Open { path: PathBuf, source: io::Error },
     #[error("log file {0} is not a regular file")]
     NotRegular(PathBuf),
+    #[error("rotate log file {path}")]
+    Rotate { path: PathBuf, source: io::Error },
 }
 
 /// An open log file and the name it has to be opened by again.
 pub(crate) struct LogFile {
     path: PathBuf,
     file: File,
+    rotation: Option<Rotation>,
+    /// What the file has, as far as its rotation has to know.
+    bytes: u64,
     /// Writes that failed since the last one that worked; complained of once.
     failed_writes: u64,
+    /// Whether the last rotation failed, which was complained of.
+    is_stuck: bool,
 }
 
 impl LogFile {
     /// Opens the file at `path`, creating it where it is missing.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, LogError> {
-        let file = open(&path)?;
-        Ok(Self { path, file, failed_writes: 0 })
+    pub(crate) fn open(path: PathBuf, rotation: Option<Rotation>) -> Result<Self, LogError> {
+        let (file, bytes) = open(&path)?;
+        Ok(Self { path, file, rotation, bytes, failed_writes: 0, is_stuck: false })
     }
 
     /// Opens the file anew by its name. On failure the old one stays in use, and no new one was made.
     pub(crate) fn reopen(&mut self) -> Result<(), LogError> {
-        self.file = open(&self.path)?;
+        (self.file, self.bytes) = open(&self.path)?;
         Ok(())
     }
 
     /// Appends `lines`, which end with a newline. What cannot be written (a full disk) is lost: a container must neither
     /// stall nor end because of its log.
     pub(crate) fn append(&mut self, lines: &[u8]) {
+        let Some(rotation) = self.rotation else { return self.write(lines) };
+        let mut rest = lines;
+        while !rest.is_empty() {
+            if self.bytes >= rotation.max_bytes {
+                self.rotate(rotation.files);
+            }
+            let (now, later) = rest.split_at(taken(rest, rotation.max_bytes.saturating_sub(self.bytes)));
+            self.write(now);
+            rest = later;
+        }
+    }
+
+    /// Begins another file. Where that fails the old one grows on.
+    fn rotate(&mut self, files: u32) {
+        let rotated = make_room(&self.path, files)
+            .map_err(|source| LogError::Rotate { path: self.path.clone(), source })
+            .and_then(|()| self.reopen());
+        match rotated {
+            Ok(()) => self.is_stuck = false,
+            Err(error) if !self.is_stuck => {
+                complain(format_args!("{error}; it grows beyond its limit: {:?}", error.source()));
+                self.is_stuck = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) {
         match write_lines(&mut self.file, lines) {
-            Ok(()) => self.note_success(),
+            Ok(()) => {
+                self.bytes += lines.len() as u64;
+                self.note_success();
+            }
             Err(error) => self.note_failure(&error),
         }
     }
@@ -74,7 +116,8 @@ impl LogFile {
     }
 }
 
-fn open(path: &PathBuf) -> Result<File, LogError> {
+/// The file, and how many bytes it has.
+fn open(path: &PathBuf) -> Result<(File, u64), LogError> {
     // The folder may be reachable by a container (a host path volume): neither a link nor a FIFO in the file's place
     // may lead or block the monitor.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -86,7 +129,7 @@ fn open(path: &PathBuf) -> Result<File, LogError> {
         .open(path)
         .map_err(|source| LogError::Open { path: path.clone(), source })?;
     match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(metadata) if metadata.is_file() => Ok((file, metadata.len())),
         Ok(_) => Err(LogError::NotRegular(path.clone())),
         Err(source) => Err(LogError::Open { path: path.clone(), source }),
     }
@@ -135,7 +178,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.log");
         fs::write(&path, "before\n").unwrap();
-        let mut log = LogFile::open(path.clone()).unwrap();
+        let mut log = LogFile::open(path.clone(), None).unwrap();
         log.append(b"one\n");
         fs::rename(&path, folder.path().join("rotated")).unwrap();
         log.append(b"two\n");
@@ -151,7 +194,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs").join("0.log");
         fs::create_dir(path.parent().unwrap()).unwrap();
-        let mut log = LogFile::open(path.clone()).unwrap();
+        let mut log = LogFile::open(path.clone(), None).unwrap();
         fs::rename(path.parent().unwrap(), folder.path().join("moved")).unwrap();
         let error = log.reopen().unwrap_err();
         assert!(matches!(error, LogError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound));
@@ -166,9 +209,30 @@ mod tests {
         let target = folder.path().join("target");
         let link = folder.path().join("link");
         symlink(&target, &link).unwrap();
-        assert!(matches!(LogFile::open(link), Err(LogError::Open { .. })));
+        assert!(matches!(LogFile::open(link, None), Err(LogError::Open { .. })));
         assert!(!target.exists());
-        assert!(matches!(LogFile::open(PathBuf::from("/dev/null")), Err(LogError::NotRegular(_))));
+        assert!(matches!(LogFile::open(PathBuf::from("/dev/null"), None), Err(LogError::NotRegular(_))));
+    }
+
+    /// No line is lost or cut, and a file ends with the line that reached the limit.
+    #[test]
+    fn lines_go_on_in_another_file_where_one_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let rotation = Some(Rotation { max_bytes: 6, files: 3 });
+        let mut log = LogFile::open(path.clone(), rotation).unwrap();
+        log.append(b"1\n2\n3\n4\n5\n");
+        log.append(b"a long line\n");
+        drop(log);
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!((read("log.1"), read("log")), ("1\n2\n3\n".into(), "4\n5\na long line\n".into()));
+        // Its size is known to the next monitor, too.
+        let mut log = LogFile::open(path, rotation).unwrap();
+        log.append(b"6\n");
+        assert_eq!((read("log.2"), read("log")), ("1\n2\n3\n".into(), "6\n".into()));
+        log.append(b"7\n8\n9\n");
+        assert_eq!((read("log.2"), read("log.1")), ("4\n5\na long line\n".into(), "6\n7\n8\n".into()));
+        assert_eq!((read("log"), fs::read_dir(folder.path()).unwrap().count()), ("9\n".into(), 3));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) fn launch_of(bundle: &Bundle) -> Launch {
         bundle: bundle.path().into(),
         state_dir: bundle.state_dir(),
         rootfs: Rootfs::Ready,
-        log: Some(Log::Cri { path: bundle.log_path() }),
+        log: Some(Log::Cri { path: bundle.log_path(), rotation: None }),
         stdin: Stdin::Null,
         runtime: None,
         terminal: false,

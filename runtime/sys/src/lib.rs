@@ -19,7 +19,6 @@ pub mod own_program;
 pub mod passing;
 pub mod priority;
 pub mod process;
-pub mod program;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;

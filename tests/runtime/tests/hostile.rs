@@ -121,8 +121,8 @@ fn privileged_the_runtimes_program_is_out_of_reach() {
 
 /// Opening it for writing says nothing now: an executed file is busy wherever it is.
 fn assert_out_of_reach(file: &Path) {
-    let in_memory = fs::read_link(file).unwrap().to_string_lossy().starts_with("/memfd:");
-    let mount = rustix::fs::statvfs(file).unwrap().f_flag;
+    let in_memory = fs::read_link(file).expect("a link").to_string_lossy().starts_with("/memfd:");
+    let mount = rustix::fs::statvfs(file).expect("a mounted file").f_flag;
     let is_read_only = mount.contains(rustix::fs::StatVfsMountFlags::RDONLY);
     assert!(in_memory || is_read_only, "{}: {mount:?}", file.display());
 }

@@ -120,7 +120,8 @@ fn privileged_intel_rdt_is_there_or_refused_by_name() {
     assert!(created.status.success(), "{}", text(&created));
     let group = Path::new(mount.split(' ').nth(4).unwrap()).join(&container.id);
     let tasks = fs::read_to_string(group.join("tasks")).unwrap();
-    assert!(tasks.lines().any(|task| task == container.state()["pid"].to_string()), "{tasks}");
+    let pid = container.state()["pid"].to_string();
+    assert!(tasks.lines().any(|task| task == pid), "{tasks}");
     assert!(container.kill("KILL").status.success());
     container.await_status("stopped");
     assert!(container.simple("delete").status.success());

@@ -34,6 +34,7 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
         labels: ordered(config.labels),
         annotations,
         log_path: optional_path_below("config.log_path", &config.log_path)?,
+        log_rotation: None,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         tty: config.tty,

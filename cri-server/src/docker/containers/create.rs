@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::describe::{COMMAND, REQUEST};
 use super::request::{Create, HostConfig, TmpfsOptions, Ulimit};
 use super::settled::settled;
-use super::{group, restart_policy, user};
+use super::{group, log_options, restart_policy, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -86,8 +86,6 @@ fn check_built(request: &Create) -> Result<(), Refusal> {
         matches!(mode, "" | "default" | "bridge" | "host" | "none") || mode.starts_with("container:");
     let missing = [
         (!plain_network, "a network other than bridge, host, none and another container's"),
-        (!matches!(host.log_config.r#type.as_str(), "" | "json-file" | "local" | "none"), "this log driver"),
-        (!host.log_config.config.is_empty(), "options of a log driver"),
         (!matches!(host.ipc_mode.as_str(), "" | "private" | "shareable" | "host"), "this IPC mode"),
         (!matches!(host.pid_mode.as_str(), "" | "host"), "this PID mode"),
         (!matches!(host.uts_mode.as_str(), ""), "this UTS mode"),
@@ -157,6 +155,7 @@ fn container(request: &Create, image: &Image) -> Result<ContainerConfig, Refusal
         devices: host.devices.iter().map(device).collect(),
         labels: request.labels.clone(),
         log_path: (host.log_config.r#type != "none").then(|| "log".into()),
+        log_rotation: log_options::rotation(&host.log_config)?,
         stdin: request.open_stdin,
         stdin_once: request.stdin_once,
         tty: request.tty,

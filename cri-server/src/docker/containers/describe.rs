@@ -72,7 +72,7 @@ fn duration(seconds: i64) -> String {
 }
 
 /// The request as it came.
-fn request(one: &One) -> Value {
+pub(super) fn request(one: &One) -> Value {
     let text = one.group.config.annotations.get(REQUEST);
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

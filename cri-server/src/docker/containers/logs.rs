@@ -1,9 +1,9 @@
 //! What a container has written: the log as the monitor keeps it, turned into Docker's frames.
 //!
-//! Each line of the file is `<time> <stdout|stderr> <F|P> <text>`; `P` marks a part of a line that is not ended.
+//! Each line of its files is `<time> <stdout|stderr> <F|P> <text>`; `P` marks a part of a line that is not ended.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
+use super::log_files::LogFiles;
+use super::log_options;
 use super::streams::{Stream, content_type, frame};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -26,18 +28,18 @@ const PIECE_BYTES: usize = 128 << 10;
 /// Room for the kernel's notes about the file.
 const EVENT_BYTES: usize = 4096;
 
-/// Bytes read at a time where the last lines are looked for.
-const BLOCK_BYTES: u64 = 64 << 10;
-
 /// What of the log is wanted.
 #[derive(Clone, Debug, Default)]
 struct Wanted {
     stdout: bool,
     stderr: bool,
     timestamps: bool,
-    details: bool,
+    /// What the log's options add to each line, where it is asked for.
+    details: Option<Arc<str>>,
     is_terminal: bool,
     tail: Option<u64>,
+    /// How many files there are at most.
+    files: u32,
     since_ns: Option<i64>,
     until_ns: Option<i64>,
 }
@@ -78,10 +80,11 @@ fn wanted(one: &One, ask: &Ask) -> Result<Wanted, Refusal> {
         stdout,
         stderr,
         timestamps: query.is_on("timestamps"),
-        details: query.is_on("details"),
+        details: query.is_on("details").then(|| log_options::details(one).into()),
         is_terminal: one.container.config.tty,
         // What is no number means all, as with dockerd.
         tail: query.get("tail").parse().ok(),
+        files: one.container.config.log_rotation.map_or(1, |rotation| rotation.files),
         since_ns: moment("since")?,
         until_ns: moment("until")?,
     })
@@ -95,9 +98,9 @@ async fn send(
     mut to: Lines,
 ) -> io::Result<()> {
     let mut watch = end.is_some().then(|| changes(path)).transpose()?;
-    let (opened, tail) = (path.to_owned(), wanted.tail);
-    let found = tokio::task::spawn_blocking(move || open(&opened, tail)).await;
-    let Some(mut log) = found.map_err(io::Error::other)?? else { return Ok(()) };
+    let (opened, files, tail) = (path.to_owned(), wanted.files, wanted.tail);
+    let found = tokio::task::spawn_blocking(move || LogFiles::open(&opened, files, tail)).await;
+    let mut log = found.map_err(io::Error::other)??;
     let (mut end, mut events) = (end, vec![0; EVENT_BYTES]);
     loop {
         // Seen before the file is read to its end: what was written before the end is read.
@@ -132,7 +135,7 @@ async fn send(
     }
 }
 
-async fn read_rest(mut log: BufReader<File>, wanted: &Wanted) -> io::Result<(Vec<Bytes>, BufReader<File>)> {
+async fn read_rest(mut log: LogFiles, wanted: &Wanted) -> io::Result<(Vec<Bytes>, LogFiles)> {
     let mut all = Vec::new();
     loop {
         let (piece, back) = read_piece(log, wanted.clone()).await?;
@@ -144,73 +147,21 @@ async fn read_rest(mut log: BufReader<File>, wanted: &Wanted) -> io::Result<(Vec
     }
 }
 
-/// Tells when the file was written to. It is read like a pipe.
+/// Tells when the log was written to, or rotated: the folder has nothing else. It is read like a pipe.
 fn changes(path: &Path) -> io::Result<pipe::Receiver> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY)?;
+    let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
+    inotify::add_watch(&watch, path.parent().unwrap_or(path), flags)?;
     pipe::Receiver::from_file_unchecked(File::from(watch))
 }
 
-/// The log, at the first line that is wanted; none where nothing was ever written.
-fn open(path: &Path, tail: Option<u64>) -> io::Result<Option<BufReader<File>>> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if let Some(lines) = tail {
-        let start = start_of_last(&mut file, lines)?;
-        file.seek(SeekFrom::Start(start))?;
-    }
-    Ok(Some(BufReader::with_capacity(PIECE_BYTES, file)))
-}
-
-/// Where the last `lines` lines begin.
-fn start_of_last(file: &mut File, lines: u64) -> io::Result<u64> {
-    let mut end = file.seek(SeekFrom::End(0))?;
-    if lines == 0 {
-        return Ok(end);
-    }
-    // The newline that ends the last line begins no other.
-    let (mut found, last) = (0, end.saturating_sub(1));
-    while end > 0 {
-        let start = end.saturating_sub(BLOCK_BYTES);
-        file.seek(SeekFrom::Start(start))?;
-        let mut block = Vec::new();
-        Read::take(&mut *file, end - start).read_to_end(&mut block)?;
-        for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            let place = start + at as u64;
-            if place < last {
-                found += 1;
-                if found == lines {
-                    return Ok(place + 1);
-                }
-            }
-        }
-        end = start;
-    }
-    Ok(0)
-}
-
-/// Frames of the next lines; none at the end of the file.
-async fn read_piece(
-    mut log: BufReader<File>,
-    wanted: Wanted,
-) -> io::Result<(Option<Bytes>, BufReader<File>)> {
+/// Frames of the next lines; none at the end of what there is.
+async fn read_piece(mut log: LogFiles, wanted: Wanted) -> io::Result<(Option<Bytes>, LogFiles)> {
     let work = move || -> io::Result<_> {
-        let mut out = Vec::new();
+        let (mut out, mut line) = (Vec::new(), Vec::new());
         let mut any = false;
-        while out.len() < PIECE_BYTES {
-            let mut line = Vec::new();
-            log.read_until(b'\n', &mut line)?;
-            if line.last() != Some(&b'\n') {
-                // Being written: it is read again when it is whole.
-                let length = i64::try_from(line.len()).unwrap_or(i64::MAX);
-                log.seek_relative(-length)?;
-                break;
-            }
+        while out.len() < PIECE_BYTES && log.next_line(&mut line)? {
             any = true;
-            line.pop();
             convert(&line, &wanted, &mut out);
         }
         Ok((any.then(|| Bytes::from(out)), log))
@@ -244,8 +195,8 @@ fn convert(line: &[u8], wanted: &Wanted, out: &mut Vec<u8>) {
         payload.extend(time.as_bytes());
         payload.push(b' ');
     }
-    if wanted.details {
-        // What the log's options add would be before the blank; there are none.
+    if let Some(details) = &wanted.details {
+        payload.extend(details.as_bytes());
         payload.push(b' ');
     }
     payload.extend(text);
@@ -261,8 +212,6 @@ fn convert(line: &[u8], wanted: &Wanted, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     fn both() -> Wanted {
@@ -298,19 +247,7 @@ mod tests {
         }
         let stamped = Wanted { timestamps: true, ..both() };
         assert_eq!(converted(LINE, &stamped), "1970-01-01T00:00:05.000000000Z a b\n");
-        let detailed = Wanted { details: true, ..both() };
-        assert_eq!(converted(LINE, &detailed), " a b\n");
-    }
-
-    #[test]
-    fn the_last_lines_are_found_from_the_end() {
-        let mut file = tempfile::tempfile().unwrap();
-        let long = "x".repeat(usize::try_from(BLOCK_BYTES).unwrap() + 5);
-        write!(file, "1\n2\n{long}\n4\n").unwrap();
-        for (lines, start) in
-            [(0, long.len() as u64 + 7), (1, long.len() as u64 + 5), (2, 4), (3, 2), (4, 0), (9, 0)]
-        {
-            assert_eq!(start_of_last(&mut file, lines).unwrap(), start, "{lines}");
-        }
+        let detailed = Wanted { details: Some("k=v".into()), ..both() };
+        assert_eq!(converted(LINE, &detailed), "k=v a b\n");
     }
 }

@@ -7,6 +7,8 @@ mod diff;
 mod exec;
 mod group;
 mod list;
+mod log_files;
+mod log_options;
 mod logs;
 mod pause;
 mod process;

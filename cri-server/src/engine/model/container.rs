@@ -37,6 +37,9 @@ pub(crate) struct ContainerConfig {
     pub annotations: BTreeMap<String, String>,
     /// Log file, relative to the pod's log folder; no log when absent.
     pub log_path: Option<PathBuf>,
+    /// When the monitor begins another log file by itself; a pod's log is rotated by its client.
+    #[serde(default)]
+    pub log_rotation: Option<LogRotation>,
     /// Whether standard input is kept open.
     pub stdin: bool,
     /// Whether standard input ends with the first attached client.
@@ -64,6 +67,15 @@ pub(crate) struct ContainerConfig {
     /// Resource limits of the program (getrlimit(2)); the daemon's own where it states none.
     #[serde(default)]
     pub rlimits: Vec<Rlimit>,
+}
+
+/// How a container's log is kept small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogRotation {
+    /// A file with this many bytes or more takes no further line.
+    pub max_bytes: u64,
+    /// How many files there are at most, the one that is written to among them; at least 1.
+    pub files: u32,
 }
 
 /// When a container is started again by itself.

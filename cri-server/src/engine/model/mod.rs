@@ -13,7 +13,7 @@ mod user;
 
 pub(crate) use cdi::CdiName;
 pub(crate) use container::{
-    ContainerConfig, Device, ImageChoice, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
+    ContainerConfig, Device, ImageChoice, LogRotation, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
 };
 pub(crate) use id::Id;
 pub(crate) use pod::{

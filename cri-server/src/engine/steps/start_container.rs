@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cleat_conmon_proto::{Launch, Log, Rootfs, Stdin, VERSION};
+use cleat_conmon_proto::{Launch, Log, Rootfs, Rotation, Stdin, VERSION};
 use cleat_image::Snapshotter;
 use nix::errno::Errno;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use super::take_down_pod::{empty_cgroup, remove_cgroup};
 use crate::engine::attach::attach_session;
 use crate::engine::container::{Container, Exit, ExitReason};
 use crate::engine::error::{EngineError, Result, chain};
+use crate::engine::model::{ContainerConfig, LogRotation};
 use crate::engine::monitor::{MonitorError, Process};
 use crate::engine::shared::Shared;
 use crate::engine::waiting::Early;
@@ -129,7 +130,7 @@ fn order(shared: &Shared, container: &Container) -> Result<Launch> {
         bundle: paths.bundle,
         state_dir: paths.state,
         rootfs: Rootfs::Overlay { lower: snapshot.lower, upper: snapshot.upper, work: snapshot.work },
-        log: container.log_path.clone().map(|path| Log::Cri { path }),
+        log: container.log_path.clone().map(|path| Log::Cri { path, rotation: rotation(config) }),
         stdin: match (config.stdin, config.stdin_once) {
             (false, _) => Stdin::Null,
             (true, false) => Stdin::Open,
@@ -138,6 +139,11 @@ fn order(shared: &Shared, container: &Container) -> Result<Launch> {
         runtime: runtime(shared, container)?,
         terminal: config.tty,
     })
+}
+
+fn rotation(config: &ContainerConfig) -> Option<Rotation> {
+    let LogRotation { max_bytes, files } = config.log_rotation?;
+    Some(Rotation { max_bytes, files })
 }
 
 /// The program of the runtime that the pod's handler names; none for the default one.

@@ -7,6 +7,7 @@ mod doors;
 mod events;
 mod http;
 mod images;
+mod logs;
 mod options;
 mod recovery;
 mod restarts;
