@@ -19,7 +19,8 @@ pub(super) const REQUEST: &str = "docker.request";
 /// The annotation with the arguments that were decided, program first.
 pub(super) const COMMAND: &str = "docker.command";
 
-const NS_PER_SECOND: i64 = 1_000_000_000;
+/// Nanoseconds in a second.
+pub(super) const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// The state in Docker's word. What could not be started is "created", as before the attempt.
 pub(super) fn word(container: &Container) -> &'static str {
