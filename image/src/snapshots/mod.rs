@@ -87,15 +87,23 @@ pub enum SnapshotError {
     },
 }
 
-/// Makes, finds, measures and removes snapshots. All methods block on disk.
+/// Makes, finds, measures and removes snapshots. All methods block on disk, may be called from several threads at once, and
+/// refuse a key that is no plain name ([`SnapshotError::Key`]).
+///
+/// What each implementation has to do is also a suite of tests, `tests/privileged_image/snapshotter.rs`: one line there runs it
+/// for another one. What they share, the store's records that keep layers for snapshots and find them after a restart, is
+/// [`Store`](crate::Store)'s.
 pub trait Snapshotter: Send + Sync {
-    /// Make the snapshot `key` of `image`; the one that is there already if it is of the same image.
+    /// Make the snapshot `key` of `image`; the one that is there already if it is of the same image. Its layers stay in the
+    /// store from now on, whatever becomes of the image. Mounted, it shows the image merged, its root with the image's owner
+    /// and mode, and takes changes that no other snapshot sees.
     fn prepare(&self, key: &str, image: &Image) -> Result<Snapshot, SnapshotError>;
 
     /// Keep the layers of one more image, which is a volume of the container's, for as long as the snapshot `key` is there.
+    /// Holding it again is no error; a snapshot that is not there is ([`SnapshotError::NotFound`]).
     fn hold(&self, key: &str, image: &Image) -> Result<(), SnapshotError>;
 
-    /// The snapshot with this key.
+    /// The snapshot with this key, if there is one, as it was prepared: also after a restart.
     fn get(&self, key: &str) -> Result<Option<Snapshot>, SnapshotError>;
 
     /// Remove the snapshot with everything in it, whatever its modes and flags, and release its layers. No snapshot
@@ -105,6 +113,6 @@ pub trait Snapshotter: Send + Sync {
     /// All keys, sorted.
     fn list(&self) -> Result<Vec<String>, SnapshotError>;
 
-    /// What the container wrote: the folder is walked, so ask from a blocking thread and keep the answer a while.
+    /// What the container wrote, a file with several names once: the folder is walked, so ask from a blocking thread and keep the answer a while.
     fn usage(&self, key: &str) -> Result<Usage, SnapshotError>;
 }
