@@ -5,10 +5,17 @@
 
 mod overlay;
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open};
 
 use crate::reference::Digest;
-use crate::store::{Image, StoreError};
+use crate::store::{Image, StoreError, merge};
+use crate::tree::{self, TreeError, UpperEntry, Walk};
 pub use overlay::Overlay;
 
 /// Longest key in characters.
@@ -27,6 +34,46 @@ pub struct Snapshot {
     pub upper: PathBuf,
     /// Overlay's own scratch folder, on the same file system as `upper`.
     pub work: PathBuf,
+}
+
+impl Snapshot {
+    /// Show `visit` everything in the container's own layer, and what it takes away of the image; see [`UpperEntry`]. The
+    /// container may be running.
+    pub fn walk(
+        &self,
+        mut visit: impl FnMut(&Path, UpperEntry<'_>) -> io::Result<Walk>,
+    ) -> Result<(), SnapshotError> {
+        let lower = merge(&self.lower).map_err(|source| self.unseen(source))?;
+        let root = open(&self.upper, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let root = root.map_err(|source| SnapshotError::Io {
+            operation: "open the folder",
+            path: self.upper.clone(),
+            source,
+        })?;
+        tree::walk::<WalkError>(root.as_fd(), b".", lower.as_fd(), |path, entry| {
+            let path = Path::new(OsStr::from_bytes(path));
+            visit(path, entry).map_err(|source| WalkError::Visitor { path: path.to_owned(), source })
+        })
+        .map_err(|error| match error {
+            WalkError::Visitor { path, source } => SnapshotError::Visitor { path, source },
+            WalkError::Tree(TreeError { operation, path, source }) => {
+                SnapshotError::Io { operation, path: self.upper.join(path), source }
+            }
+        })
+    }
+
+    fn unseen(&self, source: StoreError) -> SnapshotError {
+        SnapshotError::Store { key: self.key.clone(), source: source.into() }
+    }
+}
+
+/// How a walk ends early.
+#[derive(Debug, thiserror::Error)]
+enum WalkError {
+    #[error("walk through a container's layer")]
+    Tree(#[from] TreeError),
+    #[error("show {path}")]
+    Visitor { path: PathBuf, source: io::Error },
 }
 
 /// Space a snapshot takes.
@@ -75,6 +122,15 @@ pub enum SnapshotError {
         /// Why it failed.
         #[source]
         source: rustix::io::Errno,
+    },
+    /// Whoever was shown a change could not take it.
+    #[error("take over {path}, which a container has changed")]
+    Visitor {
+        /// The path, absolute inside.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The store's records failed.
     #[error("find or record snapshot {key:?}")]

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cleat_image::{
-    Image, Limits, Overlay, Puller, Reference, Removed, SnapshotError, Snapshotter, Store, StoreError,
-};
+use cleat_image::{Image, Limits, Overlay, Puller, Reference, Removed, Snapshotter, Store, StoreError};
 
 use super::fixture::image::{Compression, TestImage};
 use super::fixture::registry::Registry;
