@@ -19,9 +19,9 @@ use clap::Parser;
 
 use config::cli::{Cli, Command};
 
-/// Above the pieces in which a pull reads what a registry sends, 417 KiB at most, with some of them at the heap's end: as pages
-/// of their own they would cost a tenth of its processor time. What a pull leaves free it gives back at its end.
-const LARGE_BYTES: u32 = 2 << 20;
+/// Above the pieces in which a pull reads what a registry sends, 408 KiB at most: as pages of their own they would cost a tenth
+/// of its processor time. What a pull leaves free it gives back at its end.
+const LARGE_BYTES: u32 = 512 << 10;
 
 fn main() -> ExitCode {
     // Hundreds of short tasks on a few threads: two heaps are never contended for long, and what one call frees serves

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cleat_image::{Image, Limits, Overlay, Puller, Reference, Removed, Snapshotter, Store, StoreError};
 
@@ -48,7 +49,7 @@ impl Setting {
         let Self { registry, folder, store, runtime } = self;
         let root = store.root().to_owned();
         drop(store);
-        let store = Store::open_above(&root, additional).unwrap();
+        let store = open_again(&root, additional);
         Self { registry, folder, store, runtime }
     }
 
@@ -63,8 +64,22 @@ impl Setting {
         let root = store.root().to_owned();
         drop(store);
         between(&root);
-        let store = Store::open(&root).unwrap();
+        let store = open_again(&root, &[]);
         Self { registry, folder, store, runtime }
+    }
+}
+
+/// Open a store that was open a moment ago: a child that another test has forked meanwhile has its lock too, until it executes
+/// its program.
+pub(crate) fn open_again(root: &Path, additional: &[PathBuf]) -> Store {
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        match Store::open_above(root, additional) {
+            Err(StoreError::InUse(_)) if Instant::now() < limit => {
+                std::thread::sleep(Duration::from_millis(5))
+            }
+            opened => return opened.unwrap(),
+        }
     }
 }
 
