@@ -211,6 +211,11 @@ fn set_cpus(cpus: Option<&CpuSet>) -> Result<(), Failure> {
     rustix::thread::sched_setaffinity(None, cpus).step(|| "set process.execCPUAffinity")
 }
 
+/// Keeps the error number back: callers take an ENOENT of an exec for a missing program, which has an exit code of its own.
+fn without_number(failure: Failure) -> Failure {
+    Failure { errno: None, ..failure }
+}
+
 fn become_process(
     request: &Exec<'_>,
     prepared: Prepared,
@@ -220,8 +225,11 @@ fn become_process(
     let Prepared { plan, filter, .. } = prepared;
     let tree = rootfs::own_root()?;
     let console = if plan.terminal { Some(rootfs::open_console(&tree, &plan)?) } else { None };
+    let cwd = &plan.cwd;
     // Beneath the root and by no link of /proc: a descriptor could lead anywhere (CVE-2024-21626).
-    tree.find(&plan.cwd).step(|| format!("look for the working folder {}", plan.cwd.display()))?;
+    tree.find(cwd)
+        .step(|| format!("look for the working folder {}", cwd.display()))
+        .map_err(without_number)?;
     start_session(&request.stdio, console.as_ref())?;
     cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     let streams = streams(&request.stdio, console.as_ref(), &tree, request.preserve_fds)?;
