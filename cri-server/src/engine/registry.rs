@@ -33,6 +33,11 @@ impl Registry {
         self.lock().adopt(driver, inbox, pod);
     }
 
+    /// Has `task` done beside the drivers' work; waited for with them.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.lock().tasks.spawn(task);
+    }
+
     /// What tells the drivers that the daemon is about to end.
     pub(super) fn closing(&self) -> CancellationToken {
         self.closing.clone()
