@@ -81,7 +81,13 @@ impl PendingCreate {
     /// What came of it. On failure nothing is left behind: no process, no cgroup, no mount.
     pub fn finish(mut self) -> Result<Created, Failure> {
         let born = await_birth(&mut self.worker)?;
-        let mut target = Target::new(&born.pidfd, &self.layout, &born.cgroup, born.filter)?;
+        let none = Layout::none();
+        let mut target = Target::new(
+            &born.pidfd,
+            if born.has_cgroup { &self.layout } else { &none },
+            &born.cgroup,
+            born.filter,
+        )?;
         target.known_as = born.known_as;
         target.groups = born.groups;
         target.shares_mounts = born.shared_root.is_some();
@@ -142,6 +148,7 @@ struct Born {
     pid: i32,
     pidfd: OwnedFd,
     cgroup: String,
+    has_cgroup: bool,
     console: Option<OwnedFd>,
     filter: Option<OwnedFd>,
     notes: Vec<String>,
@@ -155,7 +162,18 @@ fn await_birth(worker: &mut Worker) -> Result<Born, Failure> {
     let (answer, descriptors) = worker.await_answer()?;
     let mut descriptors = descriptors.into_iter();
     match answer {
-        Answer::Born { pid, cgroup, console, filter, notes, known_as, shared_root, later_hooks, groups } => {
+        Answer::Born {
+            pid,
+            cgroup,
+            has_cgroup,
+            console,
+            filter,
+            notes,
+            known_as,
+            shared_root,
+            later_hooks,
+            groups,
+        } => {
             let pidfd = descriptors.next().ok_or_else(unexpected)?;
             let mut announced = |is: bool| if is { descriptors.next() } else { None };
             let (console, filter) = (announced(console), announced(filter));
@@ -163,6 +181,7 @@ fn await_birth(worker: &mut Worker) -> Result<Born, Failure> {
                 pid,
                 pidfd,
                 cgroup,
+                has_cgroup,
                 console,
                 filter,
                 notes,

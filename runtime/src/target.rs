@@ -1,5 +1,6 @@
 //! A running container as its monitor keeps it.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cleat_sys::cgroup::{Cgroup, Layout};
@@ -42,12 +43,11 @@ impl Target {
         Ok(Self { pidfd, cgroup, seccomp, known_as: None, shares_mounts: false, groups })
     }
 
-    /// A container that another process created: its init, its cgroup's path, and the profile that exec'd processes get.
-    pub fn reopen(init: &OwnedFd, cgroup: &str, profile: Option<&LinuxSeccomp>) -> Result<Self, Failure> {
+    /// A container that another process created: its init, its cgroup, and the profile that exec'd processes get.
+    pub fn reopen(init: &OwnedFd, cgroup: &Cgroup, profile: Option<&LinuxSeccomp>) -> Result<Self, Failure> {
         let filter = profile.map(birth::compile_filter).transpose()?;
         let kept = filter.as_ref().map(birth::keep_filter).transpose().step(|| "keep the seccomp filter")?;
-        let layout = Layout::detect().step(|| "look at the host's cgroups")?;
-        Self::new(init, &layout, cgroup, kept)
+        Self::new(init, cgroup.layout(), &cgroup.path(), kept)
     }
 
     /// With who the container is, for the seccomp agent that has to be told of each exec'd process; the state's status and
@@ -97,6 +97,12 @@ impl Target {
     /// Kills every process of the container, exec'd ones included: needed after init's end when init had no pid
     /// namespace of its own. Returns when the kernel has been told, not when they are gone.
     pub fn kill_all(&self) -> Result<(), Failure> {
+        if self.cgroup.layout().is_none() {
+            // With init's pid namespace everything ends.
+            let killed = cleat_sys::process::send_signal(&self.pidfd, rustix::process::Signal::KILL.as_raw());
+            // ESRCH: it has ended.
+            return killed.or_else(ignore_absence).step(|| "kill the container's init");
+        }
         self.cgroup.kill().step(|| format!("kill cgroup {}", self.cgroup.path()))
     }
 
@@ -119,6 +125,10 @@ impl Target {
         let removed = cgroups::remove(&self.cgroup);
         removed.and(self.groups.remove())
     }
+}
+
+fn ignore_absence(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) { Ok(()) } else { Err(error) }
 }
 
 /// The cgroup of one exec'd process: a child of the container's, so that its whole tree can be killed.

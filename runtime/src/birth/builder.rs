@@ -14,6 +14,7 @@ use super::init::{self, Birth, LATE};
 use super::mapping::{self, Owner};
 use super::midwife::{self, Role};
 use super::newborn::{Newborn, known_as};
+use super::rootless::{self, make_cgroup_or_none};
 use super::{Answered, check_terminal, compile_filter, give_pipes, keep_filter, read_json, tie_to_caller};
 use crate::failure::Step;
 use crate::network::Mover;
@@ -26,10 +27,11 @@ use crate::{Create, Failure, ResctrlGroups, cgroups, resctrl, selinux};
 
 /// Makes the container; its init waits at the gate.
 pub(crate) fn create(request: &Create<'_>, layout: &Layout, caller: &Channel) -> Answered {
-    let prepared = prepare(request, layout).map_err(|failure| (shortened(failure), None))?;
+    let prepared = prepare(request, layout, caller).map_err(|failure| (shortened(failure), None))?;
     let Prepared { plan, filter, cgroup, scope, resctrl } = prepared;
-    // Held until init is in the scope.
-    let _placeholder = make_cgroup(&cgroup, scope).map_err(|failure| (shortened(failure), None))?;
+    // The placeholder is held until init is in the scope.
+    let (cgroup, _placeholder) = make_cgroup_or_none(&plan, cgroup, scope, request.options.rootless)
+        .map_err(|failure| (shortened(failure), None))?;
     let newborn = cgroups::limit(&cgroup, &plan.resources)
         .and_then(|()| ResctrlGroups::make(plan.intel_rdt.as_ref(), resctrl.as_deref()))
         .map_err(|failure| (failure, None))
@@ -78,10 +80,14 @@ struct Prepared {
 pub(crate) type ScopeWanted = Option<(Scope, Vec<Property>)>;
 
 /// Everything that can be decided and refused before there is an effect.
-fn prepare(request: &Create<'_>, layout: &Layout) -> Result<Prepared, Failure> {
-    cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
+fn prepare(request: &Create<'_>, layout: &Layout, caller: &Channel) -> Result<Prepared, Failure> {
     cleat_sys::signal::reset().step(|| "reset signals")?;
-    let plan = read_plan(request.id, request.bundle, request.options.systemd_cgroup)?;
+    let mut plan = read_plan(request.id, request.bundle, request.options.systemd_cgroup)?;
+    if rootless::is_needed() {
+        // Files of a hidden process are root's, and the mappings are written to some.
+        rootless::enter(&mut plan, caller)?;
+    }
+    cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
     check_terminal(&request.stdio, plan.process.terminal)?;
     check_labels(&plan)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
@@ -225,6 +231,7 @@ fn give_birth(
             let answer = Answer::Born {
                 pid,
                 cgroup: cgroup.path(),
+                has_cgroup: !cgroup.layout().is_none(),
                 shared_root,
                 later_hooks: plan.hooks.are_later,
                 groups: places.groups.clone(),

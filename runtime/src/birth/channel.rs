@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     Born {
         pid: i32,
         cgroup: String,
+        /// Whether it has one at all.
+        has_cgroup: bool,
         console: bool,
         filter: bool,
         notes: Vec<String>,
@@ -49,6 +51,7 @@ impl Answer {
         Self::Born {
             pid,
             cgroup,
+            has_cgroup: true,
             console,
             filter: false,
             notes: Vec::new(),

@@ -76,7 +76,7 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     places.groups.join_self()?;
     enter_cgroups(&plan, places.cgroup, cgroup_namespace)?;
     if confined {
-        process::become_root()?;
+        process::become_root(false)?;
         namespace::unshare(plan.namespaces.create & LATE).step(|| "make the late namespaces")?;
     }
     process::set_execution_domain(plan.personality)?;

@@ -169,7 +169,7 @@ fn converse(
     let pid = pid.ok_or_else(|| Failure::because(step, "criu failed after its work was done"))?;
     // It is our child: until we reap it the number is its own.
     let pidfd = cleat_sys::process::open_pidfd(pid).step(|| "open the restored init")?;
-    let target = Target::reopen(&pidfd, &cgroup.path(), plan.seccomp.as_ref())?;
+    let target = Target::reopen(&pidfd, cgroup, plan.seccomp.as_ref())?;
     Ok(Restored { pid, pidfd, console: heard.console, target })
 }
 

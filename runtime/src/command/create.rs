@@ -53,6 +53,7 @@ impl Options {
             keep_keyring: self.keep_keyring,
             preserve_fds: self.preserve_fds,
             listen_fds: self.listen_fds,
+            rootless: global.rootless,
         }
     }
 

@@ -11,6 +11,7 @@ use cleat_runtime::{Created, Failure, HookPoint, HookState, ResctrlGroups, Resto
 use cleat_sys::cgroup::{Cgroup, Layout};
 use oci_spec::runtime::Hooks;
 use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::{CommandError, OCI_VERSION, time};
@@ -29,6 +30,9 @@ pub(super) struct Record {
     pub(super) rootfs: PathBuf,
     pub(super) created: String,
     pub(super) cgroup: String,
+    /// Whether it has none, wherever the former says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) has_no_cgroup: bool,
     #[serde(default)]
     pub(super) annotations: BTreeMap<String, String>,
     /// As they were at the creation; those of later are run by this command.
@@ -76,7 +80,7 @@ pub(super) struct State<'a> {
     bundle: &'a Path,
     rootfs: &'a Path,
     created: &'a str,
-    owner: &'a str,
+    owner: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: &'a BTreeMap<String, String>,
 }
@@ -89,9 +93,11 @@ impl Folder {
     /// Makes the folder of a new container.
     pub(super) fn create(root: &Path, id: &str) -> Result<Self, CommandError> {
         cleat_runtime::check_id(id)?;
+        // The sticky bit keeps what is in XDG_RUNTIME_DIR from being cleaned away (XDG Base Directory Specification).
+        let mode = if geteuid().is_root() { 0o700 } else { 0o1700 };
         fs::DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(mode)
             .create(root)
             .map_err(CommandError::file("create", root))?;
         let path = root.join(id);
@@ -169,7 +175,8 @@ impl Record {
         let shared_root = created.shared_root.clone();
         let cgroup = created.target.cgroup().path();
         let resctrl = created.target.groups().clone();
-        Self { shared_root, resctrl, ..Self::of(id, created.pid, cgroup, configuration) }
+        let has_no_cgroup = created.target.cgroup().layout().is_none();
+        Self { shared_root, resctrl, has_no_cgroup, ..Self::of(id, created.pid, cgroup, configuration) }
     }
 
     /// The record of a restored container.
@@ -186,6 +193,7 @@ impl Record {
             bundle: configuration.bundle,
             created: time::now(),
             cgroup,
+            has_no_cgroup: false,
             annotations: configuration.annotations,
             hooks: configuration.hooks,
             streams: Vec::new(),
@@ -199,7 +207,8 @@ impl Record {
     }
 
     pub(super) fn open_cgroup(&self) -> Result<Cgroup, CommandError> {
-        Ok(Cgroup::open(&Layout::detect()?, &self.cgroup)?)
+        let layout = if self.has_no_cgroup { Layout::none() } else { Layout::detect()? };
+        Ok(Cgroup::open(&layout, &self.cgroup)?)
     }
 
     /// What there is to tell of a container whose creation failed.
@@ -246,10 +255,14 @@ impl Record {
             bundle: &self.bundle,
             rootfs: &self.rootfs,
             created: &self.created,
-            owner: "root",
+            owner: if geteuid().is_root() { "root".into() } else { format!("#{}", geteuid().as_raw()) },
             annotations: &self.annotations,
         }
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 struct Stat {

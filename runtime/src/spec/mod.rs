@@ -49,6 +49,8 @@ const MAX_ID_BYTES: usize = 255;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) cgroup_path: String,
+    /// Whether the specification names it: then nothing else will do.
+    pub(crate) names_cgroup: bool,
     pub(crate) resources: LinuxResources,
     pub(crate) namespaces: Namespaces,
     pub(crate) root: Root,
@@ -112,6 +114,7 @@ impl Plan {
         }
         Ok(Self {
             cgroup_path: cgroup_path(id, linux)?,
+            names_cgroup: linux.cgroups_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()),
             resources: linux.resources().clone().unwrap_or_default(),
             root: root(bundle, spec, linux)?,
             mounts,

@@ -136,7 +136,9 @@ impl Cgroup {
     /// The process ids in this cgroup and everything beneath it. Empty when the cgroup is gone.
     pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
         let mut pids = Vec::new();
-        collect_processes(&self.census_dir(), &mut pids)?;
+        if !self.layout.is_none() {
+            collect_processes(&self.census_dir(), &mut pids)?;
+        }
         Ok(pids)
     }
 
@@ -237,6 +239,19 @@ mod tests {
         let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
         assert_eq!(flat_value(text, "oom_kill"), Some(3));
         assert_eq!(flat_value(text, "oom"), None);
+    }
+
+    #[test]
+    fn without_hierarchies_there_is_nothing_to_do() {
+        let cgroup = Cgroup::open(&Layout::none(), "/a").unwrap();
+        cgroup.create().unwrap();
+        cgroup.child("b").unwrap().create_for_kill().unwrap();
+        cgroup.join_self().unwrap();
+        assert!(cgroup.v2_dir_fd().unwrap().is_none() && cgroup.processes().unwrap().is_empty());
+        cgroup.kill().unwrap();
+        assert!(cgroup.wait_empty(std::time::Duration::ZERO).unwrap());
+        cgroup.remove().unwrap();
+        assert!(cgroup.read("memory", "memory.max").is_err());
     }
 
     #[test]
