@@ -41,4 +41,4 @@ pub use registries::{Registries, Source};
 pub use registry::{Credentials, Secret};
 pub use snapshots::{Overlay, Snapshot, SnapshotError, Snapshotter, Usage};
 pub use store::{AdditionalFault, FsInfo, HistoryStep, Image, Removed, Rootfs, Store, StoreError, Volume};
-pub use tree::ChangeKind;
+pub use tree::{ChangeKind, UpperEntry, Walk};
