@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::noted;
 use super::pause::is_paused;
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -29,6 +30,9 @@ pub(super) async fn remove(door: &Door, one: &One, ask: &Ask) -> Answer {
             "container is running: stop the container before removing or force remove"
         };
         return Err(Refusal::conflict(format!("cannot remove container \"/{}\": {why}", one.name())));
+    }
+    if one.container.state.pid().is_some() {
+        noted::signalled(door, one, nix::libc::SIGKILL);
     }
     door.engine.remove_one(one).await?;
     Ok(empty(StatusCode::NO_CONTENT))

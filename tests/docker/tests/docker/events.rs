@@ -21,8 +21,16 @@ fn privileged_docker_events_of_the_past_are_told_in_order() {
         ensure!(ended == "c1 create\nc1 attach\nc1 start\nc1 die", "{ended}");
         let all = past(&["--filter", "type=container"])?;
         let later = all.lines().skip_while(|line| *line != "c2 create").collect::<Vec<_>>();
-        let expected =
-            ["c2 create", "c2 start", "c2 pause", "c2 unpause", "c3 rename", "c3 die", "c3 destroy"];
+        let expected = [
+            "c2 create",
+            "c2 start",
+            "c2 pause",
+            "c2 unpause",
+            "c3 rename",
+            "c3 kill",
+            "c3 die",
+            "c3 destroy",
+        ];
         ensure!(later == expected, "{all}");
         ensure!(past(&["--filter", "event=die", "--filter", "container=c1"])? == "c1 die");
         let code = "{{.Actor.Attributes.exitCode}}";
