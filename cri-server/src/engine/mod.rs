@@ -50,7 +50,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use error::{EngineError, Result, chain};
-pub(crate) use events::{Event, EventKind, Subscription};
+pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
 pub(crate) use model::cgroup::Driver as CgroupDriver;

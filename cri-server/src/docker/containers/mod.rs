@@ -11,6 +11,7 @@ mod list;
 mod log_files;
 mod log_options;
 mod logs;
+mod noted;
 mod pause;
 mod process;
 mod remove;

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::describe::{command, ports, shown_command, status, word};
+use super::describe::{NS_PER_SECOND, command, ports, shown_command, status, word};
 use super::endpoint::{Endpoint, network};
 use crate::engine::One;
-
-const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// A container in a list.
 #[derive(Debug, Serialize)]
