@@ -71,7 +71,18 @@ impl Engine {
             hostname,
             ..group
         };
-        let config = ContainerConfig { name: name.to_owned(), ..config };
+        let config = ContainerConfig { name: name.to_owned(), takes_volumes_along: auto_remove, ..config };
+        let mounted = config.clone();
+        let claim = self.shared.blocking(move |shared| shared.volumes.claim(&mounted)).await?;
+        let (mounted, created) = (config.clone(), self.create_group(group, config).await);
+        drop(claim);
+        if created.is_err() {
+            self.shared.blocking(move |shared| shared.remove_anonymous(&mounted, None)).await?;
+        }
+        created
+    }
+
+    async fn create_group(&self, group: PodConfig, config: ContainerConfig) -> Result<Id> {
         let group = self.registry.add_one(&self.shared, group)?;
         let command = |reply| Command::Create { config: Box::new(config), reply };
         let created = self.registry.command(&group, command).await;
@@ -121,9 +132,14 @@ impl Engine {
         self.registry.ask(&one.group.id, target, Verb::Start).await.unwrap_or_else(gone).map(drop)
     }
 
-    /// Removes it, killing it first.
-    pub(crate) async fn remove_one(&self, one: &One) -> Result<()> {
-        self.remove_pod(&one.group.id).await
+    /// Removes it, killing it first; `with_volumes` also those of its volumes that nobody has named.
+    pub(crate) async fn remove_one(&self, one: &One, with_volumes: bool) -> Result<()> {
+        self.remove_pod(&one.group.id).await?;
+        if !with_volumes {
+            return Ok(());
+        }
+        let container = one.container.clone();
+        self.shared.blocking(move |shared| shared.remove_anonymous(&container.config, None)).await
     }
 
     /// Notes that its user wants it to run, or not to; without a policy, now or before, nothing depends on it.

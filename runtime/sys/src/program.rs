@@ -13,13 +13,19 @@ pub fn let_go_of_code() {
 }
 
 /// Lets go of the first object, which is the program itself (dl_iterate_phdr(3)), and ends the iteration by answering 1.
-unsafe extern "C" fn let_go_of_object(object: *mut libc::dl_phdr_info, _: libc::size_t, _: *mut libc::c_void) -> c_int {
+unsafe extern "C" fn let_go_of_object(
+    object: *mut libc::dl_phdr_info,
+    _: libc::size_t,
+    _: *mut libc::c_void,
+) -> c_int {
     // SAFETY: the C library hands out a valid object, whose program headers stay where they are as long as it is loaded.
     let (base, headers) = unsafe {
         let object = &*object;
         (object.dlpi_addr, std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()))
     };
-    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+    for header in
+        headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0)
+    {
         let page = page_bytes();
         let start = (base + header.p_vaddr) & !(page - 1);
         let bytes = (base + header.p_vaddr + header.p_memsz).next_multiple_of(page) - start;

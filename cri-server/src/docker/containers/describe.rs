@@ -5,9 +5,11 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::restart_policy;
+use crate::docker::Facts;
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
 use crate::engine::container::{Container, ContainerState, Exit, ExitReason};
+use crate::engine::model::{Mount, MountSource};
 use crate::engine::pod::Pod;
 
 /// The annotation with the request as it came, for `inspect`.
@@ -106,7 +108,7 @@ fn network_mode(request: &Value) -> &str {
 }
 
 /// A row of `docker ps`.
-pub(super) fn summary(one: &One, now_ns: i64) -> Value {
+pub(super) fn summary(one: &One, facts: &Facts, now_ns: i64) -> Value {
     let (container, request) = (&one.container, request(one));
     let mode = network_mode(&request).to_owned();
     json!({
@@ -116,7 +118,7 @@ pub(super) fn summary(one: &One, now_ns: i64) -> Value {
         "Ports": ports(one), "Labels": container.config.labels,
         "State": word(container), "Status": status(container, now_ns),
         "HostConfig": {"NetworkMode": mode.clone()},
-        "NetworkSettings": {"Networks": {mode: endpoint(one, &[])}}, "Mounts": [],
+        "NetworkSettings": {"Networks": {mode: endpoint(one, &[])}}, "Mounts": mounts(one, &request["HostConfig"], facts),
     })
 }
 
@@ -159,8 +161,8 @@ fn endpoint(one: &One, subnets: &[IpNet]) -> Value {
     })
 }
 
-/// Everything about one. `subnets` are the bridge's.
-pub(super) fn inspect(one: &One, subnets: &[IpNet]) -> Value {
+/// Everything about one.
+pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
     let (container, mut request) = (&one.container, request(one));
     let mut host = request["HostConfig"].take();
     let mode = network_mode(&json!({"HostConfig": host.clone()})).to_owned();
@@ -184,7 +186,7 @@ pub(super) fn inspect(one: &One, subnets: &[IpNet]) -> Value {
     if host["LogConfig"]["Type"] == "" {
         host["LogConfig"]["Type"] = json!("json-file");
     }
-    let (place, mounts) = (endpoint(one, subnets), mounts(one, &host));
+    let (place, mounts) = (endpoint(one, &facts.subnets), mounts(one, &host, facts));
     let command = command(one);
     let (path, args) =
         command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
@@ -243,8 +245,7 @@ fn state(container: &Container) -> Value {
 }
 
 /// What is mounted; `--tmpfs` alone is told in `HostConfig` only.
-fn mounts(one: &One, host: &Value) -> Vec<Value> {
-    use crate::engine::model::{Mount, MountSource};
+fn mounts(one: &One, host: &Value, facts: &Facts) -> Vec<Value> {
     let target = |mount: &Mount| mount.destination.display().to_string();
     let mode = |destination: &str| {
         let binds = host["Binds"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -258,6 +259,7 @@ fn mounts(one: &One, host: &Value) -> Vec<Value> {
             MountSource::Host(path) => ("bind", path.display().to_string()),
             MountSource::Tmpfs(_) => ("tmpfs", String::new()),
             MountSource::Image { image, .. } => ("image", image.clone()),
+            MountSource::Volume { name, .. } => return volume(mount, name, facts, &mode(&target(mount))),
         };
         json!({
             "Type": kind, "Source": source, "Destination": mount.destination, "Mode": mode(&target(mount)), "RW": !mount.read_only,
@@ -265,6 +267,14 @@ fn mounts(one: &One, host: &Value) -> Vec<Value> {
         })
     });
     told.collect()
+}
+
+/// A volume that is mounted.
+fn volume(mount: &Mount, name: &str, facts: &Facts, mode: &str) -> Value {
+    json!({
+        "Type": "volume", "Name": name, "Source": facts.volume(name), "Destination": mount.destination,
+        "Driver": "local", "Mode": if mode.is_empty() { "z" } else { mode }, "RW": !mount.read_only, "Propagation": "",
+    })
 }
 
 /// The published ports of an inspection.

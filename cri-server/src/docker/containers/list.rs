@@ -1,18 +1,22 @@
 //! `docker ps` and `docker inspect`.
 
+use std::path::Path;
+
 use hyper::StatusCode;
 use serde_json::Value;
 
 use super::describe;
-use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{Filters, json, now_ns};
+use crate::docker::{Door, Facts};
 use crate::engine::One;
+use crate::engine::model::MountSource;
 
 /// What lists are filtered by.
-const KNOWN: &[&str] =
-    &["ancestor", "before", "exited", "id", "label", "label!", "name", "network", "since", "status"];
+const KNOWN: &[&str] = &[
+    "ancestor", "before", "exited", "id", "label", "label!", "name", "network", "since", "status", "volume",
+];
 
 /// `GET /containers/json`: those that run, or all; the newest first.
 pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
@@ -38,7 +42,7 @@ pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
         (all || one.container.state.pid().is_some() || one.container.is_restarting())
             && before.is_none_or(|before| created < before)
             && since.is_none_or(|since| created > since)
-            && fits(one, &filters)
+            && fits(one, &door.facts, &filters)
     });
     check_states(filters.get("status").unwrap_or_default())?;
     let now = now_ns();
@@ -57,7 +61,7 @@ fn check_states(words: &[String]) -> Result<(), Refusal> {
 
 /// A row of the list. A name that means another image by now, or none, is told no more.
 fn row(door: &Door, one: &One, now_ns: i64) -> Value {
-    let mut row = describe::summary(one, now_ns);
+    let mut row = describe::summary(one, &door.facts, now_ns);
     let named = &one.container.config.image.user_specified;
     let meant = door.engine.images().resolve(named);
     if meant.is_none_or(|image| image.id.to_string() != one.container.image.id) {
@@ -80,17 +84,24 @@ fn fits_name(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn fits(one: &One, filters: &Filters) -> bool {
+fn fits(one: &One, facts: &Facts, filters: &Filters) -> bool {
     let any = |key: &str, fits: &dyn Fn(&str) -> bool| {
         filters.get(key).is_none_or(|values| values.iter().any(|value| fits(value)))
     };
     let container = &one.container;
-    let shown = describe::summary(one, 0);
+    let shown = describe::summary(one, facts, 0);
     any("id", &|value| container.id.as_str().starts_with(value))
         && any("name", &|value| fits_name(value, one.name()))
         && any("status", &|value| describe::word(container) == value)
         && any("exited", &|value| {
             describe::exit_code(&container.state).is_some_and(|code| code.to_string() == value)
+        })
+        && any("volume", &|value| {
+            container.config.mounts.iter().any(|mount| match &mount.source {
+                MountSource::Volume { name, .. } if name == value => true,
+                MountSource::Host(source) if source == Path::new(value) => true,
+                _ => mount.destination == Path::new(value),
+            })
         })
         && any("network", &|value| shown["HostConfig"]["NetworkMode"] == value)
         && any("ancestor", &|value| {
@@ -104,7 +115,7 @@ fn fits(one: &One, filters: &Filters) -> bool {
 
 /// `GET /containers/{id}/json`.
 pub(in crate::docker) fn inspect(door: &Door, one: &One) -> Answer {
-    Ok(json(StatusCode::OK, &describe::inspect(one, &door.facts.subnets)))
+    Ok(json(StatusCode::OK, &describe::inspect(one, &door.facts)))
 }
 
 #[cfg(test)]

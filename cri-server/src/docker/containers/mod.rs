@@ -1,6 +1,7 @@
 //! Containers: each endpoint finds its container, asks the engine, and answers.
 
 mod attach;
+mod copy;
 mod create;
 pub(super) mod describe;
 mod diff;
@@ -10,14 +11,17 @@ mod list;
 mod log_files;
 mod log_options;
 mod logs;
+pub(super) mod mounts;
 mod pause;
 mod process;
+mod refused;
 mod remove;
 mod rename;
 mod request;
 mod restart_policy;
 mod run;
 mod settled;
+mod sources;
 mod stats;
 mod streams;
 mod top;
@@ -33,6 +37,7 @@ pub(super) use create::create;
 pub(super) use exec::{Execs, act as exec};
 pub(super) use list::list;
 pub(super) use remove::prune;
+pub(super) use request::or_default;
 
 use super::Door;
 use super::dispatch::Ask;
@@ -63,6 +68,10 @@ pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: As
         ContainerAct::Update => update::update(door, &one, ask).await,
         ContainerAct::Top => top::top(door, &one, &ask).await,
         ContainerAct::Exec => exec::create(door, &one, ask).await,
+        ContainerAct::Look => copy::look(door, &one, &ask).await,
+        ContainerAct::CopyOut => copy::out(door, &one, &ask).await,
+        ContainerAct::CopyIn => copy::into(door, &one, ask).await,
+        ContainerAct::Export => copy::export(door, &one).await,
         ContainerAct::Missing(what) => Err(Refusal::not_built(what)),
     }
 }
