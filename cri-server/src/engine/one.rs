@@ -122,12 +122,18 @@ impl Engine {
         }
     }
 
-    /// Starts it, the first time or again.
+    /// Starts it, the first time or again. One that removes itself does so too where not even its network could be made:
+    /// its program has no end that would be followed up.
     pub(crate) async fn start_one(&self, one: &One) -> Result<()> {
         let gone = || Err(super::gone("container", &one.container.id));
         self.want(one, Wanted::Up).await?;
         let up = self.registry.ask(&one.group.id, Target::Pod, Verb::RunPod).await;
-        up.unwrap_or_else(gone)?;
+        if let Err(error) = up.unwrap_or_else(gone) {
+            if matches!(one.group.config.kind, Kind::One { auto_remove: true, .. }) {
+                self.remove_pod(&one.group.id).await?;
+            }
+            return Err(error);
+        }
         let target = Target::Container(one.container.id.clone());
         self.registry.ask(&one.group.id, target, Verb::Start).await.unwrap_or_else(gone).map(drop)
     }

@@ -266,7 +266,10 @@ fn security(request: &Create) -> Result<Security, Refusal> {
         ..Security::default()
     };
     for option in &host.security_opt {
-        match option.replacen(':', "=", 1).as_str() {
+        // Old clients write a colon; what is behind the first of the two is the client's own text.
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+        let written = if value.is_empty() { option.clone() } else { format!("{key}={value}") };
+        match written.as_str() {
             "seccomp=unconfined" => security.seccomp = Seccomp::Unconfined,
             "seccomp=builtin" => {}
             "apparmor=unconfined" => security.app_armor = AppArmor::Unconfined,

@@ -4,13 +4,14 @@ use cleat_network::bridge::Subnet;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::restart_policy;
+use super::{defaults, restart_policy};
 use crate::docker::Facts;
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
 use crate::engine::container::{Container, ContainerState, Exit, ExitReason};
 use crate::engine::model::{Mount, MountSource};
 use crate::engine::pod::Pod;
+use crate::spec;
 
 /// The annotation with the request as it came, for `inspect`.
 pub(super) const REQUEST: &str = "docker.request";
@@ -170,13 +171,13 @@ pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
         host = json!({});
     }
     host["NetworkMode"] = json!(mode);
-    for (key, fallback) in
-        [("AutoRemove", json!(false)), ("LogConfig", json!({"Type": "json-file", "Config": {}}))]
-    {
-        if host[key].is_null() {
-            host[key] = fallback;
-        }
+    defaults::fill(&mut host, defaults::host_config());
+    if host["Runtime"] == "" {
+        host["Runtime"] = json!("cleat");
     }
+    let [masked, read_only] = hidden_paths(container);
+    host["MaskedPaths"] = masked;
+    host["ReadonlyPaths"] = read_only;
     // What was changed since.
     let limits = &container.resources;
     host["RestartPolicy"] = restart_policy::told(container.restarts.policy);
@@ -187,24 +188,44 @@ pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
         host["LogConfig"]["Type"] = json!("json-file");
     }
     let (place, mounts) = (endpoint(one, &facts.subnets), mounts(one, &host, facts));
+    let owner = one.group.config.network_of.as_ref().unwrap_or(&one.group.id);
+    let file = |name: &str| facts.root.join("pods").join(owner.as_str()).join(name);
+    let mut network = json!({
+        "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one), "Gateway": place["Gateway"],
+        "IPAddress": place["IPAddress"], "IPPrefixLen": place["IPPrefixLen"], "IPv6Gateway": place["IPv6Gateway"],
+        "GlobalIPv6Address": place["GlobalIPv6Address"], "GlobalIPv6PrefixLen": place["GlobalIPv6PrefixLen"],
+    });
+    defaults::fill(&mut network, defaults::network_settings());
+    network["Networks"] = json!({mode: place});
     let command = command(one);
     let (path, args) =
         command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
     json!({
         "Id": container.id.to_string(), "Created": rfc3339(container.created_at_ns), "Path": path, "Args": args,
         "State": state(container), "Image": container.image.id,
-        "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
+        "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"), "HostsPath": file("hosts"),
         "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": container.restarts.count,
         "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": null, "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
         "Mounts": mounts, "Config": config(one, request),
-        "NetworkSettings": {
-            "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one),
-            "Gateway": place["Gateway"], "IPAddress": place["IPAddress"], "IPPrefixLen": place["IPPrefixLen"],
-            "IPv6Gateway": place["IPv6Gateway"], "GlobalIPv6Address": place["GlobalIPv6Address"],
-            "GlobalIPv6PrefixLen": place["GlobalIPv6PrefixLen"], "Networks": {mode: place},
-        },
+        "NetworkSettings": network,
     })
+}
+
+/// The paths that are hidden and those that are read-only; none where all is shown.
+fn hidden_paths(container: &Container) -> [Value; 2] {
+    let security = &container.config.security;
+    if security.privileged {
+        return [Value::Null, Value::Null];
+    }
+    let told = |own: &Option<Vec<String>>, usual: &[&str]| match own {
+        Some(paths) => json!(paths),
+        None => json!(usual),
+    };
+    [
+        told(&security.masked_paths, &spec::MASKED_PATHS),
+        told(&security.read_only_paths, &spec::READ_ONLY_PATHS),
+    ]
 }
 
 /// The container's part of the request, with what was decided.
@@ -223,6 +244,7 @@ fn config(one: &One, mut request: Value) -> Value {
     request["Tty"] = json!(container.config.tty);
     request["OpenStdin"] = json!(container.config.stdin);
     request["StdinOnce"] = json!(container.config.stdin_once);
+    defaults::fill(&mut request, defaults::config());
     request
 }
 

@@ -114,8 +114,16 @@ fn fits(one: &One, facts: &Facts, filters: &Filters) -> bool {
 }
 
 /// `GET /containers/{id}/json`.
-pub(in crate::docker) fn inspect(door: &Door, one: &One) -> Answer {
-    Ok(json(StatusCode::OK, &describe::inspect(one, &door.facts)))
+pub(in crate::docker) async fn inspect(door: &Door, one: &One, ask: &Ask) -> Answer {
+    let mut told = describe::inspect(one, &door.facts);
+    if ask.query.is_on("size") {
+        let written = door.engine.container_stats(&one.container).await?;
+        let written = written.writable.map_or(0, |layer| layer.bytes);
+        let image = door.engine.images().resolve(&one.container.image.id);
+        told["SizeRw"] = written.into();
+        told["SizeRootFs"] = (written + image.map_or(0, |image| image.size_bytes)).into();
+    }
+    Ok(json(StatusCode::OK, &told))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod attach;
 mod copy;
 mod create;
+mod defaults;
 pub(super) mod describe;
 mod diff;
 mod exec;
@@ -50,7 +51,7 @@ use crate::engine::{One, TerminalSize};
 pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: Ask) -> Answer {
     let one = door.engine.one(name)?;
     match act {
-        ContainerAct::Inspect => list::inspect(door, &one),
+        ContainerAct::Inspect => list::inspect(door, &one, &ask).await,
         ContainerAct::Start => run::start(door, &one).await,
         ContainerAct::Stop => run::stop(door, &one, &ask).await,
         ContainerAct::Restart => run::restart(door, &one, &ask).await,

@@ -76,6 +76,9 @@ fn anonymous(copy: bool) -> Result<MountSource, Refusal> {
 fn mount(target: &str, source: MountSource) -> Result<Mount, Refusal> {
     // As the words say: a trailing slash is no other place.
     let destination: PathBuf = Path::new(target).components().collect();
+    if destination == Path::new("/") {
+        return Err(Refusal::bad("invalid specification: destination can't be '/'"));
+    }
     if !destination.is_absolute() {
         return Err(Refusal::bad(format!("invalid mount path: '{target}' mount path must be absolute")));
     }
@@ -115,7 +118,13 @@ fn bind(text: &str) -> Result<Mount, Refusal> {
         },
     };
     let is_host = matches!(source, MountSource::Host(_));
-    let mut mount = mount(target, source)?;
+    let mut mount = match mount(target, source) {
+        Err(refusal) if target == "/" => {
+            let why = format!("invalid mount config for type \"bind\": {}", refusal.message());
+            return Err(Refusal::bad(format!("{}: {why}", wrong().message())));
+        }
+        mount => mount?,
+    };
     for option in options {
         match option {
             "" | "rw" => {}
@@ -124,8 +133,10 @@ fn bind(text: &str) -> Result<Mount, Refusal> {
             "nocopy" if !is_host => {}
             // What Docker's engine for other systems did by them.
             "consistent" | "cached" | "delegated" => {}
-            other if is_host => mount.propagation = propagation(other).map_err(|_| wrong())?,
-            _ => return Err(wrong()),
+            other => match propagation(other) {
+                Ok(known) if is_host => mount.propagation = known,
+                _ => return Err(Refusal::bad(format!("invalid mode: {other}"))),
+            },
         }
     }
     Ok(mount)
@@ -190,7 +201,7 @@ fn described(wanted: &request::Mount) -> Result<Mount, Refusal> {
         return Err(Refusal::not_built("a bind without what is mounted beneath"));
     }
     mount.recursive_read_only = *read_only_force_recursive;
-    mount.propagation = propagation(mode)?;
+    mount.propagation = propagation(mode).map_err(|refusal| invalid(refusal.message()))?;
     Ok(mount)
 }
 

@@ -2,6 +2,7 @@
 
 use super::request::{Create, Endpoint, HostConfig};
 use crate::docker::refusal::Refusal;
+use crate::spec;
 
 /// The least memory a container may be given, bytes: what starting its first process takes.
 const LEAST_MEMORY_BYTES: i64 = 6 << 20;
@@ -9,6 +10,8 @@ const LEAST_MEMORY_BYTES: i64 = 6 << 20;
 /// Refuses what makes no sense, by dockerd's words, and what is not built, by name.
 pub(super) fn check(request: &Create) -> Result<(), Refusal> {
     check_limits(&request.host_config)?;
+    check_cpus(&request.host_config)?;
+    check_capabilities(&request.host_config)?;
     check_modes(request)?;
     check_endpoints(request)?;
     let lists = [unbuilt_modes(request), unbuilt_limits(&request.host_config)];
@@ -67,6 +70,32 @@ fn check_limits(host: &HostConfig) -> Result<(), Refusal> {
     }
 }
 
+/// Nobody gets more processors than there are.
+fn check_cpus(host: &HostConfig) -> Result<(), Refusal> {
+    const NANO: i64 = 1_000_000_000;
+    let there = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = i64::try_from(there).unwrap_or(i64::MAX / NANO) * NANO;
+    if host.nano_cpus == 0 || (NANO / 100..=most).contains(&host.nano_cpus) {
+        return Ok(());
+    }
+    Err(Refusal::bad(format!(
+        "Range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+    )))
+}
+
+fn check_capabilities(host: &HostConfig) -> Result<(), Refusal> {
+    for (key, names) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
+        let is_unknown =
+            |name: &&String| !name.eq_ignore_ascii_case("all") && spec::capability(name).is_err();
+        if let Some(name) = names.iter().find(is_unknown) {
+            let upper = name.to_ascii_uppercase();
+            let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            return Err(Refusal::bad(format!("invalid {key}: unknown capability: \"CAP_{bare}\"")));
+        }
+    }
+    Ok(())
+}
+
 fn check_modes(request: &Create) -> Result<(), Refusal> {
     let host = &request.host_config;
     if !matches!(host.runtime.as_str(), "" | "cleat") {
@@ -83,12 +112,12 @@ fn check_modes(request: &Create) -> Result<(), Refusal> {
     for (what, mode, words) in known {
         let joins = matches!(what, "IPC" | "PID") && is_container(mode);
         if !joins && !words.contains(&mode.as_str()) {
-            return Err(Refusal::bad(format!("invalid {what} mode: {mode}")));
+            return Err(Refusal::bad(format!("Invalid {what} mode: {mode}")));
         }
     }
     if !matches!(host.isolation.as_str(), "" | "default") {
         return Err(Refusal::bad(format!(
-            "invalid isolation '{}' on linux: only 'default' is supported",
+            "Invalid isolation: {:?} - linux only supports 'default'",
             host.isolation
         )));
     }
@@ -189,6 +218,8 @@ mod tests {
             (r#"{"HostConfig":{"Memory":1000}}"#, 400),
             (r#"{"HostConfig":{"MemorySwappiness":101}}"#, 400),
             (r#"{"HostConfig":{"OomScoreAdj":1001}}"#, 400),
+            (r#"{"HostConfig":{"CapAdd":["ALL","NOSUCH"]}}"#, 400),
+            (r#"{"HostConfig":{"NanoCpus":1}}"#, 400),
             (r#"{"HostConfig":{"NanoCpus":1,"CpuQuota":5000}}"#, 400),
             (
                 r#"{"NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":{"IPv4Address":"1.2.3.4"}}}}}"#,
