@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::complaint::best_effort;
 use crate::failure::refused;
+use crate::hooks::Hooks;
 
 /// How long the end of init waits for its output to end: a process outside the container may hold the pipe, and must not
 /// hold the exit.
@@ -41,6 +42,8 @@ pub(crate) struct Container {
     pub(crate) target: Target,
     /// The runtime that made it, where it was not the built-in one.
     pub(crate) foreign: Option<Foreign>,
+    /// None when there are none to run after its start and after its end.
+    pub(crate) hooks: Option<Hooks>,
     pub(crate) stage: Stage,
 }
 

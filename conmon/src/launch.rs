@@ -16,6 +16,7 @@ use crate::connection::{Connections, Inbox, Listener, Outbox, Received};
 use crate::container::{Container, Stage};
 use crate::exec::Execs;
 use crate::failure::{caused, failed, refused};
+use crate::hooks::{self, Hooks};
 use crate::log::LogFile;
 use crate::monitor::Monitor;
 use crate::oom::OomKills;
@@ -126,6 +127,9 @@ fn create(launch: &Launch) -> Result<Monitor, Failure> {
         Err(failure) => {
             best_effort("kill container", monitor.container.target.kill_all());
             monitor.container.dissolve();
+            if monitor.container.hooks.is_some() {
+                hooks::run_stop_hooks(&launch.id, &launch.bundle);
+            }
             Err(failure)
         }
     }
@@ -172,7 +176,13 @@ fn run_runtime(
         Some(foreign) => foreign.spawn_create(&request),
         None => cleat_runtime::spawn_create(&request),
     };
-    let created = pending.and_then(|pending| pending.finish()).map_err(failed)?;
+    let created = pending.and_then(|pending| pending.finish()).map_err(|failure| {
+        if foreign.is_none() {
+            // Others may have been run by then.
+            hooks::run_stop_hooks(&launch.id, &launch.bundle);
+        }
+        failed(failure)
+    })?;
     for note in &created.notes {
         complain(format_args!("container {}: {note}", launch.id));
     }
@@ -185,7 +195,8 @@ fn assemble(launch: &Launch, base: Base, stdio: Stdio, made: Made) -> Monitor {
     let oom = OomKills::watch(&created.target, &poller);
     let stage = Stage::Created(created.start);
     let (id, pid) = (launch.id.clone(), created.pid);
-    let container = Container { id, pid, target: created.target, foreign, stage };
+    let hooks = created.later_hooks.then(|| Hooks { bundle: launch.bundle.clone(), at_start: None });
+    let container = Container { id, pid, target: created.target, foreign, hooks, stage };
     let (connections, execs) = (Connections::default(), Execs::default());
     let pace = Pace::default();
     let (outputs, inputs) = (Outputs::default(), Inputs::default());

@@ -17,6 +17,7 @@ mod container;
 mod ending;
 mod exec;
 mod failure;
+mod hooks;
 mod init;
 mod launch;
 mod log;

@@ -4,6 +4,7 @@
 //!             ┌──────────────── Poller::wait ◀───────────────┐
 //!             ▼                                              │
 //!   Start, Exec, Update   the runtime's answers   requests.rs│
+//!   Hooks                 hooks of the start     hooks.rs  │
 //!   Children, Oom         ends of processes       ending.rs  │
 //!   Output                bytes for log, clients  stdio.rs   │
 //!   Input, Attached*      attached clients        attach/    │
@@ -23,6 +24,7 @@ use crate::complaint::{best_effort, complain};
 use crate::connection::{Connections, Listener};
 use crate::container::Container;
 use crate::exec::Execs;
+use crate::hooks;
 use crate::log::StreamName;
 use crate::oom::OomKills;
 use crate::pace::Pace;
@@ -64,6 +66,12 @@ impl Monitor {
             self.regulate_output();
             self.advance_end();
         }
+        let Self { container, listener, connections, .. } = self;
+        // Nobody is served any more; all have been told.
+        drop((listener, connections));
+        if let Some(hooks) = &container.hooks {
+            hooks::run_stop_hooks(&container.id, &hooks.bundle);
+        }
         Ok(())
     }
 
@@ -79,6 +87,7 @@ impl Monitor {
     fn deal_with(&mut self, happened: Happened) {
         match happened.source {
             Source::Start => self.settle_start(),
+            Source::Hooks => self.settle_hooks(),
             Source::Exec(number) => self.settle_exec(number),
             Source::Update(number) => self.settle_update(number),
             Source::Children => {

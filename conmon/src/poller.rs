@@ -25,6 +25,8 @@ const EVENTS: usize = 64;
 pub(crate) enum Source {
     /// The container's init executed its program, or could not.
     Start,
+    /// The poststart hooks have ended.
+    Hooks,
     /// The runtime's answer to the exec with this number.
     Exec(u32),
     /// The runtime's answer to new limits, asked for by the connection with this number.
@@ -63,6 +65,7 @@ impl Source {
             Self::AttachedInput(number) => (9, number),
             Self::Connection(number) => (10, number),
             Self::Listener => (11, 0),
+            Self::Hooks => (12, 0),
         };
         rank << 32 | u64::from(number)
     }
@@ -81,7 +84,8 @@ impl Source {
             8 => Self::AttachedOutput(number),
             9 => Self::AttachedInput(number),
             10 => Self::Connection(number),
-            _ => Self::Listener,
+            11 => Self::Listener,
+            _ => Self::Hooks,
         }
     }
 }

@@ -144,7 +144,11 @@ impl Monitor {
         let message = match pending.finish() {
             Ok(()) => {
                 self.container.stage = Stage::Running { started_at_ns: now_ns() };
-                Message::Done
+                match self.begin_start_hooks(client) {
+                    Ok(true) => return,
+                    Ok(false) => Message::Done,
+                    Err(failure) => self.refuse_start(failure),
+                }
             }
             Err(failure) => {
                 self.container.stage = Stage::Refused { errno: failure.errno };

@@ -209,3 +209,64 @@ fn privileged_the_launch_reads_no_further_than_its_frame() {
     assert_eq!(fixture.client.expect_exited().status, ExitStatus::Exited(5));
     fixture.assert_nothing_left();
 }
+
+/// A hook that notes its point and the status it is told, and exits with a code.
+fn hook(bundle: &Bundle, point: &str, code: u8) -> serde_json::Value {
+    let told = bundle.path().join("told");
+    let script = format!(
+        "read -r state; case $state in *'\"status\":\"running\"'*) s=running;; *'\"status\":\"stopped\"'*) s=stopped;; esac
+         echo {point} $s >> {}; exit {code}",
+        told.display()
+    );
+    json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }])
+}
+
+fn told(fixture: &Fixture) -> String {
+    fs::read_to_string(fixture.bundle.path().join("told")).unwrap_or_default()
+}
+
+#[test]
+fn privileged_hooks_run_after_the_start_and_after_the_end() {
+    let bundle = Bundle::new("sleep 100");
+    let hooks =
+        json!({ "poststart": hook(&bundle, "poststart", 0), "poststop": hook(&bundle, "poststop", 0) });
+    let mut fixture = Fixture::launch(bundle.with("/hooks", hooks), |_| {});
+    assert_eq!(told(&fixture), "");
+    fixture.client.ask_done(&Request::Start);
+    assert_eq!(told(&fixture), "poststart running\n", "before the start is answered");
+    fixture.cgroup().kill().unwrap();
+    assert_eq!(fixture.client.expect_exited().status, ExitStatus::Signaled(9));
+    assert!(fixture.wait_monitor().success());
+    assert_eq!(told(&fixture), "poststart running\npoststop stopped\n");
+    fixture.assert_nothing_left();
+    assert_eq!(fixture.complaints(), "");
+}
+
+#[test]
+fn privileged_a_start_fails_with_its_hook() {
+    let bundle = Bundle::new("sleep 100");
+    let hooks =
+        json!({ "poststart": hook(&bundle, "poststart", 3), "poststop": hook(&bundle, "poststop", 4) });
+    let mut fixture = Fixture::launch(bundle.with("/hooks", hooks), |_| {});
+    let failure = fixture.client.ask_failed(&Request::Start);
+    assert!(failure.reason.contains("exit code 3"), "{failure:?}");
+    assert_eq!(fixture.client.expect_exited().status, ExitStatus::Signaled(9));
+    assert!(fixture.wait_monitor().success());
+    assert_eq!(told(&fixture), "poststart running\npoststop stopped\n");
+    assert!(fixture.complaints().contains("exit code 4"), "{}", fixture.complaints());
+    fixture.assert_nothing_left();
+}
+
+#[test]
+fn privileged_what_was_never_made_has_stopped_for_its_hooks() {
+    let bundle = Bundle::new("true");
+    let hooks =
+        json!({ "createRuntime": hook(&bundle, "create", 5), "poststop": hook(&bundle, "poststop", 0) });
+    let (mut fixture, answer) = Fixture::try_launch(bundle.with("/hooks", hooks), |_| {});
+    assert!(
+        matches!(&answer, Message::Failed(failure) if failure.reason.contains("exit code 5")),
+        "{answer:?}"
+    );
+    assert!(!fixture.wait_monitor().success());
+    assert!(told(&fixture).ends_with("poststop stopped\n"), "{}", told(&fixture));
+}

@@ -45,8 +45,9 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 async fn serve(config: &Config) -> Result<()> {
     let parts = assemble::parts(config)?;
     let engine = Engine::open(parts).await.context("open the engine")?;
-    // Before the CRI's socket is there, by which the daemon counts as ready.
+    // All others before the CRI's socket is there, by which the daemon counts as ready.
     let docker = serve_docker(config, &engine)?;
+    let (streams, sessions) = serve_streams(config, &engine).await?;
     let listener = listen(&config.listen)?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
@@ -59,11 +60,10 @@ async fn serve(config: &Config) -> Result<()> {
     };
     tracing::info!(socket = %config.listen.display(), "serving the CRI");
     notify_ready();
-    let (streams, sessions) = serve_streams(config, &engine).await?;
     let server = tonic::transport::Server::builder().add_routes(cri::router(engine.clone(), streams));
     let incoming = UnixListenerStream::new(listener);
     // Nearly all of the program is mapped after the start, and little of it is needed by a daemon that waits.
-    cleat_sys::program::let_go_of_code();
+    cleat_sys::own_program::let_go_of_code();
     // Connections are not waited for: a client may keep one open for ever. What they asked for is finished below.
     tokio::select! {
         served = server.serve_with_incoming(incoming) => served.context("serve the CRI")?,

@@ -1,7 +1,15 @@
-//! Moments as RFC 3339 text, in UTC.
+//! The present, and moments as RFC 3339 text, in UTC.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 const NS_PER_SECOND: i64 = 1_000_000_000;
+
+/// The present in nanoseconds since the Unix epoch.
+pub(crate) fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
 
 /// Nanoseconds since the Unix epoch as RFC 3339 in UTC; 0, which is never, as Go's zero time.
 pub(crate) fn rfc3339(ns: i64) -> String {

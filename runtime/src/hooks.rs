@@ -17,6 +17,7 @@ use rustix::fs::MemfdFlags;
 use serde::Serialize;
 
 use crate::Failure;
+use crate::birth::read_json;
 use crate::failure::Step;
 use crate::spec::{self, Hook};
 
@@ -71,6 +72,30 @@ pub fn run_hooks(point: HookPoint, hooks: &oci::Hooks, state: &HookState<'_>) ->
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+/// As [`run_hooks`], with what the `config.json` in `bundle` says; several failures are told as one.
+pub(crate) fn run_of_bundle(
+    point: HookPoint,
+    id: &str,
+    bundle: &Path,
+    pid: Option<i32>,
+) -> Result<(), Failure> {
+    let spec: oci::Spec = read_json(&bundle.join("config.json"))?;
+    let Some(hooks) = spec.hooks() else { return Ok(()) };
+    let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
+    let state = HookState {
+        oci_version: crate::OCI_VERSION,
+        id,
+        status: if point == HookPoint::Poststart { "running" } else { "stopped" },
+        pid,
+        bundle,
+        annotations: &annotations,
+    };
+    run_hooks(point, hooks, &state).map_err(|failures| {
+        let reasons: Vec<_> = failures.iter().map(ToString::to_string).collect();
+        Failure::because(format!("run the hooks of container {id}"), reasons.join("; "))
+    })
 }
 
 /// Runs hooks to the first failure. While they run, `end` readable or hung up means that nobody wants them any more.

@@ -24,12 +24,15 @@ mod pending;
 mod process;
 mod procfs;
 mod request;
+mod resctrl;
 mod rootfs;
 pub mod seccomp;
 mod selinux;
 mod spec;
 mod systemd;
 mod target;
+
+use std::path::Path;
 
 use cleat_sys::cgroup::Cgroup;
 
@@ -43,15 +46,16 @@ pub use foreign::Foreign;
 pub use hooks::{HookPoint, HookState, run_hooks};
 pub use pending::{Created, Executed, PendingCreate, PendingExec, PendingStart, PendingUpdate, StartGate};
 pub use request::{Create, CreateOptions, Exec, Gate, Rootfs, Stdio, SubCgroup};
+pub use resctrl::ResctrlGroups;
 pub use rootfs::SharedRoot;
 pub use target::Target;
 
 /// The OCI runtime specification this implements.
-pub const OCI_VERSION: &str = "1.2.1";
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// Starts creating a container. The caller must be single-threaded (`EBUSY` otherwise).
 pub fn spawn_create(request: &Create<'_>) -> Result<PendingCreate, Failure> {
-    birth::in_child(|caller| birth::create(request, caller)).map(PendingCreate)
+    PendingCreate::begin(|layout, caller| birth::create(request, layout, caller))
 }
 
 /// Whether `id` can name a container: 1 to 255 characters of `[A-Za-z0-9_+.-]`, neither `.` nor `..`.
@@ -80,6 +84,21 @@ pub fn spawn_checkpoint(asked: &Checkpoint<'_>) -> Result<PendingUpdate, Failure
     let work = |_: &birth::Channel| {
         let done = checkpoint(asked).map_err(|failure| (birth::shortened(failure), None));
         done.map(|()| (birth::Answer::Done, Vec::new()))
+    };
+    birth::in_child(work).map(PendingUpdate)
+}
+
+/// Starts running the hooks of a point of a container's life, as its `config.json` in `bundle` has them, in a forked child.
+/// `pid`: its init, for as long as that runs. The caller must be single-threaded (`EBUSY` otherwise).
+pub fn spawn_hooks(
+    point: HookPoint,
+    id: &str,
+    bundle: &Path,
+    pid: Option<i32>,
+) -> Result<PendingUpdate, Failure> {
+    let work = |_: &birth::Channel| {
+        let done = hooks::run_of_bundle(point, id, bundle, pid);
+        done.map(|()| (birth::Answer::Done, Vec::new())).map_err(|failure| (birth::shortened(failure), None))
     };
     birth::in_child(work).map(PendingUpdate)
 }

@@ -35,6 +35,9 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// How many descriptors from 3 on are sockets that the program is told of as sd_listen_fds(3) looks for them.
     pub listen_fds: u32,
+    /// Whether the container does without a cgroup that may not be made. When it is not said, that of somebody who is not
+    /// the host's root does.
+    pub rootless: Option<bool>,
 }
 
 impl CreateOptions {

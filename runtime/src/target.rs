@@ -1,5 +1,6 @@
 //! A running container as its monitor keeps it.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cleat_sys::cgroup::{Cgroup, Layout};
@@ -8,6 +9,7 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use crate::agent::Container;
 use crate::failure::Step;
+use crate::resctrl::ResctrlGroups;
 use crate::{Failure, HookState, birth, cgroups};
 
 /// The longest id of an exec'd process, in bytes.
@@ -24,21 +26,28 @@ pub struct Target {
     pub(crate) known_as: Option<Container>,
     /// Whether its mount namespace is somebody else's, and its root not that namespace's.
     pub(crate) shares_mounts: bool,
+    /// The resctrl groups that its processes are in.
+    pub(crate) groups: ResctrlGroups,
 }
 
 impl Target {
-    pub(crate) fn new(pidfd: &OwnedFd, cgroup: &str, seccomp: Option<OwnedFd>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        pidfd: &OwnedFd,
+        layout: &Layout,
+        cgroup: &str,
+        seccomp: Option<OwnedFd>,
+    ) -> Result<Self, Failure> {
         let pidfd = pidfd.try_clone().step(|| "copy init's pidfd")?;
-        let layout = Layout::detect().step(|| "look at the host's cgroups")?;
-        let cgroup = Cgroup::open(&layout, cgroup).step(|| "open the container's cgroup")?;
-        Ok(Self { pidfd, cgroup, seccomp, known_as: None, shares_mounts: false })
+        let cgroup = Cgroup::open(layout, cgroup).step(|| "open the container's cgroup")?;
+        let groups = ResctrlGroups::default();
+        Ok(Self { pidfd, cgroup, seccomp, known_as: None, shares_mounts: false, groups })
     }
 
-    /// A container that another process created: its init, its cgroup's path, and the profile that exec'd processes get.
-    pub fn reopen(init: &OwnedFd, cgroup: &str, profile: Option<&LinuxSeccomp>) -> Result<Self, Failure> {
+    /// A container that another process created: its init, its cgroup, and the profile that exec'd processes get.
+    pub fn reopen(init: &OwnedFd, cgroup: &Cgroup, profile: Option<&LinuxSeccomp>) -> Result<Self, Failure> {
         let filter = profile.map(birth::compile_filter).transpose()?;
         let kept = filter.as_ref().map(birth::keep_filter).transpose().step(|| "keep the seccomp filter")?;
-        Self::new(init, cgroup, kept)
+        Self::new(init, cgroup.layout(), &cgroup.path(), kept)
     }
 
     /// With who the container is, for the seccomp agent that has to be told of each exec'd process; the state's status and
@@ -60,6 +69,19 @@ impl Target {
         self
     }
 
+    /// Of a container that was created in these resctrl groups.
+    #[must_use]
+    pub fn in_groups(mut self, groups: &ResctrlGroups) -> Self {
+        self.groups = groups.clone();
+        self
+    }
+
+    /// The resctrl groups that its processes are in.
+    #[must_use]
+    pub fn groups(&self) -> &ResctrlGroups {
+        &self.groups
+    }
+
     /// The container's cgroup in every hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
@@ -75,6 +97,12 @@ impl Target {
     /// Kills every process of the container, exec'd ones included: needed after init's end when init had no pid
     /// namespace of its own. Returns when the kernel has been told, not when they are gone.
     pub fn kill_all(&self) -> Result<(), Failure> {
+        if self.cgroup.layout().is_none() {
+            // With init's pid namespace everything ends.
+            let killed = cleat_sys::process::send_signal(&self.pidfd, rustix::process::Signal::KILL.as_raw());
+            // ESRCH: it has ended.
+            return killed.or_else(ignore_absence).step(|| "kill the container's init");
+        }
         self.cgroup.kill().step(|| format!("kill cgroup {}", self.cgroup.path()))
     }
 
@@ -91,10 +119,16 @@ impl Target {
         cgroup.dissolve_for_kill().step(|| format!("remove cgroup {}", cgroup.path()))
     }
 
-    /// Removes the container's cgroup with all its children, after the end of all its processes. Absent is fine.
+    /// Removes the container's cgroup with all its children, and its own resctrl groups, after the end of all its
+    /// processes. Absent is fine.
     pub fn remove_cgroup(&self) -> Result<(), Failure> {
-        cgroups::remove(&self.cgroup)
+        let removed = cgroups::remove(&self.cgroup);
+        removed.and(self.groups.remove())
     }
+}
+
+fn ignore_absence(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) { Ok(()) } else { Err(error) }
 }
 
 /// The cgroup of one exec'd process: a child of the container's, so that its whole tree can be killed.

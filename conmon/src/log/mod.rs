@@ -6,9 +6,9 @@
 //!                   open line     and from the held line            prefix       a batch
 //! ```
 //!
-//! The splitter is pure and knows no file; the file knows only where a line ends, so that it can be rotated by size. The formatted text is put together in one buffer and
-//! written at once: for lines of 100 bytes that takes a third less processor time than `writev(2)` with two vectors a
-//! line, for lines of 20 bytes less than half.
+//! The splitter is pure and knows no file; the file knows only where a line ends, so that it can be rotated by size. The
+//! formatted text is put together in one buffer and written at once: for lines of 100 bytes that takes a third less processor
+//! time than `writev(2)` with two vectors a line, for lines of 20 bytes less than half.
 
 mod batch;
 mod file;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use cleat_sys::capability;
+
 use super::fault::Complaint;
 use super::net;
 use super::value::Value;
@@ -50,51 +52,6 @@ const LABEL_BYTES: usize = 63;
 
 /// Longest path of a Unix socket in bytes: `sun_path` less the final zero (unix(7)).
 const SOCKET_PATH_BYTES: usize = 107;
-
-/// Every capability of Linux 6.18, by number (capability.h).
-const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
 
 impl Kind {
     /// Whether `value` is one of this kind.
@@ -237,11 +194,11 @@ fn check_cgroup_path(text: &str) -> Result<(), Complaint> {
 }
 
 fn check_capability(name: &str) -> Result<(), Complaint> {
-    if CAPABILITIES.contains(&name) {
+    if capability::NAMES.contains(&name) {
         return Ok(());
     }
     let full = format!("CAP_{}", name.to_uppercase());
-    let right = if CAPABILITIES.contains(&full.as_str()) {
+    let right = if capability::NAMES.contains(&full.as_str()) {
         format!("write \"{full}\"")
     } else {
         "write a name of capabilities(7) such as \"CAP_CHOWN\"".to_owned()

@@ -1,7 +1,6 @@
 //! What every RPC does besides its work: a span while it runs, one log line if it is refused, and the gRPC status.
 
 use std::future::Future;
-use std::time::SystemTime;
 
 use tonic::{Response, Status};
 use tracing::Instrument as _;
@@ -41,12 +40,6 @@ fn refuse(rpc: &'static str, object: &str, error: &EngineError) -> Status {
         Blame::Node => tracing::warn!(rpc, object, code = ?status.code(), "failed: {}", status.message()),
     }
     status
-}
-
-/// The time, for what is read now: nanoseconds since the Unix epoch.
-pub(super) fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@ use cleat_cri_api::v1::{
 use cleat_image::Image;
 use tonic::Request;
 
-use super::door::{Answer, answer, now_ns};
+use super::door::{Answer, answer};
 use super::series::{Parts, parts};
 use super::translate::{auth, image};
 use crate::engine::{Engine, EngineError, Result};
+use crate::time::now_ns;
 
 /// The image service over an engine.
 pub(super) struct ImageDoor {

@@ -3,11 +3,11 @@
 use cleat_cri_api::v1 as api;
 use cleat_cri_api::v1::{ContainerStatusResponse, PodSandboxStatusResponse, StatusResponse};
 
-use super::door::now_ns;
 use super::translate::field;
 use super::translate::filter::{ContainerFilter, PodFilter};
 use super::translate::{container_status, info, node, pod_status, stats};
 use crate::engine::{Engine, EngineError, Result};
+use crate::time::now_ns;
 
 /// The status of the node.
 pub(super) async fn status(engine: &Engine, verbose: bool) -> Result<StatusResponse> {

@@ -9,8 +9,8 @@ use super::translate::event;
 use crate::engine::Subscription;
 use cleat_cri_api::v1::ContainerEventResponse;
 
-/// Most items in a message. Containers with every annotation stay far below the 16 MiB that clients accept.
-const PART: usize = 64;
+/// Most items in a message. The annotations of one may have 256 KiB (Kubernetes allows no more); clients accept 16 MiB.
+const PART: usize = 16;
 
 /// A list in parts.
 pub(super) type Parts<T> = Iter<std::vec::IntoIter<Result<T, Status>>>;

@@ -143,23 +143,14 @@ fn fits(line: &Value, filters: &Filters) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::{Id, PodConfig, PodName, PodResources};
-    use crate::engine::pod::{Pod, PodState};
+    use crate::engine::model::Id;
+    use crate::engine::pod::{PodState, sample};
 
     fn event(kind: Kind, subject: Id) -> Event {
-        let name = PodName { name: "web".into(), ..PodName::default() };
-        let config =
-            PodConfig { name, kind, labels: [("a".into(), "1".into())].into(), ..PodConfig::default() };
-        let pod = Pod {
-            id: Id::random().unwrap(),
-            config,
-            resized: PodResources::default(),
-            created_at_ns: 0,
-            cgroup: String::new(),
-            addresses: Vec::new(),
-            ports: Vec::new(),
-            state: PodState::NotReady,
-        };
+        let mut pod = sample(&Id::random().unwrap(), PodState::NotReady);
+        pod.config.name.name = "web".into();
+        pod.config.kind = kind;
+        pod.config.labels = [("a".into(), "1".into())].into();
         let (sequence, at_ns) = (1, 5 * NS_PER_SECOND);
         Event {
             sequence,

@@ -17,8 +17,8 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use super::container::{Container, ContainerState};
 use super::model::{Id, Kind};
 use super::pod::{Pod, PodState};
-use super::shared::now_ns;
 use super::view::View;
+use crate::time::now_ns;
 
 /// How many events of containers without a pod are kept for who asks for those of the past, as dockerd does.
 const KEPT: usize = 256;
@@ -221,12 +221,9 @@ mod tests {
     use tokio_stream::StreamExt;
 
     use super::*;
-    use crate::engine::model::{PodConfig, PodResources};
 
     fn pod(id: &Id, state: PodState) -> Arc<Pod> {
-        let (config, resized, cgroup) = (PodConfig::default(), PodResources::default(), String::new());
-        let (id, addresses, ports) = (id.clone(), Vec::new(), Vec::new());
-        Arc::new(Pod { id, config, resized, created_at_ns: 0, cgroup, addresses, ports, state })
+        Arc::new(crate::engine::pod::sample(id, state))
     }
 
     fn picture(pods: &[Arc<Pod>]) -> View {

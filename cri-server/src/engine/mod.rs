@@ -293,7 +293,9 @@ impl Engine {
     /// The metrics of all pods; those of one that is removed meanwhile are left out.
     pub(crate) async fn metrics(&self) -> Result<Vec<metrics::PodMetrics>> {
         let view = self.view();
-        self.shared
+        let asked: Vec<_> = view.containers.values().cloned().collect();
+        let metrics = self
+            .shared
             .blocking(move |shared| {
                 let pods = view.pods.values().filter(|pod| pod.pause_pid().is_some());
                 pods.map(|pod| {
@@ -302,7 +304,9 @@ impl Engine {
                 })
                 .collect()
             })
-            .await
+            .await;
+        stats::refresh(&self.shared, &asked);
+        metrics
     }
 
     /// A container's OCI specification.

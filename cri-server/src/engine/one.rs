@@ -220,17 +220,33 @@ impl Engine {
         }
         let (reply, session) = oneshot::channel();
         self.shared.waiting.client(id, Early { streams, stall_limit, reply });
+        self.tell_if_gone(one);
         Ok(Attachment::Later(session))
     }
 
     /// Gets the exit code of its next end.
     pub(crate) fn next_end(&self, one: &One) -> oneshot::Receiver<i32> {
-        self.shared.waiting.next_end(&one.container.id)
+        let end = self.shared.waiting.next_end(&one.container.id);
+        self.tell_if_gone(one);
+        end
     }
 
     /// Gets the exit code of its last end when it is removed.
     pub(crate) fn removal(&self, one: &One) -> oneshot::Receiver<i32> {
-        self.shared.waiting.removal(&one.container.id)
+        let removal = self.shared.waiting.removal(&one.container.id);
+        self.tell_if_gone(one);
+        removal
+    }
+
+    /// Looked at after the wait has begun: nobody waits for what was removed in between.
+    fn tell_if_gone(&self, one: &One) {
+        if !self.view().containers.contains_key(&one.container.id) {
+            let code = match &one.container.state {
+                ContainerState::Exited(exit) => exit.code,
+                _ => 0,
+            };
+            self.shared.waiting.removed(&one.container.id, code);
+        }
     }
 
     /// Its processes, in the daemon's pid namespace.

@@ -129,6 +129,21 @@ impl Pod {
     }
 }
 
+/// A pod in this state and nothing else, for tests.
+#[cfg(test)]
+pub(crate) fn sample(id: &Id, state: PodState) -> Pod {
+    Pod {
+        id: id.clone(),
+        config: PodConfig::default(),
+        resized: PodResources::default(),
+        created_at_ns: 0,
+        cgroup: String::new(),
+        addresses: Vec::new(),
+        ports: Vec::new(),
+        state,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

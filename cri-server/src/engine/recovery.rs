@@ -4,8 +4,9 @@
 //!    exit record, is it gone?
 //! 2. Operations that the journal says were open are undone (a creation) or finished (a removal, a stop). A container
 //!    whose start was open has ended: its program may have begun, and must not run twice.
-//! 3. What is on disk without a record is removed.
-//! 4. Each pod gets its driver.
+//! 3. Each pod gets its driver. What could not be undone or finished, since a network plugin fails for example, is kept and
+//!    shown as ended: whoever removes it has it tried again, and so does the next start.
+//! 4. What is on disk without a record is removed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,10 +40,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, registry: &Arc<Registry>) -> R
     for pod in pods {
         let members = by_pod.remove(&pod.id).unwrap_or_default();
         let operation = open.get(pod.id.as_str()).copied();
-        let case = Case { shared, registry, open: &open };
-        if let Err(error) = case.recover_pod(pod, members, operation).await {
-            tracing::error!(error = %chain(&error), "a pod could not be recovered; the next start tries again");
-        }
+        Case { shared, registry, open: &open }.recover_pod(pod, members, operation).await;
     }
     sweep(shared).await?;
     tracing::info!(pods = found_pods, containers = found_containers, open = open.len(), "recovered");
@@ -74,35 +72,74 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    async fn recover_pod(&self, pod: Pod, members: Vec<Container>, open: Option<Operation>) -> Result<()> {
+    async fn recover_pod(&self, mut pod: Pod, members: Vec<Container>, open: Option<Operation>) {
         let is_one = pod.config.kind.is_one();
         // A group of one that was being made ready for a start is none again; one without its container is nothing.
         let unfinished = open == Some(Operation::RemovePod)
             || (open == Some(Operation::RunPod) && !is_one)
             || (is_one && members.is_empty());
         if unfinished || matches!(pod.state, PodState::Creating | PodState::Removing) {
-            return self.finish_removal(&Arc::new(pod), members).await;
+            let removed = self.finish_removal(&Arc::new(pod.clone()), &members).await;
+            if let Err(error) = removed {
+                tell_unfinished(&error);
+                pod.state = PodState::Removing;
+                self.keep(pod, members);
+            }
+            return;
         }
-        let (pod, pause) = self.look_at_pod(pod, open).await?;
+        let (pod, pause) = match self.look_at_pod(pod.clone(), open).await {
+            Ok((pod, pause)) => {
+                self.record_pod(&pod);
+                (pod, pause)
+            }
+            Err(error) => {
+                tell_unfinished(&error);
+                // Not recorded: what was open stays open.
+                (Pod { state: PodState::NotReady, ..pod }, None)
+            }
+        };
         let (mut driver, inbox) = Driver::new(self.shared.clone(), self.registry, pod.clone());
         if let Some((process, connection)) = pause {
             driver.adopt_pause(process, connection);
         }
         for container in members {
-            self.recover_container(&mut driver, container).await?;
+            self.recover_container(&mut driver, container).await;
         }
-        self.publish_pod(&pod)?;
+        self.publish_pod(&pod);
         if driver.has_ended_alone() {
             driver.rest();
         }
         self.registry.adopt((driver, inbox), &pod);
-        Ok(())
     }
 
-    async fn finish_removal(&self, pod: &Arc<Pod>, members: Vec<Container>) -> Result<()> {
+    /// Shows a pod that could not be removed, and its containers as ended: for its removal to be asked for again.
+    fn keep(&self, pod: Pod, members: Vec<Container>) {
+        if pod.config.kind.is_one() && members.is_empty() {
+            // Nobody could ask for it, and it would hold its name: the next start's to remove.
+            return;
+        }
+        let (mut driver, inbox) = Driver::new(self.shared.clone(), self.registry, pod.clone());
+        for container in members {
+            self.keep_container(&mut driver, container);
+        }
+        self.publish_pod(&pod);
+        self.registry.adopt((driver, inbox), &pod);
+    }
+
+    fn keep_container(&self, driver: &mut Driver, mut container: Container) {
+        if !matches!(container.state, ContainerState::Exited(_)) {
+            let end = recorded_end(&self.shared.paths.container(&container.id).state);
+            let started_at_ns = container.state.started_at_ns().unwrap_or_default();
+            container.state = ContainerState::Exited(steps::exit_of(&end, started_at_ns));
+        }
+        let member = Member { container: Arc::new(container), process: None };
+        self.show(driver, member, None);
+    }
+
+    async fn finish_removal(&self, pod: &Arc<Pod>, members: &[Container]) -> Result<()> {
         tracing::info!(pod = %pod.id, "undoing a pod that was being made or removed");
         for container in members {
-            steps::remove_container(self.shared, &Arc::new(container), None).await?;
+            steps::remove_container(self.shared, &Arc::new(container.clone()), None).await?;
         }
         steps::remove_pod(self.shared, pod, None).await?;
         self.shared
@@ -133,41 +170,57 @@ impl Case<'_> {
         Ok((pod, None))
     }
 
-    fn publish_pod(&self, pod: &Pod) -> Result<()> {
-        self.shared
-            .records
-            .commit_pod(pod)
-            .map_err(|error| EngineError::step("commit", format!("pod {}", pod.id), &error))?;
+    fn record_pod(&self, pod: &Pod) {
+        if let Err(error) = self.shared.records.commit_pod(pod) {
+            tracing::error!(pod = %pod.id, error = %chain(&error), "a pod's state could not be recorded");
+        }
+    }
+
+    fn publish_pod(&self, pod: &Pod) {
         let pod = Arc::new(pod.clone());
         self.shared.board.publish(&pod.id.clone(), |view| {
             view.pods.insert(pod.id.clone(), pod);
         });
+    }
+
+    async fn recover_container(&self, driver: &mut Driver, container: Container) {
+        let open = self.open.get(container.id.as_str()).copied();
+        let unfinished = matches!(open, Some(Operation::Create | Operation::Remove));
+        let recovered = if unfinished || container.state == ContainerState::Creating {
+            self.forget_container(&container).await
+        } else {
+            self.take_over(driver, container.clone()).await
+        };
+        if let Err(error) = recovered {
+            tell_unfinished(&error);
+            self.keep_container(driver, container);
+        }
+    }
+
+    async fn forget_container(&self, container: &Container) -> Result<()> {
+        tracing::info!(container = %container.id, "undoing a container that was being made or removed");
+        steps::remove_container(self.shared, &Arc::new(container.clone()), None).await?;
+        self.shared
+            .records
+            .forget_container(&container.id)
+            .map_err(|error| EngineError::step("forget", format!("container {}", container.id), &error))
+    }
+
+    async fn take_over(&self, driver: &mut Driver, container: Container) -> Result<()> {
+        let (mut member, connection) = self.look_at_container(container).await?;
+        member.start_again_at_boot();
+        let id = member.container.id.clone();
+        if let Err(error) = self.shared.records.commit_container(&member.container) {
+            tracing::error!(container = %id, error = %chain(&error), "a container's state could not be recorded");
+        }
+        self.show(driver, member, connection);
+        driver.schedule(&id);
         Ok(())
     }
 
-    async fn recover_container(&self, driver: &mut Driver, container: Container) -> Result<()> {
-        let open = self.open.get(container.id.as_str()).copied();
-        let unfinished = matches!(open, Some(Operation::Create | Operation::Remove));
-        if unfinished || container.state == ContainerState::Creating {
-            tracing::info!(container = %container.id, "undoing a container that was being made or removed");
-            steps::remove_container(self.shared, &Arc::new(container.clone()), None).await?;
-            return self
-                .shared
-                .records
-                .forget_container(&container.id)
-                .map_err(|error| EngineError::step("forget", format!("container {}", container.id), &error));
-        }
-        let (mut member, connection) = self.look_at_container(container).await?;
-        member.start_again_at_boot();
-        let container = member.container.clone();
-        self.shared
-            .records
-            .commit_container(&container)
-            .map_err(|error| EngineError::step("commit", format!("container {}", container.id), &error))?;
-        self.shared.board.publish(&container.pod, |view| member.publish(view));
+    fn show(&self, driver: &mut Driver, member: Member, connection: Option<Connection>) {
+        self.shared.board.publish(&member.container.pod, |view| member.publish(view));
         driver.adopt_member(member, connection);
-        driver.schedule(&container.id);
-        Ok(())
     }
 
     /// The container in its true state, and the connection that will tell of its end if it runs.
@@ -215,6 +268,10 @@ impl Case<'_> {
         };
         member.apply(ContainerEvent::Ended(steps::exit_of(&end, started_at_ns)))
     }
+}
+
+fn tell_unfinished(error: &EngineError) {
+    tracing::error!(error = %chain(error), "what an earlier daemon left cannot be finished now; it is kept to be removed later");
 }
 
 fn end_blocking(shared: &Shared, container: &Container) -> Result<End> {
@@ -266,6 +323,9 @@ async fn sweep(shared: &Arc<Shared>) -> Result<()> {
     shared.blocking(sweep_blocking).await
 }
 
+/// Removes what an object that no record names has left.
+type Sweep = fn(&Shared, &Id) -> Result<()>;
+
 fn sweep_blocking(shared: &Shared) -> Result<()> {
     let view = shared.board.view();
     let snapshots = cleat_image::Snapshotter::list(&shared.snapshots)
@@ -285,11 +345,12 @@ fn sweep_blocking(shared: &Shared) -> Result<()> {
     let known = |id: &Id| view.containers.contains_key(id) || view.pods.contains_key(id);
     let mut lost = orphans(&containers)?;
     lost.extend(snapshots.into_iter().filter_map(|key| Id::try_from(key).ok()));
-    for id in lost.into_iter().filter(|id| !known(id)) {
-        steps::sweep_container(shared, &id)?;
-    }
-    for id in orphans(&pods)?.into_iter().filter(|id| !known(id)) {
-        steps::sweep_pod(shared, &id)?;
+    let lost_containers = lost.into_iter().map(|id| (id, steps::sweep_container as Sweep));
+    let lost_pods = orphans(&pods)?.into_iter().map(|id| (id, steps::sweep_pod as Sweep));
+    for (id, sweep) in lost_containers.chain(lost_pods).filter(|(id, _)| !known(id)) {
+        if let Err(error) = sweep(shared, &id) {
+            tracing::warn!(error = %chain(&error), "what no record names cannot be removed; the next start tries again");
+        }
     }
     Ok(())
 }

@@ -10,7 +10,8 @@ use super::driver::{Command, Driver, Inbox, Reply, Target, Verb};
 use super::error::{EngineError, Result};
 use super::model::{Id, Kind, PodConfig, PodName, PodResources};
 use super::pod::{Pod, PodState};
-use super::shared::{Shared, now_ns};
+use super::shared::Shared;
+use crate::time::now_ns;
 
 /// All drivers, by pod id, and the pods' names.
 #[derive(Default)]

@@ -122,12 +122,6 @@ pub(crate) fn subnets(network: &Network) -> Vec<ipnet::IpNet> {
     }
 }
 
-/// Nanoseconds since the Unix epoch.
-pub(super) fn now_ns() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
 /// Names of the entries of a folder; none when it does not exist.
 pub(super) fn entries(folder: &std::path::Path) -> std::io::Result<BTreeSet<String>> {
     match std::fs::read_dir(folder) {

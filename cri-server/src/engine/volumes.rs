@@ -22,8 +22,9 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::error::{EngineError, Result};
 use super::model::{ContainerConfig, Id, MountSource};
-use super::shared::{Shared, entries, now_ns};
+use super::shared::{Shared, entries};
 use crate::spec::VOLUME_DATA;
+use crate::time::now_ns;
 
 /// Name of what is known of a volume.
 const RECORD: &str = "volume.json";

@@ -265,16 +265,7 @@ mod tests {
     use crate::spec::fixture;
 
     fn host_mount(destination: &str, source: &str) -> model::Mount {
-        model::Mount {
-            destination: destination.into(),
-            source: MountSource::Host(source.into()),
-            read_only: false,
-            recursive_read_only: false,
-            selinux_relabel: false,
-            propagation: Propagation::Private,
-            users: Vec::new(),
-            groups: Vec::new(),
-        }
+        model::Mount::new(destination, MountSource::Host(source.into()))
     }
 
     fn tmpfs(options: &[&str], read_only: bool) -> model::Mount {

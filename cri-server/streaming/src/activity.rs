@@ -27,7 +27,8 @@ impl Activity {
     pub(crate) async fn idle(&self, limit: Option<Duration>) {
         let Some(limit) = limit else { return std::future::pending().await };
         loop {
-            let quiet = Duration::from_millis(self.now_ms() - self.last_ms.load(Ordering::Relaxed));
+            let quiet =
+                Duration::from_millis(self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)));
             let Some(left) = limit.checked_sub(quiet).filter(|left| !left.is_zero()) else { return };
             sleep(left).await;
         }

@@ -131,12 +131,13 @@ fn of_registry(error: &RegistryError) -> PullFailure {
         RegistryError::NotFound | RegistryError::Manifest(ManifestError::NoPlatform { .. }) => {
             PullFailure::NotFound
         }
-        RegistryError::Unauthorized { .. } => PullFailure::Unauthorized,
+        RegistryError::Unauthorized { .. } | RegistryError::Unknown { .. } => PullFailure::Unauthorized,
         RegistryError::Tls(_)
         | RegistryError::TrustFile { .. }
         | RegistryError::Client(_)
         | RegistryError::SetUp(_) => PullFailure::Local,
         RegistryError::Unreachable { .. }
+        | RegistryError::Untrusted { .. }
         | RegistryError::Timeout { .. }
         | RegistryError::Stalled { .. }
         | RegistryError::Range { .. }

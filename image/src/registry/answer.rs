@@ -1,5 +1,6 @@
 //! Reading answers: bodies with a limit, redirects, and a registry's own words.
 
+use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::{LOCATION, RETRY_AFTER};
@@ -67,11 +68,66 @@ pub(super) async fn error_message(response: Response) -> String {
 }
 
 pub(super) fn unreachable_error(url: &Url, error: reqwest::Error) -> RegistryError {
-    RegistryError::Unreachable { url: shown(url), source: error.without_url() }
+    let source = error.without_url();
+    match certificate_fault(&source) {
+        Some(CertificateFault::Theirs(reason)) => {
+            RegistryError::Untrusted { url: shown(url), host: host_and_port(url), reason }
+        }
+        Some(CertificateFault::Ours(reason)) => {
+            RegistryError::Unknown { url: shown(url), host: host_and_port(url), reason }
+        }
+        None => RegistryError::Unreachable { url: shown(url), source },
+    }
+}
+
+/// Whose certificate a connection failed by.
+enum CertificateFault {
+    Theirs(Box<rustls::Error>),
+    Ours(Box<rustls::Error>),
+}
+
+/// What is not accepted stays so: neither another try nor plain HTTP is an answer to it. Everything else about TLS may be
+/// another protocol's bytes.
+fn certificate_fault(error: &(dyn Error + 'static)) -> Option<CertificateFault> {
+    use rustls::AlertDescription as Alert;
+    match tls_error(error)? {
+        error @ rustls::Error::InvalidCertificate(_) => Some(CertificateFault::Theirs(error.clone().into())),
+        error @ rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::CertificateExpired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::UnsupportedCertificate,
+        ) => Some(CertificateFault::Ours(error.clone().into())),
+        _ => None,
+    }
+}
+
+/// The TLS error among an error's causes: the I/O error that holds it does not name it as its source.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match held {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// As a folder of the host in `certs.d` is named.
+fn host_and_port(url: &Url) -> String {
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}{port}", url.host_str().unwrap_or_default())
 }
 
 /// A URL for people: scheme, host and port. What was asked for there is said by whoever asked.
 pub(super) fn shown(url: &Url) -> String {
-    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+    format!("{}://{}", url.scheme(), host_and_port(url))
 }

@@ -38,6 +38,32 @@ pub enum RegistryError {
         /// As far as is known.
         reason: String,
     },
+    /// The host's certificate leads to no authority that is trusted, or is another host's, or has expired.
+    #[error(
+        "{url} shows a certificate that is not accepted ({reason}): if it is the right host, put the certificate of \
+         its authority as ca.crt into the folder certs.d/{host}"
+    )]
+    Untrusted {
+        /// Where: scheme, host and port.
+        url: String,
+        /// Its folder's name: host and port.
+        host: String,
+        /// What is wrong with it.
+        reason: Box<rustls::Error>,
+    },
+    /// The host wants to know who we are, and does not know it.
+    #[error(
+        "{url} does not accept who we are ({reason}): put a certificate that its administrator gives out, and its key, as \
+         client.cert and client.key into the folder certs.d/{host}"
+    )]
+    Unknown {
+        /// Where: scheme, host and port.
+        url: String,
+        /// Its folder's name: host and port.
+        host: String,
+        /// What the host said.
+        reason: Box<rustls::Error>,
+    },
     /// No connection, or it broke.
     #[error("reach {url}")]
     Unreachable {

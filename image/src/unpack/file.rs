@@ -11,10 +11,12 @@ use super::tar::{Archive, Entry, Segment};
 
 /// So many zeros in a row that come as one piece become a hole: a gigabyte of them costs neither disk nor time.
 const HOLE_BYTES: usize = 64 << 10;
-/// A new file, open for writing; EEXIST if the name is taken.
-pub(super) fn create(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+
+/// A new file, open for writing; EEXIST if the name is taken. Of `mode` it gets as much as can be given before its owner is
+/// known and as this process's mask allows.
+pub(super) fn create(parent: &OwnedFd, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
+    openat(parent, name, flags, Mode::from_raw_mode(mode & 0o777))
 }
 
 /// Write the entry's data to `created`, straight from the stream's buffer.

@@ -1,7 +1,7 @@
 //! The forked child that makes a container.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cleat_sys::cgroup::{Cgroup, Layout};
 use cleat_sys::process::{Clone, Cloned, clone3};
@@ -14,6 +14,7 @@ use super::init::{self, Birth, LATE};
 use super::mapping::{self, Owner};
 use super::midwife::{self, Role};
 use super::newborn::{Newborn, known_as};
+use super::rootless::{self, make_cgroup_or_none};
 use super::{Answered, check_terminal, compile_filter, give_pipes, keep_filter, read_json, tie_to_caller};
 use crate::failure::Step;
 use crate::network::Mover;
@@ -22,20 +23,47 @@ use crate::rootfs::{Materials, SharedRoot};
 use crate::seccomp::Filter;
 use crate::spec::{MountNamespace, Namespaces, Plan};
 use crate::systemd::{self, Property, Scope};
-use crate::{Create, Failure, cgroups, selinux};
+use crate::{Create, Failure, ResctrlGroups, cgroups, resctrl, selinux};
 
 /// Makes the container; its init waits at the gate.
-pub(crate) fn create(request: &Create<'_>, caller: &Channel) -> Answered {
-    let prepared = prepare(request).map_err(|failure| (shortened(failure), None))?;
-    let Prepared { plan, filter, cgroup, scope } = prepared;
-    // Held until init is in the scope.
-    let _placeholder = make_cgroup(&cgroup, scope).map_err(|failure| (shortened(failure), None))?;
+pub(crate) fn create(request: &Create<'_>, layout: &Layout, caller: &Channel) -> Answered {
+    let prepared = prepare(request, layout, caller).map_err(|failure| (shortened(failure), None))?;
+    let Prepared { plan, filter, cgroup, scope, resctrl } = prepared;
+    // The placeholder is held until init is in the scope.
+    let (cgroup, _placeholder) = make_cgroup_or_none(&plan, cgroup, scope, request.options.rootless)
+        .map_err(|failure| (shortened(failure), None))?;
     let newborn = cgroups::limit(&cgroup, &plan.resources)
+        .and_then(|()| ResctrlGroups::make(plan.intel_rdt.as_ref(), resctrl.as_deref()))
         .map_err(|failure| (failure, None))
-        .and_then(|()| give_birth(request, plan, filter, &cgroup, caller));
+        .and_then(|groups| {
+            give_birth_in(Places { cgroup: &cgroup, groups: &groups }, request, plan, filter, caller)
+        });
     newborn.map_err(|(failure, init)| {
         let failure = abandon(&cgroup, init.as_ref(), failure);
         (shortened(failure), init)
+    })
+}
+
+/// Where a container's processes are counted and limited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places<'a> {
+    pub(super) cgroup: &'a Cgroup,
+    pub(super) groups: &'a ResctrlGroups,
+}
+
+/// As [`give_birth`]; on failure the groups are removed: who is left in them goes back to the root's.
+fn give_birth_in(
+    places: Places<'_>,
+    request: &Create<'_>,
+    plan: Plan,
+    filter: Option<Filter>,
+    caller: &Channel,
+) -> Answered {
+    give_birth(request, plan, filter, places, caller).map_err(|(mut failure, init)| {
+        if let Err(also) = places.groups.remove() {
+            failure.reason = format!("{}; then also: {also}", failure.reason);
+        }
+        (failure, init)
     })
 }
 
@@ -44,21 +72,28 @@ struct Prepared {
     filter: Option<Filter>,
     cgroup: Cgroup,
     scope: ScopeWanted,
+    /// Where resctrl groups are, if it is to be in one.
+    resctrl: Option<PathBuf>,
 }
 
 /// The scope with its properties, when systemd makes the cgroup.
 pub(crate) type ScopeWanted = Option<(Scope, Vec<Property>)>;
 
 /// Everything that can be decided and refused before there is an effect.
-fn prepare(request: &Create<'_>) -> Result<Prepared, Failure> {
-    cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
+fn prepare(request: &Create<'_>, layout: &Layout, caller: &Channel) -> Result<Prepared, Failure> {
     cleat_sys::signal::reset().step(|| "reset signals")?;
-    let plan = read_plan(request.id, request.bundle, request.options.systemd_cgroup)?;
+    let mut plan = read_plan(request.id, request.bundle, request.options.systemd_cgroup)?;
+    if rootless::is_needed() {
+        // Files of a hidden process are root's, and the mappings are written to some.
+        rootless::enter(&mut plan, caller)?;
+    }
+    cleat_sys::process::become_undumpable().step(|| "hide from containers")?;
     check_terminal(&request.stdio, plan.process.terminal)?;
     check_labels(&plan)?;
     let filter = plan.seccomp.as_ref().map(compile_filter).transpose()?;
-    let (cgroup, scope) = cgroup_of(&plan)?;
-    Ok(Prepared { plan, filter, cgroup, scope })
+    let (cgroup, scope) = cgroup_of(&plan, layout)?;
+    let resctrl = resctrl::root(plan.intel_rdt.as_ref())?;
+    Ok(Prepared { plan, filter, cgroup, scope, resctrl })
 }
 
 /// The plan of the container whose `config.json` is in `bundle`.
@@ -75,9 +110,8 @@ pub(crate) fn read_plan(id: &str, bundle: &Path, systemd_cgroup: bool) -> Result
 }
 
 /// The plan's cgroup, and what systemd is told when it is to make it.
-pub(crate) fn cgroup_of(plan: &Plan) -> Result<(Cgroup, ScopeWanted), Failure> {
-    let layout = Layout::detect().step(|| "look at the host's cgroups")?;
-    let cgroup = Cgroup::open(&layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
+pub(crate) fn cgroup_of(plan: &Plan, layout: &Layout) -> Result<(Cgroup, ScopeWanted), Failure> {
+    let cgroup = Cgroup::open(layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
     let scope = Scope::of_path(&plan.cgroup_path);
     let scope = scope.map(|scope| Ok((scope, scope_properties(plan, &cgroup)?))).transpose()?;
     Ok((cgroup, scope))
@@ -153,9 +187,10 @@ fn give_birth(
     request: &Create<'_>,
     plan: Plan,
     filter: Option<Filter>,
-    cgroup: &Cgroup,
+    places: Places<'_>,
     caller: &Channel,
 ) -> Answered {
+    let cgroup = places.cgroup;
     let early = |failure| (failure, None);
     let provisions = Provisions::make(request, &plan, filter.as_ref(), caller).map_err(early)?;
     let Provisions { gate, kept, mover, owner, owners, materials, shared_root } = provisions;
@@ -167,7 +202,7 @@ fn give_birth(
             drop(ours);
             let confined = owner.is_some();
             let birth =
-                Birth { request, plan, filter, cgroup, namespaces, owners, materials, confined, caller };
+                Birth { request, plan, filter, places, namespaces, owners, materials, confined, caller };
             init::run(birth, gate, theirs)
         }
         Role::Midwife(builder) => {
@@ -196,7 +231,10 @@ fn give_birth(
             let answer = Answer::Born {
                 pid,
                 cgroup: cgroup.path(),
+                has_cgroup: !cgroup.layout().is_none(),
                 shared_root,
+                later_hooks: plan.hooks.are_later,
+                groups: places.groups.clone(),
                 console: console.is_some(),
                 filter: kept.is_some(),
                 notes,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::agent::Container;
+use crate::resctrl::ResctrlGroups;
 use crate::rootfs::SharedRoot;
 
 /// The longest message: a failure with the longest path in it several times over.
@@ -24,6 +25,8 @@ pub(crate) enum Answer {
     Born {
         pid: i32,
         cgroup: String,
+        /// Whether it has one at all.
+        has_cgroup: bool,
         console: bool,
         filter: bool,
         notes: Vec<String>,
@@ -31,6 +34,10 @@ pub(crate) enum Answer {
         known_as: Option<Container>,
         /// What is mounted for it where others live.
         shared_root: Option<SharedRoot>,
+        /// Whether there are hooks for after its start or after its end.
+        later_hooks: bool,
+        /// The resctrl groups that it is in.
+        groups: ResctrlGroups,
     },
     /// What was to be done otherwise is done.
     Done,
@@ -44,11 +51,14 @@ impl Answer {
         Self::Born {
             pid,
             cgroup,
+            has_cgroup: true,
             console,
             filter: false,
             notes: Vec::new(),
             known_as: None,
             shared_root: None,
+            later_hooks: false,
+            groups: ResctrlGroups::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::init::hand_over;
 use super::mapping::Owner;
 use super::newborn::await_report;
 use super::place::Place;
+use super::rootless;
 use super::{
     Answered, check_terminal, give_pipes, given_up, kept_filter, start_session, streams, tie_to_caller,
 };
@@ -53,6 +54,10 @@ struct Prepared {
     persona: Persona,
     /// The container's user namespace, if it is not ours.
     owner: Option<Owner>,
+    /// Whether the builder enters that itself: else it could not join what belongs to it.
+    enters_early: bool,
+    /// Kinds of namespaces that the process joins.
+    joined: u64,
     /// Init's root, where that is not its mount namespace's.
     root: Option<OwnedFd>,
 }
@@ -62,18 +67,28 @@ fn prepare(target: &Target, request: &Exec<'_>) -> Result<Prepared, Failure> {
     cleat_sys::process::become_undumpable().step(|| "hide from the container")?;
     cleat_sys::signal::reset().step(|| "reset signals")?;
     let specified = serde_json::from_str(request.process_json).step(|| "read process")?;
-    let plan = ProcessPlan::new(&specified).step(|| "check process")?;
+    let mut plan = ProcessPlan::new(&specified).step(|| "check process")?;
     check_terminal(&request.stdio, plan.terminal)?;
     let filter = target.seccomp.as_ref().map(kept_filter).transpose().step(|| "read the seccomp filter")?;
     let procfs = Procfs::open().step(|| "open /proc")?;
     selinux::require("process.selinuxLabel", plan.selinux_label.as_ref(), &procfs)?;
     let init = pid_of(&procfs, &target.pidfd).step(|| "look for init")?;
     let owner = Owner::of_process(init)?;
+    let enters_early = owner.is_some() && rootless::is_needed();
+    if let Some(owner) = owner.as_ref().filter(|_| enters_early) {
+        plan.has_fixed_groups = owner.has_fixed_groups()?;
+    }
+    // Who is nobody outside may not join what is the host's, though it is in there already.
+    let time = if procfs.has("self/ns/time") { namespace::TIME } else { 0 };
+    let mut joined = JOINED | time;
+    if enters_early {
+        joined &= rootless::not_shared_with(&procfs, init)?;
+    }
     let persona = persona_of(&procfs, init).step(|| "look at init's personality")?;
     give_pipes(&request.stdio, &plan, owner.as_ref())?;
     let path = target.shares_mounts.then(|| PathBuf::from(format!("{init}/root")));
     let root = path.map(|path| procfs.open_link(&path)).transpose().step(|| "open init's root")?;
-    Ok(Prepared { plan, filter, procfs, persona, owner, root })
+    Ok(Prepared { plan, filter, procfs, persona, owner, enters_early, joined, root })
 }
 
 /// The number of the process behind a pidfd. `ESRCH` when it has ended and was reaped.
@@ -97,9 +112,7 @@ fn give_birth(
 ) -> Answered {
     let early = |failure| (failure, None);
     let folder = place.birthplace().map_err(early)?;
-    namespace::join(&target.pidfd, namespace::PID)
-        .step(|| "join the container's pid namespace")
-        .map_err(early)?;
+    join_before_birth(target, &prepared, caller).map_err(early)?;
     let (ours, theirs) = Channel::pair().step(|| "connect with the process").map_err(early)?;
     let how = Clone { namespaces: 0, sibling: true, cgroup: folder.as_ref().map(OwnedFd::as_fd) };
     match clone3(&how).step(|| "clone the process").map_err(early)? {
@@ -117,6 +130,19 @@ fn give_birth(
             };
             let answer = Answer::born(pid, String::new(), console.is_some());
             Ok((answer, [Some(pidfd), console].into_iter().flatten().collect()))
+        }
+    }
+}
+
+/// Joins what holds for children only; and the user namespace that owns it, for a builder who is nobody outside.
+fn join_before_birth(target: &Target, prepared: &Prepared, caller: &Channel) -> Result<(), Failure> {
+    let join = |kinds| namespace::join(&target.pidfd, kinds);
+    match prepared.owner.as_ref().filter(|_| prepared.enters_early) {
+        None => join(namespace::PID).step(|| "join the container's pid namespace"),
+        Some(owner) => {
+            let kinds = namespace::USER | namespace::PID;
+            rootless::become_owner(owner, kinds, prepared.plan.has_fixed_groups, join)?;
+            tie_to_caller(caller)
         }
     }
 }
@@ -161,21 +187,21 @@ fn run(joined: Result<Vec<String>, Failure>, request: &Exec<'_>, prepared: Prepa
 /// Sets limits, where our capabilities reach everything, and joins the container: its v1 cgroups (the process was born in
 /// a cgroup2 one), then its namespaces, which take the cgroups' paths out of reach. Gives notes on the limits.
 fn join(target: &Target, place: &Place<'_>, prepared: &Prepared) -> Result<Vec<String>, Failure> {
-    let Prepared { plan, procfs, owner, persona, root, .. } = prepared;
+    let Prepared { plan, procfs, owner, enters_early, joined, persona, root, .. } = prepared;
     set_cpus(plan.exec_cpus.initial.as_ref())?;
     place.join()?;
+    target.groups().join_self()?;
     set_cpus(plan.exec_cpus.last.as_ref())?;
     process::set_execution_domain(Some(*persona))?;
     let notes = process::limit(plan, procfs, None)?;
     process::set_profile(plan, procfs)?;
-    let time = if procfs.has("self/ns/time") { namespace::TIME } else { 0 };
-    let user = if owner.is_some() { namespace::USER } else { 0 };
-    namespace::join(&target.pidfd, JOINED | time | user).step(|| "join the container's namespaces")?;
+    let user = if owner.is_some() && !enters_early { namespace::USER } else { 0 };
+    namespace::join(&target.pidfd, joined | user).step(|| "join the container's namespaces")?;
     if let Some(root) = root {
         fchdir(root).and_then(|()| chroot(".")).step(|| "enter init's root")?;
     }
     if owner.is_some() {
-        process::become_root()?;
+        process::become_root(plan.has_fixed_groups)?;
     }
     Ok(notes)
 }
@@ -183,6 +209,11 @@ fn join(target: &Target, place: &Place<'_>, prepared: &Prepared) -> Result<Vec<S
 fn set_cpus(cpus: Option<&CpuSet>) -> Result<(), Failure> {
     let Some(cpus) = cpus else { return Ok(()) };
     rustix::thread::sched_setaffinity(None, cpus).step(|| "set process.execCPUAffinity")
+}
+
+/// Keeps the error number back: callers take an ENOENT of an exec for a missing program, which has an exit code of its own.
+fn without_number(failure: Failure) -> Failure {
+    Failure { errno: None, ..failure }
 }
 
 fn become_process(
@@ -194,8 +225,11 @@ fn become_process(
     let Prepared { plan, filter, .. } = prepared;
     let tree = rootfs::own_root()?;
     let console = if plan.terminal { Some(rootfs::open_console(&tree, &plan)?) } else { None };
+    let cwd = &plan.cwd;
     // Beneath the root and by no link of /proc: a descriptor could lead anywhere (CVE-2024-21626).
-    tree.find(&plan.cwd).step(|| format!("look for the working folder {}", plan.cwd.display()))?;
+    tree.find(cwd)
+        .step(|| format!("look for the working folder {}", cwd.display()))
+        .map_err(without_number)?;
     start_session(&request.stdio, console.as_ref())?;
     cleat_sys::keyring::start_session().step(|| "start a session keyring")?;
     let streams = streams(&request.stdio, console.as_ref(), &tree, request.preserve_fds)?;

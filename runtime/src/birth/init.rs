@@ -8,7 +8,7 @@ use cleat_sys::cgroup::Cgroup;
 use cleat_sys::namespace;
 use cleat_sys::process::exit_now;
 
-use super::builder::Joined;
+use super::builder::{Joined, Places};
 use super::channel::{Channel, Received, Report, shortened};
 use super::gate::{Gate, Go};
 use super::newborn::Provided;
@@ -24,7 +24,7 @@ pub(super) struct Birth<'a> {
     pub(super) request: &'a Create<'a>,
     pub(super) plan: Plan,
     pub(super) filter: Option<Filter>,
-    pub(super) cgroup: &'a Cgroup,
+    pub(super) places: Places<'a>,
     /// Existing namespaces to join.
     pub(super) namespaces: Joined,
     /// How mounts' owners are mapped, by the mounts' positions.
@@ -61,7 +61,7 @@ pub(super) fn run(birth: Birth<'_>, gate: Gate, builder: Channel) -> ! {
 
 /// Everything before the gate.
 fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared, Story<'a>), Failure> {
-    let Birth { request, mut plan, filter, cgroup, namespaces, owners, materials, confined, caller } = birth;
+    let Birth { request, mut plan, filter, places, namespaces, owners, materials, confined, caller } = birth;
     tie_to_caller(caller)?;
     let story = Story::take(request, &mut plan);
     let procfs = Procfs::open().step(|| "open /proc")?;
@@ -73,9 +73,10 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     set_up_network(&plan, confined, builder)?;
     // Cgroups belong to the host's root, whom init still is.
     let Joined { cgroup: cgroup_namespace, mounts: namespace } = namespaces;
-    enter_cgroups(&plan, cgroup, cgroup_namespace)?;
+    places.groups.join_self()?;
+    enter_cgroups(&plan, places.cgroup, cgroup_namespace)?;
     if confined {
-        process::become_root()?;
+        process::become_root(false)?;
         namespace::unshare(plan.namespaces.create & LATE).step(|| "make the late namespaces")?;
     }
     process::set_execution_domain(plan.personality)?;
@@ -85,7 +86,7 @@ fn prepare<'a>(birth: Birth<'a>, builder: &Channel) -> Result<(process::Prepared
     set_names(&plan)?;
     set_sysctls(&plan, &procfs)?;
     let no_pivot = request.options.no_pivot;
-    let supplies = rootfs::Supplies { cgroup, owners, materials, namespace, no_pivot };
+    let supplies = rootfs::Supplies { cgroup: places.cgroup, owners, materials, namespace, no_pivot };
     let (tree, console) =
         rootfs::enter(&plan, &request.rootfs, supplies, || story.run_create_hooks(builder))?;
     start_session(&request.stdio, console.as_ref())?;

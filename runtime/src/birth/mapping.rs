@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cleat_sys::holder::Holder;
 use cleat_sys::namespace;
@@ -10,6 +11,7 @@ use rustix::fs::{Mode, OFlags, fstat};
 
 use super::channel::{Channel, Received};
 use super::gate::{GO, Go};
+use super::rootless;
 use crate::Failure;
 use crate::failure::Step;
 use crate::procfs::Procfs;
@@ -51,6 +53,13 @@ impl Owner {
             None => ask(&namespace).step(step)?,
         };
         Ok(Some(Self { name: path.display().to_string(), namespace, maps }))
+    }
+
+    /// Whether nobody in there may change groups. The caller owns the namespace.
+    pub(super) fn has_fixed_groups(&self) -> Result<bool, Failure> {
+        let step = || format!("look at user namespace {}", self.name);
+        ask_in(&self.namespace, |procfs, pid| procfs.read(&format!("{pid}/setgroups")).step(step))
+            .map(|text| text.trim() == "deny")
     }
 
     /// For what is made for the container outside.
@@ -95,13 +104,51 @@ fn make(maps: &IdMaps) -> Result<OwnedFd, Failure> {
     let holder = Holder::new(namespace::USER).step(|| "make a user namespace")?;
     let procfs = Procfs::open().step(|| "open /proc")?;
     let file = |name: &str| PathBuf::from(format!("{}/{name}", holder.pid()));
-    procfs.write(&file("uid_map"), &maps.users.to_string()).step(|| "map users")?;
-    procfs.write(&file("gid_map"), &maps.groups.to_string()).step(|| "map groups")?;
+    if rootless::is_needed() {
+        map_as_user(&procfs, holder.pid(), maps)?;
+    } else {
+        procfs.write(&file("uid_map"), &maps.users.to_string()).step(|| "map users")?;
+        procfs.write(&file("gid_map"), &maps.groups.to_string()).step(|| "map groups")?;
+    }
     procfs.open_link(&file("ns/user")).step(|| "open the user namespace")
+}
+
+/// Maps ids of others by the programs that may (newuidmap(1)), and by the kernel's own leave the caller's ids alone
+/// (user_namespaces(7), "Defining user and group ID mappings"): then nobody in there can drop a group.
+fn map_as_user(procfs: &Procfs, pid: i32, maps: &IdMaps) -> Result<(), Failure> {
+    let file = |name: &str| PathBuf::from(format!("{pid}/{name}"));
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if maps.users.is_one_of(own.0) && maps.groups.is_one_of(own.1) {
+        procfs.write(&file("setgroups"), "deny").step(|| "give up changing groups")?;
+        procfs.write(&file("uid_map"), &maps.users.to_string()).step(|| "map users")?;
+        return procfs.write(&file("gid_map"), &maps.groups.to_string()).step(|| "map groups");
+    }
+    map_by_program("newuidmap", pid, &maps.users)?;
+    map_by_program("newgidmap", pid, &maps.groups)
+}
+
+fn map_by_program(program: &str, pid: i32, map: &IdMap) -> Result<(), Failure> {
+    let step = || format!("map ids by {program}");
+    let ids = map.to_string();
+    let ran =
+        Command::new(program).arg(pid.to_string()).args(ids.split_ascii_whitespace()).output().step(step)?;
+    if ran.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&ran.stderr);
+    Err(Failure::because(step(), format!("{}: {}", ran.status, said.trim())))
 }
 
 /// The mappings of a namespace: a process has to be in it for the kernel to show them.
 fn ask(namespace: &OwnedFd) -> Result<IdMaps, Failure> {
+    ask_in(namespace, read_maps)
+}
+
+/// What `look` sees of a process in the namespace.
+fn ask_in<T>(
+    namespace: &OwnedFd,
+    look: impl FnOnce(&Procfs, i32) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let step = || "ask for its mappings";
     let (ours, theirs) = Channel::pair().step(step)?;
     let (pid, pidfd) = match cleat_sys::process::fork().step(step)? {
@@ -115,13 +162,13 @@ fn ask(namespace: &OwnedFd) -> Result<IdMaps, Failure> {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    let maps = match ours.receive::<Go>().step(step)? {
-        Received::Message(..) => Procfs::open().step(step).and_then(|procfs| read_maps(&procfs, pid)),
+    let seen = match ours.receive::<Go>().step(step)? {
+        Received::Message(..) => Procfs::open().step(step).and_then(|procfs| look(&procfs, pid)),
         Received::Closed => Err(Failure::because(step(), "it cannot be joined")),
     };
     drop(ours);
     cleat_sys::process::reap(&pidfd).step(step)?;
-    maps
+    seen
 }
 
 fn read_maps(procfs: &Procfs, pid: i32) -> Result<IdMaps, Failure> {

@@ -23,6 +23,7 @@ mod mapping;
 mod midwife;
 mod newborn;
 mod place;
+mod rootless;
 mod worker;
 
 use std::fs::File;

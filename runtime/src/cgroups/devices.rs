@@ -70,9 +70,11 @@ impl DeviceRules {
         if !cgroup.layout().is_v1("devices") {
             return device_program::attach(cgroup, &self.0);
         }
-        self.0.iter().try_for_each(|rule| {
-            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-            cgroup.write("devices", file, &rule.v1_line()).map_err(ResourceError::Cgroup)
+        self.0.chunk_by(|one, next| one.allow == next.allow).try_for_each(|rules| {
+            let file = if rules[0].allow { "devices.allow" } else { "devices.deny" };
+            let lines: Vec<_> = rules.iter().map(DeviceRule::v1_line).collect();
+            let lines = lines.iter().map(String::as_str);
+            cgroup.write_each("devices", file, lines).map_err(ResourceError::Cgroup)
         })
     }
 }

@@ -14,7 +14,7 @@ mod properties;
 mod rare;
 mod settings;
 
-use cleat_sys::cgroup::{Cgroup, CgroupError};
+use cleat_sys::cgroup::{Cgroup, CgroupError, Layout};
 use oci_spec::runtime::LinuxResources;
 
 use crate::Failure;
@@ -47,6 +47,9 @@ pub(crate) enum ResourceError {
 
 /// Sets all limits of a new cgroup, without processes as yet.
 pub(crate) fn limit(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
+    if cgroup.layout().is_none() {
+        return Ok(());
+    }
     let settings = settings(cgroup.layout(), resources).step(|| "read linux.resources")?;
     let rules = DeviceRules::new(resources.devices().as_deref().unwrap_or_default())
         .step(|| "read linux.resources.devices")?;
@@ -54,8 +57,16 @@ pub(crate) fn limit(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), F
     rules.apply(cgroup).step(|| format!("set the device rules of cgroup {}", cgroup.path()))
 }
 
+/// Whether a container asks for limits of its cgroup. Device rules are none: without them it has the devices of its user.
+pub(crate) fn has_limits(layout: &Layout, resources: &LinuxResources) -> Result<bool, Failure> {
+    Ok(!settings(layout, resources).step(|| "read linux.resources")?.is_empty())
+}
+
 /// Removes a cgroup without processes, and has systemd forget it if it is a scope. Absent is fine.
 pub(crate) fn remove(cgroup: &Cgroup) -> Result<(), Failure> {
+    if cgroup.layout().is_none() {
+        return Ok(());
+    }
     let removed = cgroup.remove().step(|| format!("remove cgroup {}", cgroup.path()));
     let Some(scope) = Scope::of_path(&cgroup.path()) else { return removed };
     removed.and(systemd::stop(&scope))

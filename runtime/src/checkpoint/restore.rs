@@ -11,7 +11,7 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use cleat_sys::cgroup::Cgroup;
+use cleat_sys::cgroup::{Cgroup, Layout};
 use cleat_sys::namespace;
 use cleat_sys::process::Clone;
 
@@ -64,7 +64,8 @@ pub(super) fn restore(asked: &Restore<'_>) -> Result<Restored, Failure> {
     let streams = read_json(&asked.criu.images.join(DESCRIPTORS))?;
     let namespaces = open_namespaces(&plan)?;
     rootfs::make_places(&plan)?;
-    let (cgroup, scope) = birth::cgroup_of(&plan)?;
+    let layout = Layout::detect().step(|| "look at the host's cgroups")?;
+    let (cgroup, scope) = birth::cgroup_of(&plan, &layout)?;
     // Held until init is in the scope.
     let _placeholder = birth::make_cgroup(&cgroup, scope)?;
     let run = || {
@@ -168,7 +169,7 @@ fn converse(
     let pid = pid.ok_or_else(|| Failure::because(step, "criu failed after its work was done"))?;
     // It is our child: until we reap it the number is its own.
     let pidfd = cleat_sys::process::open_pidfd(pid).step(|| "open the restored init")?;
-    let target = Target::reopen(&pidfd, &cgroup.path(), plan.seccomp.as_ref())?;
+    let target = Target::reopen(&pidfd, cgroup, plan.seccomp.as_ref())?;
     Ok(Restored { pid, pidfd, console: heard.console, target })
 }
 

@@ -2,18 +2,19 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
+use rustix::process::geteuid;
 
 use super::CommandError;
 
-/// Where containers' state folders are, unless `--root` says otherwise.
-const DEFAULT_ROOT: &str = "/run/cleat-runtime";
+/// The folder that containers' state folders are in, unless `--root` says otherwise.
+const ROOT_NAME: &str = "cleat-runtime";
 
 const HELP: &str = "\
 usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug]
-                     [--systemd-cgroup] [--criu PROGRAM] COMMAND [options] ...
+                     [--systemd-cgroup] [--criu PROGRAM] [--rootless auto|true|false] COMMAND [options] ...
 
   create   create a container: [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--pidfd-socket PATH]
            [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID
@@ -44,7 +45,7 @@ usage: cleat-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug
            [--pid-file FILE] [--console-socket PATH] [--tcp-established] [--ext-unix-sk] [--shell-job] [--lazy-pages]
            [--file-locks] [--manage-cgroups-mode soft|full|strict|ignore] [--empty-ns network] [--auto-dedup]
            [--lsm-profile TYPE:NAME] [--lsm-mount-context CONTEXT] [--no-pivot] [--no-subreaper] ID
-  spec     write a config.json to begin with: [--bundle DIR]
+  spec     write a config.json to begin with, for root or for the user who asks: [--bundle DIR] [--rootless]
   features print what this runtime supports as JSON
 ";
 
@@ -58,6 +59,8 @@ pub(super) struct Global {
     pub(super) systemd_cgroup: bool,
     /// The program, unless it is to be looked for in PATH.
     pub(super) criu: Option<PathBuf>,
+    /// Whether a container may do without a cgroup; none leaves it to who the caller is.
+    pub(super) rootless: Option<bool>,
     pub(super) version: bool,
 }
 
@@ -81,12 +84,13 @@ impl Arguments {
     /// Takes the global options, up to the command's name.
     pub(super) fn global(mut self) -> Result<(Self, Global), CommandError> {
         let mut global = Global {
-            root: DEFAULT_ROOT.into(),
+            root: default_root(),
             log: None,
             log_json: false,
             debug: false,
             systemd_cgroup: false,
             criu: None,
+            rootless: None,
             version: false,
         };
         while let Some(argument) = self.parser.next()? {
@@ -96,8 +100,7 @@ impl Arguments {
                 Arg::Long("log-format") => global.log_json = log_format(&self.parser.value()?.string()?)?,
                 Arg::Long("debug") => global.debug = true,
                 Arg::Long("systemd-cgroup") => global.systemd_cgroup = true,
-                // What user namespaces would need is refused by the specification's field.
-                Arg::Long("rootless") => drop(self.parser.value()?),
+                Arg::Long("rootless") => global.rootless = rootless(&self.parser.value()?.string()?)?,
                 Arg::Long("criu") => global.criu = Some(self.parser.value()?.into()),
                 Arg::Long("version") | Arg::Short('v') => global.version = true,
                 Arg::Long("help") | Arg::Short('h') => self.command = Some("help".into()),
@@ -181,6 +184,24 @@ pub(super) fn one_id(positional: Vec<String>) -> Result<String, CommandError> {
         Err(other) => {
             Err(CommandError::Usage(format!("one container id expected, {} arguments given", other.len())))
         }
+    }
+}
+
+/// Of a user who is not root, the folder of their session where they have one.
+fn default_root() -> PathBuf {
+    let session = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+    match session {
+        Some(folder) if !geteuid().is_root() => Path::new(&folder).join(ROOT_NAME),
+        _ => Path::new("/run").join(ROOT_NAME),
+    }
+}
+
+fn rootless(value: &str) -> Result<Option<bool>, CommandError> {
+    match value {
+        "auto" => Ok(None),
+        "true" | "1" | "yes" => Ok(Some(true)),
+        "false" | "0" | "no" => Ok(Some(false)),
+        other => Err(CommandError::Usage(format!("--rootless {other:?}: auto, true or false is expected"))),
     }
 }
 

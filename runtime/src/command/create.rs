@@ -53,6 +53,7 @@ impl Options {
             keep_keyring: self.keep_keyring,
             preserve_fds: self.preserve_fds,
             listen_fds: self.listen_fds,
+            rootless: global.rootless,
         }
     }
 
@@ -156,7 +157,7 @@ pub(super) fn discard(global: &Global, init: &OwnedFd, target: &Target, record: 
         cleat_sys::process::reap(init).ok();
         target.remove_cgroup()
     });
-    let undone = undone.map_err(CommandError::from).and_then(|()| record.release_root());
+    let undone = undone.map_err(CommandError::from).and_then(|()| record.release());
     if let Err(error) = undone {
         log::note(global, &error.to_string());
     }

@@ -41,13 +41,17 @@ pub(super) fn remove(global: &Global, folder: &Folder, record: &Record) -> Resul
     let cgroup = record.open_cgroup()?;
     cgroup.kill()?;
     if let Some(init) = record.init() {
+        if record.has_no_cgroup {
+            let killed = cleat_sys::process::send_signal(&init, rustix::process::Signal::KILL.as_raw());
+            killed.map_err(|error| CommandError::System("kill the container's init", error))?;
+        }
         await_end(&init)?;
     }
     if !cgroup.wait_empty(END_PATIENCE)? {
         return Err(CommandError::System("wait for the processes' end", std::io::ErrorKind::TimedOut.into()));
     }
     cleat_runtime::remove_cgroup(&cgroup)?;
-    record.release_root()?;
+    record.release()?;
     folder.remove()?;
     hooks::after_end(global, record);
     Ok(())

@@ -99,8 +99,9 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
         bundle: &record.bundle,
         annotations: &record.annotations,
     };
-    let target = Target::reopen(&init, &record.cgroup, profile)?;
-    let target = target.known_as(&state).sharing_mounts(record.shared_root.is_some());
+    let target = Target::reopen(&init, &record.open_cgroup()?, profile)?;
+    let target =
+        target.known_as(&state).sharing_mounts(record.shared_root.is_some()).in_groups(&record.resctrl);
     // Unique among the execs of the container: two processes with our number cannot be alive at once.
     let exec_id = format!("c{}", std::process::id());
     let signals = if options.detach { None } else { Some(supervise::Signals::block()?) };

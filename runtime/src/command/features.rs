@@ -1,5 +1,6 @@
 //! `features` (features.md of the OCI specification): what this runtime carries out, and nothing it refuses.
 
+use cleat_sys::capability;
 use serde_json::json;
 
 use super::{CommandError, OCI_VERSION, list};
@@ -31,51 +32,6 @@ const FLAGS: [&str; 3] =
     ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_LOG"];
 const KNOWN_FLAGS: [&str; 4] = [FLAGS[0], FLAGS[1], FLAGS[2], "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"];
 
-/// All of linux/capability.h, by number.
-const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
 /// `features`.
 pub(super) fn command() -> Result<(), CommandError> {
     list::print_json(&json!({
@@ -93,14 +49,14 @@ pub(super) fn command() -> Result<(), CommandError> {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true },
-            "capabilities": CAPABILITIES.as_slice(),
+            "capabilities": capability::NAMES.as_slice(),
             "seccomp": {
                 "enabled": true, "actions": ACTIONS, "operators": OPERATORS, "archs": ARCHITECTURES,
                 "knownFlags": KNOWN_FLAGS, "supportedFlags": FLAGS,
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "mountExtensions": { "idmap": { "enabled": true } },
         },
     }))
@@ -141,7 +97,7 @@ mod tests {
 
     #[test]
     fn capabilities_are_those_a_specification_may_name() {
-        for name in CAPABILITIES {
+        for name in capability::NAMES {
             assert!(serde_json::from_value::<Capability>(name.into()).is_ok(), "{name}");
         }
     }

@@ -2,12 +2,13 @@
 //! `/proc/<pid>/exe` of a process of ours, and must not be able to write to the program by it.
 //!
 //! The program runs from a read-only mount that is attached nowhere, or where that cannot be had from a sealed copy in
-//! memory. It executes itself once for that, unless it runs from such a place already.
+//! memory. To the mount it moves as it runs, where the kernel allows that; else it executes itself once, unless it runs
+//! from such a place already.
 
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use cleat_sys::mount::{Attributes, READ_ONLY, set_attributes};
@@ -25,7 +26,11 @@ pub(super) fn protect_own_program() -> Result<(), CommandError> {
     if is_protected(&program).map_err(failed)? {
         return Ok(());
     }
-    let protected = read_only_mount().or_else(|_| sealed_copy(program)).map_err(failed)?;
+    let mount = read_only_mount();
+    if mount.as_ref().is_ok_and(|mount| move_to(mount).is_ok()) {
+        return Ok(());
+    }
+    let protected = mount.or_else(|_| sealed_copy(program)).map_err(failed)?;
     let text = |text: std::ffi::OsString| CString::new(text.into_vec()).map_err(io::Error::other);
     let arguments: Vec<_> = std::env::args_os().map(text).collect::<Result<_, _>>().map_err(failed)?;
     let variable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -35,7 +40,6 @@ pub(super) fn protect_own_program() -> Result<(), CommandError> {
         text(entry)
     };
     let environment: Vec<_> = std::env::vars_os().map(variable).collect::<Result<_, _>>().map_err(failed)?;
-    use std::os::fd::AsFd;
     Err(failed(cleat_sys::process::execute_descriptor(protected.as_fd(), &arguments, &environment)))
 }
 
@@ -52,6 +56,11 @@ fn read_only_mount() -> io::Result<OwnedFd> {
     let mount = open_tree(CWD, OWN_PROGRAM, flags)?;
     set_attributes(&mount, &Attributes { set: READ_ONLY, ..Attributes::default() }, false)?;
     Ok(mount)
+}
+
+/// The mount is of the program alone.
+fn move_to(mount: &OwnedFd) -> io::Result<()> {
+    cleat_sys::own_program::run_from(&File::open(format!("/proc/self/fd/{}", mount.as_raw_fd()))?)
 }
 
 fn sealed_copy(mut program: File) -> io::Result<OwnedFd> {

@@ -45,7 +45,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<Exit
     target.kill_all()?;
     if !keep {
         target.remove_cgroup()?;
-        record.release_root()?;
+        record.release()?;
         folder.remove()?;
         hooks::after_end(global, &record);
     }

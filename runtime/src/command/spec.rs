@@ -4,30 +4,36 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
-use serde_json::json;
+use rustix::process::{getegid, geteuid};
+use serde_json::{Value, json};
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, set};
 use super::{CommandError, OCI_VERSION};
 
 /// `spec`.
 pub(super) fn command(arguments: &mut Arguments) -> Result<(), CommandError> {
-    let mut bundle = PathBuf::from(".");
+    let (mut bundle, mut rootless) = (PathBuf::from("."), false);
     arguments.each(None, |mut option| match option.name {
         "bundle" | "b" => {
             bundle = option.value()?.into();
             Ok(true)
         }
+        "rootless" => set(&mut rootless),
         _ => Ok(false),
     })?;
     let path = bundle.join("config.json");
-    let text = serde_json::to_string_pretty(&specification())
+    let mut specification = specification();
+    if rootless {
+        give_to_user(&mut specification, geteuid().as_raw(), getegid().as_raw());
+    }
+    let text = serde_json::to_string_pretty(&specification)
         .map_err(|source| CommandError::Json { path: path.clone(), source })?;
     let created = OpenOptions::new().write(true).create_new(true).open(&path);
     created.and_then(|mut file| writeln!(file, "{text}")).map_err(CommandError::file("write", &path))
 }
 
 /// A shell in a container with all namespaces, few capabilities and a read-only root.
-fn specification() -> serde_json::Value {
+fn specification() -> Value {
     let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({ "type": kind }));
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
     json!({
@@ -58,7 +64,7 @@ fn specification() -> serde_json::Value {
     })
 }
 
-fn mounts() -> serde_json::Value {
+fn mounts() -> Value {
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     json!([
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -73,4 +79,48 @@ fn mounts() -> serde_json::Value {
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ])
+}
+
+/// Changes what a user cannot have: a network of one's own has no way out, nor may its sysfs be mounted without one; the
+/// only id is the user's, who is root inside; and cgroups are the host's root's.
+fn give_to_user(specification: &mut Value, uid: u32, gid: u32) {
+    let linux = &mut specification["linux"];
+    let mapping = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
+    (linux["uidMappings"], linux["gidMappings"]) = (mapping(uid), mapping(gid));
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({ "type": "user" }));
+    }
+    if let Some(linux) = linux.as_object_mut() {
+        linux.remove("resources");
+    }
+    for mount in specification["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["destination"] == "/sys" {
+            *mount = json!({ "destination": "/sys", "type": "none", "source": "/sys",
+                             "options": ["rbind", "nosuid", "noexec", "nodev", "ro"] });
+        }
+        if let Some(options) = mount["options"].as_array_mut() {
+            let names_an_id = |option: &str| option.starts_with("uid=") || option.starts_with("gid=");
+            options.retain(|option| !option.as_str().is_some_and(names_an_id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_specification_asks_for_nothing_that_root_alone_has() {
+        let mut specification = specification();
+        give_to_user(&mut specification, 1000, 1001);
+        let linux = &specification["linux"];
+        assert_eq!(linux["uidMappings"], json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]));
+        assert_eq!(linux["gidMappings"][0]["hostID"], 1001);
+        assert!(linux.get("resources").is_none());
+        let kinds: Vec<_> = linux["namespaces"].as_array().unwrap().iter().map(|one| &one["type"]).collect();
+        assert!(kinds.contains(&&json!("user")) && !kinds.contains(&&json!("network")), "{kinds:?}");
+        let mounts = specification["mounts"].to_string();
+        assert!(!mounts.contains("gid=") && !mounts.contains("sysfs"), "{mounts}");
+    }
 }

@@ -7,10 +7,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cleat_runtime::{Created, Failure, HookPoint, HookState, Restored, SharedRoot};
+use cleat_runtime::{Created, Failure, HookPoint, HookState, ResctrlGroups, Restored, SharedRoot};
 use cleat_sys::cgroup::{Cgroup, Layout};
 use oci_spec::runtime::Hooks;
 use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::{CommandError, OCI_VERSION, time};
@@ -29,6 +30,9 @@ pub(super) struct Record {
     pub(super) rootfs: PathBuf,
     pub(super) created: String,
     pub(super) cgroup: String,
+    /// Whether it has none, wherever the former says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) has_no_cgroup: bool,
     #[serde(default)]
     pub(super) annotations: BTreeMap<String, String>,
     /// As they were at the creation; those of later are run by this command.
@@ -40,6 +44,8 @@ pub(super) struct Record {
     /// What is mounted for it where others live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shared_root: Option<SharedRoot>,
+    #[serde(default, skip_serializing_if = "ResctrlGroups::is_empty")]
+    pub(super) resctrl: ResctrlGroups,
 }
 
 /// The statuses of the OCI specification (runtime.md, "State").
@@ -74,7 +80,7 @@ pub(super) struct State<'a> {
     bundle: &'a Path,
     rootfs: &'a Path,
     created: &'a str,
-    owner: &'a str,
+    owner: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: &'a BTreeMap<String, String>,
 }
@@ -87,9 +93,11 @@ impl Folder {
     /// Makes the folder of a new container.
     pub(super) fn create(root: &Path, id: &str) -> Result<Self, CommandError> {
         cleat_runtime::check_id(id)?;
+        // The sticky bit keeps what is in XDG_RUNTIME_DIR from being cleaned away (XDG Base Directory Specification).
+        let mode = if geteuid().is_root() { 0o700 } else { 0o1700 };
         fs::DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(mode)
             .create(root)
             .map_err(CommandError::file("create", root))?;
         let path = root.join(id);
@@ -166,7 +174,9 @@ impl Record {
     pub(super) fn new(id: &str, created: &Created, configuration: Configuration) -> Self {
         let shared_root = created.shared_root.clone();
         let cgroup = created.target.cgroup().path();
-        Self { shared_root, ..Self::of(id, created.pid, cgroup, configuration) }
+        let resctrl = created.target.groups().clone();
+        let has_no_cgroup = created.target.cgroup().layout().is_none();
+        Self { shared_root, resctrl, has_no_cgroup, ..Self::of(id, created.pid, cgroup, configuration) }
     }
 
     /// The record of a restored container.
@@ -183,10 +193,12 @@ impl Record {
             bundle: configuration.bundle,
             created: time::now(),
             cgroup,
+            has_no_cgroup: false,
             annotations: configuration.annotations,
             hooks: configuration.hooks,
             streams: Vec::new(),
             shared_root: None,
+            resctrl: ResctrlGroups::default(),
         }
     }
 
@@ -195,7 +207,8 @@ impl Record {
     }
 
     pub(super) fn open_cgroup(&self) -> Result<Cgroup, CommandError> {
-        Ok(Cgroup::open(&Layout::detect()?, &self.cgroup)?)
+        let layout = if self.has_no_cgroup { Layout::none() } else { Layout::detect()? };
+        Ok(Cgroup::open(&layout, &self.cgroup)?)
     }
 
     /// What there is to tell of a container whose creation failed.
@@ -203,9 +216,10 @@ impl Record {
         Self::of(id, 0, String::new(), configuration)
     }
 
-    /// Takes away what is mounted for the container where others live, after its end.
-    pub(super) fn release_root(&self) -> Result<(), CommandError> {
-        Ok(self.shared_root.as_ref().map_or(Ok(()), cleat_runtime::release_root)?)
+    /// Takes away what is mounted for the container where others live, and its resctrl groups, after its end.
+    pub(super) fn release(&self) -> Result<(), CommandError> {
+        let unmounted = self.shared_root.as_ref().map_or(Ok(()), cleat_runtime::release_root);
+        Ok(unmounted.and(self.resctrl.remove())?)
     }
 
     /// Runs the hooks of a point of the container's life.
@@ -241,10 +255,14 @@ impl Record {
             bundle: &self.bundle,
             rootfs: &self.rootfs,
             created: &self.created,
-            owner: "root",
+            owner: if geteuid().is_root() { "root".into() } else { format!("#{}", geteuid().as_raw()) },
             annotations: &self.annotations,
         }
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 struct Stat {

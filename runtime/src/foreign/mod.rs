@@ -44,7 +44,7 @@ pub struct Foreign {
 impl Foreign {
     /// As [`crate::spawn_create`]; [`Create::gate`] has to be the caller.
     pub fn spawn_create(&self, request: &Create<'_>) -> Result<PendingCreate, Failure> {
-        in_child(|caller| self.create(request, caller)).map(PendingCreate)
+        PendingCreate::begin(|layout, caller| self.create(request, layout, caller))
     }
 
     /// As [`crate::spawn_exec`], in the container `id`.
@@ -61,15 +61,20 @@ impl Foreign {
         Invocation::new(&self.program, &self.state, command)
     }
 
-    fn create(&self, request: &Create<'_>, caller: &Channel) -> Answered {
-        self.make(request, caller).map_err(|failure| {
+    fn create(&self, request: &Create<'_>, layout: &Layout, caller: &Channel) -> Answered {
+        self.make(request, layout, caller).map_err(|failure| {
             // What is told is why it failed; a container that was never made is not deleted either.
             self.delete(request.id).ok();
             (shortened(failure), None)
         })
     }
 
-    fn make(&self, request: &Create<'_>, caller: &Channel) -> Result<(Answer, Vec<OwnedFd>), Failure> {
+    fn make(
+        &self,
+        request: &Create<'_>,
+        layout: &Layout,
+        caller: &Channel,
+    ) -> Result<(Answer, Vec<OwnedFd>), Failure> {
         begin()?;
         fs::create_dir_all(&self.state).step(|| format!("make folder {}", self.state.display()))?;
         let spec: Spec = read_json(&request.bundle.join("config.json"))?;
@@ -84,8 +89,7 @@ impl Foreign {
         let invocation = invocation.with(&["--bundle", &bundle]).at(console.as_ref()).on(&request.stdio)?;
         let (pid, pidfd) = invocation.run_for_process(request.id)?;
         let console = console.map(|socket| socket.take(&request.stdio)).transpose()?;
-        let layout = Layout::detect().step(|| "look at the host's cgroups")?;
-        let cgroup = Cgroup::open(&layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
+        let cgroup = Cgroup::open(layout, &plan.cgroup_path).step(|| "check linux.cgroupsPath")?;
         // Not every runtime uses the cgroup2 hierarchy beside v1 ones, in which processes are counted and killed.
         cgroup
             .complete()

@@ -18,7 +18,10 @@ pub(super) fn change(plan: &ProcessPlan) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
     let groups: Vec<Gid> = plan.additional_gids.iter().copied().map(Gid::from_raw).collect();
     rustix::thread::set_keep_capabilities(true).step(|| "keep capabilities across the change of user")?;
-    rustix::thread::set_thread_groups(&groups).step(|| "set supplementary groups")?;
+    // Those of the caller are what is left where groups are fixed: in the namespace they are nobody's.
+    if !(plan.has_fixed_groups && groups.is_empty()) {
+        rustix::thread::set_thread_groups(&groups).step(|| "set supplementary groups")?;
+    }
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(|| format!("become group {}", plan.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).step(|| format!("become user {}", plan.uid))?;
     rustix::thread::set_keep_capabilities(false).step(|| "drop capabilities at the next change of user")?;
@@ -32,8 +35,10 @@ fn tie_and_hide() -> Result<(), Failure> {
 }
 
 /// Becomes root of the user namespace that the caller is in: to whom what it makes will belong.
-pub(crate) fn become_root() -> Result<(), Failure> {
-    rustix::thread::set_thread_groups(&[]).step(|| "drop supplementary groups")?;
+pub(crate) fn become_root(has_fixed_groups: bool) -> Result<(), Failure> {
+    if !has_fixed_groups {
+        rustix::thread::set_thread_groups(&[]).step(|| "drop supplementary groups")?;
+    }
     let (uid, gid) = (Uid::ROOT, Gid::ROOT);
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(|| "become the user namespace's group 0")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).step(|| "become the user namespace's root")?;

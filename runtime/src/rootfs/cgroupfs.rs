@@ -25,6 +25,13 @@ pub(super) fn mount(
 ) -> Result<OwnedFd, Failure> {
     let step = || format!("mount cgroups on {}", mount.target.display());
     let set = mount.attributes.set | HARDENED;
+    if cgroup.layout().is_none() {
+        // A container without one sees none.
+        let options = attach::options(&[("mode", "555")]);
+        let empty =
+            attach::new_filesystem("tmpfs", "cgroup", &options, set | attribute::READ_ONLY).step(step)?;
+        return attach::attach(&empty, target).map(|()| empty).step(step);
+    }
     if cgroup.layout().v1().is_empty() {
         let own = cgroup.v2_dir().unwrap_or_default();
         return bind(own, set).and_then(|tree| attach::attach(&tree, target).map(|()| tree)).step(step);

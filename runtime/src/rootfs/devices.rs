@@ -43,7 +43,13 @@ pub(super) fn make(tree: &Tree, plan: &Plan, outside: &[OwnedFd]) -> Result<(), 
         let parent = parent.as_ref().unwrap_or(&folder);
         match outside.get(index) {
             Some(node) => bind_node(parent, device, node).step(step),
-            None => make_node(parent, device).step(step),
+            None => match make_node(parent, device) {
+                // The root of a user namespace, who has the host's devices as their user.
+                Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                    take_hosts(device).and_then(|node| bind_node(parent, device, &node)).step(step)
+                }
+                other => other.step(step),
+            },
         }
     });
     rustix::process::umask(umask);
@@ -74,6 +80,16 @@ pub(super) fn make_outside(devices: &[Device], maps: &IdMaps) -> Result<Vec<Owne
     let nodes = devices.iter().enumerate().map(make).collect();
     rustix::process::umask(umask);
     nodes
+}
+
+/// The host's node at the same path, if it is the wanted device.
+fn take_hosts(device: &Device) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = rustix::fs::open(&device.path, flags, Mode::empty())?;
+    let found = rustix::fs::fstat(&node)?;
+    let is_it = FileType::from_raw_mode(found.st_mode) == device.kind
+        && found.st_rdev == makedev(device.major, device.minor);
+    if is_it { attach::clone_descriptor(&node, false) } else { Err(Errno::PERM.into()) }
 }
 
 fn take_node(folder: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {

@@ -17,6 +17,8 @@ pub(crate) struct Hooks {
     pub(crate) create_container: Vec<Hook>,
     /// In the container, before its program.
     pub(crate) start_container: Vec<Hook>,
+    /// Whether there are any for after the start or the end.
+    pub(crate) are_later: bool,
 }
 
 /// One hook.
@@ -38,9 +40,10 @@ impl Hooks {
         let mut create_runtime = planned("prestart", hooks.prestart().as_deref())?;
         create_runtime.extend(planned("createRuntime", hooks.create_runtime().as_deref())?);
         // Looked at by whoever runs them, but told before anything is made.
-        planned("poststart", hooks.poststart().as_deref())?;
-        planned("poststop", hooks.poststop().as_deref())?;
+        let poststart = planned("poststart", hooks.poststart().as_deref())?;
+        let poststop = planned("poststop", hooks.poststop().as_deref())?;
         Ok(Self {
+            are_later: !poststart.is_empty() || !poststop.is_empty(),
             create_runtime,
             create_container: planned("createContainer", hooks.create_container().as_deref())?,
             start_container: planned("startContainer", hooks.start_container().as_deref())?,

@@ -74,6 +74,11 @@ impl IdMap {
         text.lines().map(range).collect::<Option<_>>().map(Self)
     }
 
+    /// Whether this one id of the outside is all that is mapped.
+    pub(crate) fn is_one_of(&self, id: u32) -> bool {
+        matches!(self.0.as_slice(), [range] if (range.outside, range.size) == (id, 1))
+    }
+
     /// The id outside of an id inside; none when it is mapped to nothing.
     pub(crate) fn outside(&self, id: u32) -> Option<u32> {
         self.0.iter().find_map(|range| {

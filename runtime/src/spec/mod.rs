@@ -9,6 +9,7 @@ mod error;
 mod fuzz;
 mod hooks;
 mod id_maps;
+mod intel_rdt;
 mod memory_policy;
 mod mounts;
 mod namespaces;
@@ -34,6 +35,7 @@ pub(crate) use devices::Device;
 pub(crate) use error::SpecError;
 pub(crate) use hooks::{Hook, Hooks, planned as hooks};
 pub(crate) use id_maps::{IdMap, IdMaps};
+pub(crate) use intel_rdt::IntelRdt;
 pub(crate) use mounts::{Mount, MountKind, OptionList};
 pub(crate) use namespaces::{MountNamespace, Namespaces, UserNamespace};
 pub(crate) use net_devices::NetDevice;
@@ -47,6 +49,8 @@ const MAX_ID_BYTES: usize = 255;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) cgroup_path: String,
+    /// Whether the specification names it: then nothing else will do.
+    pub(crate) names_cgroup: bool,
     pub(crate) resources: LinuxResources,
     pub(crate) namespaces: Namespaces,
     pub(crate) root: Root,
@@ -64,6 +68,7 @@ pub(crate) struct Plan {
     pub(crate) seccomp: Option<LinuxSeccomp>,
     pub(crate) personality: Option<Persona>,
     pub(crate) memory_policy: Option<MemoryPolicy>,
+    pub(crate) intel_rdt: Option<IntelRdt>,
     pub(crate) hooks: Hooks,
     /// For the hooks.
     pub(crate) annotations: BTreeMap<String, String>,
@@ -109,6 +114,7 @@ impl Plan {
         }
         Ok(Self {
             cgroup_path: cgroup_path(id, linux)?,
+            names_cgroup: linux.cgroups_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()),
             resources: linux.resources().clone().unwrap_or_default(),
             root: root(bundle, spec, linux)?,
             mounts,
@@ -123,6 +129,7 @@ impl Plan {
             seccomp: linux.seccomp().clone(),
             personality: linux.personality().as_ref().map(personality).transpose()?,
             memory_policy: linux.memory_policy().as_ref().map(memory_policy::plan).transpose()?,
+            intel_rdt: linux.intel_rdt().as_ref().map(|asked| intel_rdt::plan(id, asked)).transpose()?,
             hooks: Hooks::new(spec.hooks().as_ref())?,
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             process: ProcessPlan::new(process)?,

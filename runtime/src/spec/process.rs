@@ -22,6 +22,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) additional_gids: Vec<u32>,
+    /// Whether the user namespace lets nobody change groups, as one that a user has made without help.
+    pub(crate) has_fixed_groups: bool,
     pub(crate) umask: Option<u32>,
     /// Without any in the specification: none.
     pub(crate) capabilities: Capabilities,
@@ -78,6 +80,7 @@ impl ProcessPlan {
             uid: user.uid(),
             gid: user.gid(),
             additional_gids: user.additional_gids().clone().unwrap_or_default(),
+            has_fixed_groups: false,
             umask: user.umask(),
             capabilities: Capabilities::new(process.capabilities().as_ref()),
             rlimits: rlimits(process)?,

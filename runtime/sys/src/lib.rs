@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod capability;
 pub mod cgroup;
 pub mod descriptors;
 pub mod heap;
@@ -14,10 +15,10 @@ pub mod keyring;
 pub mod memory_policy;
 pub mod mount;
 pub mod namespace;
+pub mod own_program;
 pub mod passing;
 pub mod priority;
 pub mod process;
-pub mod program;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;

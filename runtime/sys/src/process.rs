@@ -93,7 +93,7 @@ fn plain_fork() -> io::Result<Cloned> {
 }
 
 /// Fails with `EBUSY` unless the calling process has exactly one thread.
-fn require_single_thread() -> io::Result<()> {
+pub(crate) fn require_single_thread() -> io::Result<()> {
     // unshare(CLONE_THREAD) changes nothing; the kernel refuses it (EINVAL) when there is a second thread.
     // SAFETY: no pointer is passed, and with this flag alone no state changes.
     checked(unsafe { libc::unshare(libc::CLONE_THREAD) }.into())

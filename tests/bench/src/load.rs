@@ -2,15 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use cleat_cri_api::v1::*;
-use cleat_test_support::Cleat;
+use cleat_test_support::{Cleat, HungVolume};
 use cleat_tests_cri::{Cri, configs};
 
 use crate::figures::Samples;
@@ -104,45 +101,14 @@ fn probes(subject: &Subject, target: &str) -> Result<String> {
     Ok(text.trim_end_matches(';').to_owned())
 }
 
-/// A filesystem whose server answers nothing: whoever touches it waits. Given up when dropped.
-struct HungVolume {
-    path: PathBuf,
-    server: Child,
-}
-
-impl HungVolume {
-    fn mount(cleat: &Cleat) -> Result<Self> {
-        let path = cleat.folder().join("hung");
-        fs::create_dir(&path).context("make a folder for the hung volume")?;
-        // The server of this FUSE mount holds its descriptor and never reads from it.
-        let script = "exec 3<>/dev/fuse && \
-            mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 hung \"$1\" && echo ready && exec cat";
-        let mut command = cleat.world().command("sh");
-        command.args(["-c", script, "sh"]).arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut server = command.spawn().context("serve the hung volume")?;
-        let mut line = String::new();
-        BufReader::new(server.stdout.as_mut().context("its output")?)
-            .read_line(&mut line)
-            .context("mount")?;
-        ensure!(line == "ready\n", "the hung volume was not mounted");
-        Ok(Self { path, server })
-    }
-
-    /// Ends the server: who waits is told that nobody is there.
-    fn give_up(mut self) -> Result<()> {
-        self.server.kill().context("end the server of the hung volume")?;
-        self.server.wait().context("wait for it").map(drop)
-    }
-}
-
 /// Lists while pods are made and one request hangs on a volume.
 fn lists(cleat: &Cleat, subject: &Subject, containers: usize) -> Result<String> {
-    let hung = HungVolume::mount(cleat)?;
+    let hung = HungVolume::mount(cleat.world(), &cleat.folder().join("hung"))?;
     let (maker, lister, victim) = (subject.connect()?, subject.connect()?, subject.connect()?);
     let configs = (0..MADE_MEANWHILE)
         .map(|number| subject.pod(&format!("meanwhile-{number}")))
         .collect::<Result<Vec<_>>>()?;
-    let (hanging, path) = (subject.pod("hanging")?, hung.path.clone());
+    let (hanging, path) = (subject.pod("hanging")?, hung.path().to_owned());
     let samples = thread::scope(|scope| {
         let making = scope.spawn(|| {
             let made = configs.iter().map(|config| {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use cleat_tests_runtime::{Bundle, Container, text};
 use serde_json::json;
@@ -111,9 +112,17 @@ fn privileged_the_runtimes_program_is_out_of_reach() {
     let container = Container::new(&mut bundle);
     assert!(container.create().status.success());
     // Until it is started, init executes the runtime.
-    let program = format!("/proc/{}/exe", container.state()["pid"]);
-    let in_memory = fs::read_link(&program).unwrap().starts_with("/memfd:");
-    // Opening it for writing says nothing now: an executed file is busy wherever it is.
-    let mount = rustix::fs::statvfs(&program).unwrap().f_flag;
-    assert!(in_memory || mount.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{mount:?}");
+    let init = Path::new("/proc").join(container.state()["pid"].to_string());
+    assert_out_of_reach(&init.join("exe"));
+    // What is mapped of it can be opened, too.
+    let mapped = fs::read_dir(init.join("map_files")).unwrap();
+    mapped.for_each(|file| assert_out_of_reach(&file.unwrap().path()));
+}
+
+/// Opening it for writing says nothing now: an executed file is busy wherever it is.
+fn assert_out_of_reach(file: &Path) {
+    let in_memory = fs::read_link(file).expect("a link").to_string_lossy().starts_with("/memfd:");
+    let mount = rustix::fs::statvfs(file).expect("a mounted file").f_flag;
+    let is_read_only = mount.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    assert!(in_memory || is_read_only, "{}: {mount:?}", file.display());
 }

@@ -103,3 +103,27 @@ fn privileged_rare_limits_are_set_or_refused_by_name() {
         );
     }
 }
+
+/// A host has groups of caches and memory bandwidth, or a container that asks for one is refused.
+#[test]
+fn privileged_intel_rdt_is_there_or_refused_by_name() {
+    let mut bundle = Bundle::program(&["sleep", "100"]);
+    bundle.spec["linux"]["intelRdt"] = json!({ "enableMonitoring": false });
+    let container = Container::new(&mut bundle);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains(" - resctrl "));
+    let created = container.create();
+    let Some(mount) = mount else {
+        assert!(!created.status.success() && text(&created).contains("Intel RDT"), "{}", text(&created));
+        return;
+    };
+    assert!(created.status.success(), "{}", text(&created));
+    let group = Path::new(mount.split(' ').nth(4).unwrap()).join(&container.id);
+    let tasks = fs::read_to_string(group.join("tasks")).unwrap();
+    let pid = container.state()["pid"].to_string();
+    assert!(tasks.lines().any(|task| task == pid), "{tasks}");
+    assert!(container.kill("KILL").status.success());
+    container.await_status("stopped");
+    assert!(container.simple("delete").status.success());
+    assert!(!group.exists());
+}

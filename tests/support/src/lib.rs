@@ -5,6 +5,7 @@
 //!  ├─ Registry   Debian's docker-registry with the images of hack/test-images
 //!  ├─ Dockerd    Debian's dockerd, to compare with
 //!  ├─ Cleat      a cleatd with root, state, socket, cgroup and configuration of its own
+//!  ├─ HungVolume a volume that does not answer
 //!  └─ Crictl     the real crictl, pointed at that daemon; a Client or a Terminal is one that goes on beside the test
 //! Snapshot   what exists in a scope (mounts, namespaces, cgroups, processes, ...); the difference of two is a leak
 //! ```
@@ -19,6 +20,7 @@ mod client;
 mod crictl;
 mod daemon;
 mod dockerd;
+mod hung;
 mod leaks;
 mod machine;
 mod process;
@@ -30,6 +32,7 @@ pub use client::{Client, Terminal};
 pub use crictl::Crictl;
 pub use daemon::{Cleat, CleatBuilder};
 pub use dockerd::Dockerd;
+pub use hung::HungVolume;
 pub use leaks::{Finding, Leaks, Scope, Snapshot};
 pub use machine::{has_systemd_driver, patience};
 pub use process::{Ended, kill_and_wait, wait_limited};

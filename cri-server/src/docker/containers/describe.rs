@@ -1,9 +1,8 @@
 //! Containers as Docker's clients read them. Pure.
 
-use cleat_network::bridge::Subnet;
-use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use super::endpoint::Endpoint;
 use super::{defaults, restart_policy};
 use crate::docker::Facts;
 use crate::docker::wire::rfc3339;
@@ -41,7 +40,7 @@ pub(super) fn exit_code(state: &ContainerState) -> Option<i32> {
 }
 
 /// The state as `docker ps` shows it.
-fn status(container: &Container, now_ns: i64) -> String {
+pub(super) fn status(container: &Container, now_ns: i64) -> String {
     let since = |then: i64| duration((now_ns - then) / NS_PER_SECOND);
     match &container.state {
         ContainerState::Exited(exit) if container.is_restarting() => {
@@ -87,13 +86,14 @@ pub(in crate::docker) fn requested_image(group: &Pod) -> String {
     request["Image"].as_str().unwrap_or_default().to_owned()
 }
 
-fn command(one: &One) -> Vec<String> {
+/// The arguments that were decided, program first.
+pub(super) fn command(one: &One) -> Vec<String> {
     let text = one.group.config.annotations.get(COMMAND);
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// A command as `docker ps` shows it: what has blanks in it in quotes.
-fn shown_command(command: &[String]) -> String {
+pub(super) fn shown_command(command: &[String]) -> String {
     let (program, arguments) =
         command.split_first().map_or(("", &[][..]), |(one, rest)| (one.as_str(), rest));
     let quoted =
@@ -101,30 +101,16 @@ fn shown_command(command: &[String]) -> String {
     std::iter::once(program.to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
-fn network_mode(request: &Value) -> &str {
+/// The network that a request names, or means.
+pub(super) fn network_mode(request: &Value) -> &str {
     match request["HostConfig"]["NetworkMode"].as_str() {
         None | Some("" | "default") => "bridge",
         Some(mode) => mode,
     }
 }
 
-/// A row of `docker ps`.
-pub(super) fn summary(one: &One, facts: &Facts, now_ns: i64) -> Value {
-    let (container, request) = (&one.container, request(one));
-    let mode = network_mode(&request).to_owned();
-    json!({
-        "Id": container.id.to_string(), "Names": [format!("/{}", one.name())],
-        "Image": container.config.image.user_specified, "ImageID": container.image.id,
-        "Command": shown_command(&command(one)), "Created": container.created_at_ns / NS_PER_SECOND,
-        "Ports": ports(one), "Labels": container.config.labels,
-        "State": word(container), "Status": status(container, now_ns),
-        "HostConfig": {"NetworkMode": mode.clone()},
-        "NetworkSettings": {"Networks": {mode: endpoint(one, &[])}}, "Mounts": mounts(one, &request["HostConfig"], facts),
-    })
-}
-
 /// The published ports of a row.
-fn ports(one: &One) -> Vec<Value> {
+pub(super) fn ports(one: &One) -> Vec<Value> {
     let mappings = one.group.ports.iter();
     let row = |mapping: &crate::engine::model::PortMapping| {
         json!({
@@ -136,30 +122,9 @@ fn ports(one: &One) -> Vec<Value> {
     if runs(one) { mappings.map(row).collect() } else { Vec::new() }
 }
 
-fn runs(one: &One) -> bool {
+/// Whether it has a process.
+pub(super) fn runs(one: &One) -> bool {
     one.container.state.pid().is_some()
-}
-
-/// Its place in its network, which has these `subnets`.
-fn endpoint(one: &One, subnets: &[IpNet]) -> Value {
-    let addresses = if runs(one) { one.group.addresses.as_slice() } else { &[] };
-    let of_family = |v4: bool| {
-        let found = addresses.iter().find(|address| address.is_ipv4() == v4);
-        found.map(ToString::to_string).unwrap_or_default()
-    };
-    let subnet = |v4: bool| {
-        let address = addresses.iter().find(|address| address.is_ipv4() == v4)?;
-        let subnet = subnets.iter().find(|subnet| subnet.contains(address))?;
-        let gateway = Subnet::new(*subnet).ok()?.gateway.to_string();
-        Some((gateway, subnet.prefix_len()))
-    };
-    let ((gateway, length), (gateway_v6, length_v6)) =
-        (subnet(true).unwrap_or_default(), subnet(false).unwrap_or_default());
-    json!({
-        "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
-        "NetworkID": "", "EndpointID": "", "Gateway": gateway, "IPAddress": of_family(true), "IPPrefixLen": length,
-        "IPv6Gateway": gateway_v6, "GlobalIPv6Address": of_family(false), "GlobalIPv6PrefixLen": length_v6, "DNSNames": null,
-    })
 }
 
 /// Everything about one.
@@ -187,7 +152,7 @@ pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
     if host["LogConfig"]["Type"] == "" {
         host["LogConfig"]["Type"] = json!("json-file");
     }
-    let (place, mounts) = (endpoint(one, &facts.subnets), mounts(one, &host, facts));
+    let (place, mounts) = (json!(Endpoint::of(one, &facts.subnets)), mounts(one, &host, facts));
     let owner = one.group.config.network_of.as_ref().unwrap_or(&one.group.id);
     let file = |name: &str| facts.root.join("pods").join(owner.as_str()).join(name);
     let mut network = json!({
@@ -267,7 +232,7 @@ fn state(container: &Container) -> Value {
 }
 
 /// What is mounted; `--tmpfs` alone is told in `HostConfig` only.
-fn mounts(one: &One, host: &Value, facts: &Facts) -> Vec<Value> {
+pub(super) fn mounts(one: &One, host: &Value, facts: &Facts) -> Vec<Value> {
     let target = |mount: &Mount| mount.destination.display().to_string();
     let mode = |destination: &str| {
         let binds = host["Binds"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,15 +1,17 @@
 //! `docker ps` and `docker inspect`.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use hyper::StatusCode;
-use serde_json::Value;
 
 use super::describe;
+use super::endpoint::network;
+use super::row::Row;
+use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{Filters, json, now_ns};
-use crate::docker::{Door, Facts};
 use crate::engine::One;
 use crate::engine::model::MountSource;
 
@@ -42,11 +44,13 @@ pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
         (all || one.container.state.pid().is_some() || one.container.is_restarting())
             && before.is_none_or(|before| created < before)
             && since.is_none_or(|since| created > since)
-            && fits(one, &door.facts, &filters)
+            && fits(one, &filters)
     });
     check_states(filters.get("status").unwrap_or_default())?;
     let now = now_ns();
-    let list: Vec<Value> = fitting.take(limit.unwrap_or(usize::MAX)).map(|one| row(door, one, now)).collect();
+    let mut meant = HashMap::new();
+    let shown = fitting.take(limit.unwrap_or(usize::MAX));
+    let list: Vec<Row<'_>> = shown.map(|one| row(door, one, now, &mut meant)).collect();
     Ok(json(StatusCode::OK, &list))
 }
 
@@ -59,15 +63,14 @@ fn check_states(words: &[String]) -> Result<(), Refusal> {
     }
 }
 
-/// A row of the list. A name that means another image by now, or none, is told no more.
-fn row(door: &Door, one: &One, now_ns: i64) -> Value {
-    let mut row = describe::summary(one, &door.facts, now_ns);
-    let named = &one.container.config.image.user_specified;
-    let meant = door.engine.images().resolve(named);
-    if meant.is_none_or(|image| image.id.to_string() != one.container.image.id) {
-        row["Image"] = row["ImageID"].clone();
-    }
-    row
+/// A row of the list. A name that means another image by now, or none, is told no more. `meant` has what the names mean that
+/// were asked for already: many containers have few images, and reading a name takes long.
+fn row<'a>(door: &Door, one: &'a One, now_ns: i64, meant: &mut HashMap<&'a str, Option<String>>) -> Row<'a> {
+    let (named, id) = (one.container.config.image.user_specified.as_str(), &one.container.image.id);
+    let meant = meant
+        .entry(named)
+        .or_insert_with(|| door.engine.images().resolve(named).map(|image| image.id.to_string()));
+    Row::of(one, if meant.as_ref() == Some(id) { named } else { id }, &door.facts, now_ns)
 }
 
 /// Whether `name` has `pattern` in it: the anchors of a regular expression and a slash before a name are understood,
@@ -84,12 +87,11 @@ fn fits_name(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn fits(one: &One, facts: &Facts, filters: &Filters) -> bool {
+fn fits(one: &One, filters: &Filters) -> bool {
     let any = |key: &str, fits: &dyn Fn(&str) -> bool| {
         filters.get(key).is_none_or(|values| values.iter().any(|value| fits(value)))
     };
     let container = &one.container;
-    let shown = describe::summary(one, facts, 0);
     any("id", &|value| container.id.as_str().starts_with(value))
         && any("name", &|value| fits_name(value, one.name()))
         && any("status", &|value| describe::word(container) == value)
@@ -103,7 +105,7 @@ fn fits(one: &One, facts: &Facts, filters: &Filters) -> bool {
                 _ => mount.destination == Path::new(value),
             })
         })
-        && any("network", &|value| shown["HostConfig"]["NetworkMode"] == value)
+        && any("network", &|value| network(one) == value)
         && any("ancestor", &|value| {
             let requested = &container.config.image.user_specified;
             requested == value

@@ -82,16 +82,7 @@ fn mount(target: &str, source: MountSource) -> Result<Mount, Refusal> {
     if !destination.is_absolute() {
         return Err(Refusal::bad(format!("invalid mount path: '{target}' mount path must be absolute")));
     }
-    Ok(Mount {
-        destination,
-        source,
-        read_only: false,
-        recursive_read_only: false,
-        selinux_relabel: false,
-        propagation: Propagation::Private,
-        users: Vec::new(),
-        groups: Vec::new(),
-    })
+    Ok(Mount::new(destination, source))
 }
 
 fn propagation(text: &str) -> Result<Propagation, Refusal> {

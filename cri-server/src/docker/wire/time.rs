@@ -1,6 +1,6 @@
 //! Times as Docker writes and reads them: RFC 3339 with up to nine digits of a second, and seconds of the Unix epoch.
 
-pub(in crate::docker) use crate::time::rfc3339;
+pub(in crate::docker) use crate::time::{now_ns, rfc3339};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 const NS_PER_SECOND: i64 = 1_000_000_000;
@@ -38,12 +38,6 @@ pub(in crate::docker) fn seconds(text: &str) -> Option<i64> {
 /// The moment that is so long ago, in Go's notation of durations: `1h30m`, `1.5s`, `100ms`.
 pub(in crate::docker) fn ago(text: &str) -> Option<i64> {
     now_ns().checked_sub(duration(text)?)
-}
-
-/// The time, nanoseconds since the Unix epoch.
-pub(in crate::docker) fn now_ns() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// A duration in Go's notation, nanoseconds.

@@ -20,6 +20,10 @@ const HIDDEN: [&str; 5] = [
 /// Profiles other runtimes come with on some distributions: as a handler's program they signal containers.
 const SIGNALLERS: [&str; 3] = ["unconfined", "runc", "crun"];
 
+/// Sockets to the kernel's algorithms (CVE-2026-31431). The default filter refuses them to `socket(2)`, but cannot see them
+/// in `socketcall(2)`, by which programs of 32 bits reach them.
+const NO_ALGORITHMS: &str = "deny network alg,";
+
 /// The language version whose `network` includes Unix sockets; later ones want a rule for them, and for user
 /// namespaces, that earlier parsers do not know.
 const ABI: &str = "abi <abi/3.0>,";
@@ -28,7 +32,9 @@ const ABI: &str = "abi <abi/3.0>,";
 /// AppArmor has definitions of language versions (since 3.0).
 pub(super) fn text(daemon: &str, has_abi: bool) -> String {
     let mut rules: Vec<String> =
-        ["network,", "capability,", "file,", "umount,", "deny mount,"].map(str::to_owned).into();
+        ["network,", NO_ALGORITHMS, "capability,", "file,", "umount,", "deny mount,"]
+            .map(str::to_owned)
+            .into();
     for peer in SIGNALLERS.into_iter().chain((!SIGNALLERS.contains(&daemon)).then_some(daemon)) {
         rules.push(format!("signal (receive) peer=\"{peer}\","));
     }

@@ -114,6 +114,7 @@ impl Driver {
     /// Writes down the intent of an operation on a container.
     pub(super) fn write_member_intent(&mut self, id: &Id, verb: &Verb) -> Result<()> {
         let member = self.members.get_mut(id).ok_or_else(|| missing(id))?;
+        let before = member.container.clone();
         let operation = match verb {
             Verb::Create => Operation::Create,
             Verb::Start => {
@@ -125,10 +126,12 @@ impl Driver {
             // is paused the freezer tells.
             _ => return Ok(()),
         };
-        self.shared
-            .records
-            .begin_container(&member.container, operation)
-            .map_err(|error| EngineError::step("write down the intent", format!("container {id}"), &error))
+        if let Err(error) = self.shared.records.begin_container(&member.container, operation) {
+            member.container = before;
+            return Err(EngineError::step("write down the intent", format!("container {id}"), &error));
+        }
+        self.unrecorded.remove(&Target::Container(id.clone()));
+        Ok(())
     }
 }
 
@@ -170,9 +173,11 @@ async fn remove_pod(
     doomed: &[Doomed],
 ) -> Result<()> {
     stop_pod(shared, pod, pause.as_deref(), doomed).await?;
+    let mut outcome = Ok(());
     for (container, process) in doomed {
-        steps::remove_container(shared, container, process.clone()).await?;
+        outcome = outcome.and(steps::remove_container(shared, container, process.clone()).await);
     }
+    outcome?;
     steps::remove_pod(shared, pod, pause).await
 }
 

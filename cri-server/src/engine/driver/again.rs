@@ -14,8 +14,8 @@ use crate::engine::container::{ContainerState, Exit};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{Id, RestartPolicy};
 use crate::engine::restart::{self, Wanted};
-use crate::engine::shared::now_ns;
 use crate::engine::view::View;
+use crate::time::now_ns;
 
 impl Driver {
     /// The group of one and its container are called `name` from now on, for readers and after a restart.

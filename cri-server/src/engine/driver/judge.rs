@@ -135,7 +135,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::model::{Id, PodConfig, PodResources, Resources};
+    use crate::engine::model::{Id, Resources};
+    use crate::engine::pod::sample;
 
     const STOP: Verb = Verb::Stop { grace: Duration::from_secs(600), signal: None };
 
@@ -154,21 +155,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_comes_or_goes_has_no_resources_to_change() {
-        let judged = |state| {
-            let (id, resized) = (Id::random().unwrap(), PodResources::default());
-            let (config, cgroup) = (PodConfig::default(), String::new());
-            resize(&Pod {
-                id,
-                config,
-                resized,
-                created_at_ns: 0,
-                cgroup,
-                addresses: Vec::new(),
-                ports: Vec::new(),
-                state,
-            })
-            .is_ok()
-        };
+        let judged = |state| resize(&sample(&Id::random().unwrap(), state)).is_ok();
         let ready = PodState::Ready { pause_pid: None };
         let all = [ready, PodState::NotReady, PodState::Creating, PodState::Removing];
         assert_eq!(all.map(judged), [true, true, false, false]);

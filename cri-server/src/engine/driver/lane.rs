@@ -34,6 +34,11 @@ pub(super) struct Running {
 }
 
 impl Lane {
+    /// Whether anything is under way.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Whether anything is under way or waits.
     pub(super) fn is_busy(&self) -> bool {
         self.running.is_some() || !self.waiting.is_empty()

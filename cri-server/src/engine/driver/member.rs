@@ -9,9 +9,10 @@ use crate::engine::model::{ContainerConfig, Id, Identity, Kind, cgroup};
 use crate::engine::monitor::Process;
 use crate::engine::pod::Pod;
 use crate::engine::restart::Restarts;
-use crate::engine::shared::{Shared, now_ns};
+use crate::engine::shared::Shared;
 use crate::engine::view::View;
 use crate::spec;
+use crate::time::now_ns;
 
 /// A container and its process, once it was started.
 pub(crate) struct Member {
@@ -98,20 +99,11 @@ fn log_path(pod: &Pod, config: &ContainerConfig) -> Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::{PodConfig, PodResources};
-    use crate::engine::pod::PodState;
+    use crate::engine::pod::{PodState, sample};
 
     fn path(folder: Option<&str>, name: Option<&str>) -> Result<Option<PathBuf>> {
-        let pod = Pod {
-            id: Id::random().unwrap(),
-            config: PodConfig { log_directory: folder.map(Into::into), ..PodConfig::default() },
-            resized: PodResources::default(),
-            created_at_ns: 0,
-            cgroup: String::new(),
-            addresses: Vec::new(),
-            ports: Vec::new(),
-            state: PodState::NotReady,
-        };
+        let mut pod = sample(&Id::random().unwrap(), PodState::NotReady);
+        pod.config.log_directory = folder.map(Into::into);
         log_path(&pod, &ContainerConfig { log_path: name.map(Into::into), ..ContainerConfig::default() })
     }
 

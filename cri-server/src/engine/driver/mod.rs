@@ -11,12 +11,13 @@
 mod acts;
 mod again;
 mod command;
+mod commit;
 mod judge;
 mod lane;
 mod member;
 mod outcome;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc;
@@ -49,6 +50,8 @@ pub(super) struct Driver {
     members: BTreeMap<Id, Member>,
     lanes: BTreeMap<Target, Lane>,
     operations: JoinSet<Outcome>,
+    /// What has changed since it was last recorded, because recording it failed.
+    unrecorded: BTreeSet<Target>,
     inbox: mpsc::UnboundedReceiver<Command>,
     /// For the tasks that watch for ends.
     own: Inbox,
@@ -70,6 +73,7 @@ impl Driver {
             members: BTreeMap::new(),
             lanes: BTreeMap::new(),
             operations: JoinSet::new(),
+            unrecorded: BTreeSet::new(),
             inbox,
             own: sender.clone(),
             gone: false,
@@ -85,6 +89,7 @@ impl Driver {
                 biased;
                 Some(finished) = self.operations.join_next() => self.finish(finished),
                 Some(command) = self.inbox.recv() => self.take(command),
+                () = Self::record_is_due(!self.unrecorded.is_empty()) => self.record_again(),
                 () = closing.cancelled(), if !closing.is_cancelled() => {}
             }
         }
@@ -212,21 +217,24 @@ impl Driver {
         lane.running = Some(running.with_task(task.id()));
     }
 
+    /// What cannot be written down has not begun: the object stays what it was.
     fn write_intent(&mut self, target: &Target, verb: &Verb) -> Result<()> {
-        let recorded = match (target, verb) {
-            (Target::Pod, Verb::RunPod) => self.shared.records.begin_pod(&self.pod, Operation::RunPod),
-            (Target::Pod, Verb::StopPod) => self.shared.records.begin_pod(&self.pod, Operation::StopPod),
+        let (operation, pod) = match (target, verb) {
+            (Target::Pod, Verb::RunPod) => (Operation::RunPod, self.pod.clone()),
+            (Target::Pod, Verb::StopPod) => (Operation::StopPod, self.pod.clone()),
             (Target::Pod, Verb::RemovePod) => {
                 let state = self.next_pod_state(PodEvent::Remove)?;
-                self.change_pod(|pod| pod.state = state);
-                self.shared.records.begin_pod(&self.pod, Operation::RemovePod)
+                (Operation::RemovePod, Arc::new(Pod { state, ..Pod::clone(&self.pod) }))
             }
             (Target::Container(id), verb) => return self.write_member_intent(id, verb),
-            (Target::Pod, _) => Ok(()),
+            (Target::Pod, _) => return Ok(()),
         };
-        recorded.map_err(|error| {
+        self.shared.records.begin_pod(&pod, operation).map_err(|error| {
             EngineError::step("write down the intent", format!("pod {}", self.pod.id), &error)
-        })
+        })?;
+        self.pod = pod;
+        self.unrecorded.remove(target);
+        Ok(())
     }
 
     /// A container the pod is to have: the one with this name, or a new one.

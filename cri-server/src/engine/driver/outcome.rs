@@ -123,12 +123,12 @@ impl Driver {
             pod.addresses = up.addresses;
             pod.ports = up.ports;
         });
-        self.commit_pod()?;
+        let recorded = self.commit_pod();
         if let Some(running) = up.running {
             self.pause = Some(running.process);
             self.watch(Target::Pod, running.connection);
         }
-        Ok(())
+        recorded
     }
 
     fn pod_is_down(&mut self) -> Result<()> {
@@ -163,22 +163,6 @@ impl Driver {
     pub(super) fn next_pod_state(&self, event: PodEvent) -> Result<PodState> {
         let object = || format!("pod {}", self.pod.id);
         self.pod.state.next(event).map_err(|error| EngineError::step("change the state", object(), &error))
-    }
-
-    fn commit_pod(&self) -> Result<()> {
-        self.shared
-            .records
-            .commit_pod(&self.pod)
-            .map_err(|error| EngineError::step("commit", format!("pod {}", self.pod.id), &error))?;
-        self.publish_pod();
-        Ok(())
-    }
-
-    fn publish_pod(&self) {
-        let pod = self.pod.clone();
-        self.shared.board.publish(&self.pod.id, |view| {
-            view.pods.insert(pod.id.clone(), pod);
-        });
     }
 
     /// Takes note of what the pod is said to need from now on, whatever is under way.
@@ -228,20 +212,23 @@ impl Driver {
         match started {
             Ok(Started { running, started_at_ns }) => {
                 let process = running.process;
-                self.change(id, |member| {
+                let recorded = self.change(id, |member| {
                     let pid = process.pid();
                     member.process = Some(process);
                     member.is_up();
                     member.apply(ContainerEvent::Started { pid, started_at_ns })
-                })?;
+                });
                 self.watch(Target::Container(id.clone()), running.connection);
-                Ok(())
+                recorded
             }
             Err(failure) => {
                 let StartFailure { error, exit } = *failure;
                 let code = exit.code;
-                self.change(id, |member| member.apply(ContainerEvent::Ended(exit)))?;
+                let recorded = self.change(id, |member| member.apply(ContainerEvent::Ended(exit)));
                 self.shared.waiting.ended(id, code);
+                if let Err(unrecorded) = recorded {
+                    tracing::error!(container = %id, error = %chain(&unrecorded), "a failed start could not be recorded");
+                }
                 Err(error)
             }
         }
@@ -266,24 +253,12 @@ impl Driver {
             .forget_container(id)
             .map_err(|error| EngineError::step("forget", format!("container {id}"), &error))?;
         let member = self.members.remove(id);
+        self.unrecorded.remove(&Target::Container(id.clone()));
         self.shared.board.publish(&self.pod.id, |view| {
             view.containers.remove(id);
             view.processes.remove(id);
         });
         self.shared.waiting.removed(id, member.as_ref().map_or(0, last_code));
-        Ok(())
-    }
-
-    /// Changes a container, commits and publishes it.
-    fn change(&mut self, id: &Id, change: impl FnOnce(&mut Member) -> Result<()>) -> Result<()> {
-        let member = self.members.get_mut(id).ok_or_else(|| super::missing(id))?;
-        change(member)?;
-        self.shared
-            .records
-            .commit_container(&member.container)
-            .map_err(|error| EngineError::step("commit", format!("container {id}"), &error))?;
-        let member = &*member;
-        self.shared.board.publish(&self.pod.id, |view| member.publish(view));
         Ok(())
     }
 
@@ -349,13 +324,13 @@ impl Driver {
         }
         let exit = exit_of(end, started_at_ns);
         let code = exit.code;
-        self.change(id, |member| {
+        let recorded = self.change(id, |member| {
             member.start_again_after(&exit);
             member.apply(ContainerEvent::Ended(exit))
-        })?;
+        });
         self.shared.waiting.ended(id, code);
         self.schedule(id);
-        Ok(())
+        recorded
     }
 
     /// A group of one whose program has ended gives its network back, or goes as a whole.

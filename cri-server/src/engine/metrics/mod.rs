@@ -10,15 +10,15 @@ mod proc;
 use std::path::Path;
 use std::sync::Arc;
 
-use cleat_image::Snapshotter;
 use cleat_sys::cgroup::Cgroup;
 
 use super::container::Container;
 use super::error::{EngineError, Result};
 use super::model::Resources;
 use super::pod::Pod;
-use super::shared::{Shared, now_ns};
+use super::shared::Shared;
 use super::stats::Interface;
+use crate::time::now_ns;
 use known::*;
 pub(crate) use known::{ALL, Kind, Metric};
 
@@ -144,7 +144,7 @@ fn limits(resources: &Resources, samples: &mut Samples) {
 }
 
 fn filesystem(shared: &Shared, container: &Container, samples: &mut Samples) {
-    let Ok(usage) = shared.snapshots.usage(container.id.as_str()) else { return };
+    let Some(usage) = shared.layers.of(shared, &container.id).map(|measured| measured.usage) else { return };
     let Ok(whole) = nix::sys::statvfs::statvfs(&shared.settings.root) else { return };
     let device = device_of(&shared.settings.root).unwrap_or_default();
     samples.labelled(&FS_USAGE, &[&device], usage.bytes);

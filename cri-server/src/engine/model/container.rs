@@ -142,6 +142,22 @@ pub(crate) struct Mount {
     pub groups: Vec<IdRange>,
 }
 
+impl Mount {
+    /// `source` at `destination`, writable and private.
+    pub(crate) fn new(destination: impl Into<PathBuf>, source: MountSource) -> Self {
+        Self {
+            destination: destination.into(),
+            source,
+            read_only: false,
+            recursive_read_only: false,
+            selinux_relabel: false,
+            propagation: Propagation::Private,
+            users: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
+}
+
 /// Where a mount's content comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

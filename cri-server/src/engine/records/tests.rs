@@ -1,20 +1,11 @@
 //! The records against a real database file.
 
 use super::*;
-use crate::engine::model::{PodConfig, PodResources, Resources};
-use crate::engine::pod::PodState;
+use crate::engine::model::Resources;
+use crate::engine::pod::{PodState, sample};
 
 fn pod() -> Pod {
-    Pod {
-        id: Id::random().unwrap(),
-        config: PodConfig::default(),
-        resized: PodResources::default(),
-        created_at_ns: 1,
-        cgroup: "/cleat/x".into(),
-        addresses: Vec::new(),
-        ports: Vec::new(),
-        state: PodState::Creating,
-    }
+    sample(&Id::random().unwrap(), PodState::Creating)
 }
 
 #[test]

@@ -18,7 +18,8 @@ use cleat_image::{Snapshotter, Usage};
 
 use crate::engine::container::Container;
 use crate::engine::model::Id;
-use crate::engine::shared::{Shared, now_ns};
+use crate::engine::shared::Shared;
+use crate::time::now_ns;
 
 /// How long a figure is taken for today's: the kubelet asks as often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -39,11 +40,11 @@ pub(crate) struct Layers {
 
 /// A layer's figure.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Measured {
+pub(crate) struct Measured {
     /// Space taken.
-    pub(super) usage: Usage,
+    pub(crate) usage: Usage,
     /// When it was measured, nanoseconds since the Unix epoch.
-    pub(super) at_ns: i64,
+    pub(crate) at_ns: i64,
     /// The same moment, for its age.
     at: Instant,
     /// How long it counts.
@@ -75,7 +76,7 @@ impl Measured {
 impl Layers {
     /// What `container` has written; none where its layer cannot be measured, which a removal may be the reason of.
     /// Blocks on a walk where nothing recent is known.
-    pub(super) fn of(&self, shared: &Shared, container: &Id) -> Option<Measured> {
+    pub(crate) fn of(&self, shared: &Shared, container: &Id) -> Option<Measured> {
         let known = self.known().get(container).copied();
         known
             .filter(|known| known.age(Instant::now()) != Age::Old)
@@ -113,7 +114,7 @@ impl Layers {
 
 /// Measures anew what is due of the layers of `asked`, behind the answer. The walk ends by itself: the executor waits for
 /// it when the daemon ends.
-pub(super) fn refresh(shared: &Arc<Shared>, asked: &[Arc<Container>]) {
+pub(crate) fn refresh(shared: &Arc<Shared>, asked: &[Arc<Container>]) {
     if shared.layers.walking.load(Ordering::Relaxed) {
         return;
     }

@@ -19,12 +19,13 @@ pub(crate) use figures::{
     ContainerStats, Cpu, Filesystem, Interface, Memory, PodStats, Pressure, PressureLine, Swap,
 };
 pub(super) use interfaces::interfaces;
-pub(super) use layers::Layers;
+pub(super) use layers::{Layers, refresh};
 
 use super::container::Container;
 use super::error::{EngineError, Result};
 use super::pod::Pod;
-use super::shared::{Shared, now_ns};
+use super::shared::Shared;
+use crate::time::now_ns;
 use cgroup::of_cgroup;
 
 /// Most threads that read figures of many at a time.
@@ -36,7 +37,7 @@ const SHARE: usize = 16;
 pub(crate) async fn of_container(shared: &Arc<Shared>, container: Arc<Container>) -> Result<ContainerStats> {
     let read = container.clone();
     let stats = shared.blocking(move |shared| read_container(shared, &read)).await;
-    layers::refresh(shared, &[container]);
+    refresh(shared, &[container]);
     stats
 }
 
@@ -58,7 +59,7 @@ pub(crate) async fn of_containers(
         let part = part.await.map_err(|error| EngineError::step("read the figures", "containers", &error))?;
         all.extend(part?);
     }
-    layers::refresh(shared, &containers);
+    refresh(shared, &containers);
     Ok(all)
 }
 
@@ -70,7 +71,7 @@ pub(crate) async fn of_pod(
 ) -> Result<PodStats> {
     let read = containers.clone();
     let stats = shared.blocking(move |shared| read_pod(shared, &pod, read)).await;
-    layers::refresh(shared, &containers);
+    refresh(shared, &containers);
     stats
 }
 

@@ -4,7 +4,7 @@ use cleat_conmon_proto::ExitRecord;
 
 use crate::engine::container::{Exit, ExitReason};
 use crate::engine::monitor::End;
-use crate::engine::shared::now_ns;
+use crate::time::now_ns;
 
 /// Exit code of a container nobody saw ending: what a SIGKILL gives, since that is what such an end comes from.
 const CODE_OF_THE_UNSEEN: i32 = 137;

@@ -214,11 +214,13 @@ fn write_pause_spec(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<()> 
     write_spec(&paths.config(), &spec)
 }
 
-/// Writes a bundle's config.json.
+/// Writes a bundle's config.json: the old one or the new one is there whole, whenever the daemon dies or the disk is full.
 pub(super) fn write_spec(path: &std::path::Path, spec: &oci_spec::runtime::Spec) -> Result<()> {
     let text = serde_json::to_vec(spec)
         .map_err(|error| EngineError::step("encode the specification", path.display(), &error))?;
-    fs::write(path, text)
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, text)
+        .and_then(|()| fs::rename(&fresh, path))
         .map_err(|error| EngineError::step("write the specification", path.display(), &error))
 }
 

@@ -9,14 +9,16 @@ use nix::errno::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::launch::{LaunchFailure, Running, make, make_state_dir};
+use super::stop::await_monitor;
 use super::take_down_pod::{empty_cgroup, remove_cgroup};
 use crate::engine::attach::attach_session;
 use crate::engine::container::{Container, Exit, ExitReason};
 use crate::engine::error::{EngineError, Result, chain};
 use crate::engine::model::{ContainerConfig, LogRotation};
 use crate::engine::monitor::{MonitorError, Process};
-use crate::engine::shared::{Shared, now_ns};
+use crate::engine::shared::Shared;
 use crate::engine::waiting::Early;
+use crate::time::now_ns;
 
 /// Exit code of a container that could not be made, as containerd and CRI-O report it.
 const CODE_NOT_MADE: i32 = 128;
@@ -117,6 +119,9 @@ fn order(shared: &Shared, container: &Container) -> Result<Launch> {
             list: "ps -a",
         })?;
     let paths = shared.paths.container(&container.id);
+    // The monitor of the run before removes the cgroup at its end: not the one that this run makes.
+    await_monitor(None, &paths.state)
+        .map_err(|error| EngineError::step("wait for the monitor", object(), &error))?;
     make_state_dir(&paths.state)
         .map_err(|error| EngineError::step("make the state folder", object(), &error))?;
     let config = &container.config;

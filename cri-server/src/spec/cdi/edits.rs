@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Hook as OciHook, Hooks, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Mount as OciMount, Spec,
+    Hook as OciHook, Hooks, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxIntelRdt, LinuxNetDevice,
+    Mount as OciMount, Spec,
 };
 
 use super::error::CdiError;
-use super::file::{Edits, Hook, Mount, Node, NodeKind};
+use super::file::{Edits, Hook, IntelRdt, Mount, NetDevice, Node, NodeKind};
 use crate::spec::devices;
 use crate::spec::path::{depth, normalised};
 
@@ -34,14 +35,13 @@ pub(crate) fn host_nodes<'a>(edits: &'a [&Edits]) -> impl Iterator<Item = &'a Pa
 /// Puts `edits` into `spec`, in their order. `nodes` tells what is at each path of [`host_nodes`], or why nothing is.
 ///
 /// # Errors
-/// When an edit makes no sense, needs what this host does not have, or is not built. `spec` may be half edited then.
+/// When an edit makes no sense, or needs what this host does not have. `spec` may be half edited then.
 pub(crate) fn apply(
     spec: &mut Spec,
     edits: &[&Edits],
     nodes: &HashMap<PathBuf, Result<HostNode, String>>,
 ) -> Result<(), CdiError> {
     for edits in edits {
-        check_built(edits)?;
         variables(spec, &edits.env)?;
         for node in &edits.device_nodes {
             device(spec, node, nodes.get(node.on_host()))?;
@@ -49,6 +49,10 @@ pub(crate) fn apply(
         mounts(spec, &edits.mounts)?;
         edits.hooks.iter().try_for_each(|hook| add_hook(spec, hook))?;
         groups(spec, &edits.additional_gids);
+        edits.net_devices.iter().try_for_each(|device| net_device(spec, device))?;
+        if let Some(asked) = &edits.intel_rdt {
+            intel_rdt(spec, asked);
+        }
     }
     Ok(())
 }
@@ -56,18 +60,6 @@ pub(crate) fn apply(
 impl Node {
     fn on_host(&self) -> &Path {
         self.host_path.as_deref().unwrap_or(&self.path)
-    }
-}
-
-fn check_built(edits: &Edits) -> Result<(), CdiError> {
-    let later = |hook: &Hook| matches!(hook.hook_name.as_str(), "poststart" | "poststop");
-    match edits {
-        Edits { intel_rdt: Some(_), .. } => Err(CdiError::Unsupported("intelRdt")),
-        Edits { net_devices, .. } if !net_devices.is_empty() => Err(CdiError::Unsupported("netDevices")),
-        Edits { hooks, .. } if hooks.iter().any(later) => {
-            Err(CdiError::Unsupported("poststart or poststop hooks"))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -234,6 +226,8 @@ fn add_hook(spec: &mut Spec, asked: &Hook) -> Result<(), CdiError> {
         "createRuntime" => hooks.set_create_runtime(list(hooks.create_runtime())),
         "createContainer" => hooks.set_create_container(list(hooks.create_container())),
         "startContainer" => hooks.set_start_container(list(hooks.start_container())),
+        "poststart" => hooks.set_poststart(list(hooks.poststart())),
+        "poststop" => hooks.set_poststop(list(hooks.poststop())),
         name => return Err(CdiError::Hook(name.to_owned())),
     };
     spec.set_hooks(Some(hooks));
@@ -250,6 +244,35 @@ fn groups(spec: &mut Spec, added: &[u32]) {
         }
     }
     process.user_mut().set_additional_gids(Some(all));
+}
+
+/// Each has one container and one name there.
+fn net_device(spec: &mut Spec, asked: &NetDevice) -> Result<(), CdiError> {
+    let Some(linux) = spec.linux_mut() else { return Ok(()) };
+    let (found, wanted) = (&asked.host_interface_name, &asked.name);
+    let mut all = linux.net_devices().clone().unwrap_or_default();
+    let is_taken = all.contains_key(found) || all.values().any(|one| one.name().as_ref() == Some(wanted));
+    if is_taken || found.is_empty() || wanted.is_empty() {
+        return Err(CdiError::NetDevice { found: found.clone(), wanted: wanted.clone() });
+    }
+    let mut device = LinuxNetDevice::default();
+    device.set_name(Some(wanted.clone()));
+    all.insert(found.clone(), device);
+    linux.set_net_devices(Some(all));
+    Ok(())
+}
+
+/// The last one is the container's, as other runtimes have it.
+fn intel_rdt(spec: &mut Spec, asked: &IntelRdt) {
+    let Some(linux) = spec.linux_mut() else { return };
+    let mut planned = LinuxIntelRdt::default();
+    planned
+        .set_clos_id(asked.clos_id.clone())
+        .set_l3_cache_schema(asked.l3_cache_schema.clone())
+        .set_mem_bw_schema(asked.mem_bw_schema.clone())
+        .set_schemata(asked.schemata.clone())
+        .set_enable_monitoring(asked.enable_monitoring);
+    linux.set_intel_rdt(Some(planned));
 }
 
 #[cfg(test)]
@@ -363,11 +386,12 @@ mod tests {
     #[test]
     fn hooks_come_at_their_points_or_are_refused() {
         let hook = |name: &str| json!({"hooks": [{"hookName": name, "path": "/bin/h", "args": ["h", "x"], "timeout": 2}]});
-        for name in ["prestart", "createRuntime", "createContainer", "startContainer"] {
+        for name in
+            ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+        {
             let hooks = serde_json::to_value(applied(hook(name)).unwrap().hooks()).unwrap();
             assert_eq!(hooks[name], json!([{"path": "/bin/h", "args": ["h", "x"], "timeout": 2}]), "{hooks}");
         }
-        assert!(matches!(applied(hook("poststop")), Err(CdiError::Unsupported(_))));
         assert!(matches!(applied(hook("later")), Err(CdiError::Hook(_))));
         for bad in [
             json!({"hookName": "prestart", "path": "h"}),
@@ -386,9 +410,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused() {
-        for edits in [json!({"intelRdt": {"closID": "x"}}), json!({"netDevices": [{"name": "eth1"}]})] {
-            assert!(matches!(applied(edits), Err(CdiError::Unsupported(_))));
+    fn network_devices_are_moved_each_under_a_name_of_its_own() {
+        let device = |found: &str, name: &str| json!({"hostInterfaceName": found, "name": name});
+        let devices = |list: &[Value]| applied(json!({"netDevices": list}));
+        let spec = devices(&[device("eth1", "net1"), device("eth2", "net2")]).unwrap();
+        let planned = serde_json::to_value(spec.linux().as_ref().unwrap().net_devices()).unwrap();
+        assert_eq!(planned, json!({"eth1": {"name": "net1"}, "eth2": {"name": "net2"}}));
+        for bad in [
+            &[device("eth1", "a"), device("eth1", "b")][..],
+            &[device("eth1", "a"), device("eth2", "a")],
+            &[device("", "a")],
+            &[device("eth1", "")],
+        ] {
+            assert!(matches!(devices(bad), Err(CdiError::NetDevice { .. })), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_share_of_caches_is_the_runtimes_to_judge() {
+        let asked =
+            json!({"closID": "gold", "l3CacheSchema": "L3:0=f", "enableMonitoring": true, "enableCMT": true});
+        let spec = applied(json!({"intelRdt": asked})).unwrap();
+        let planned = serde_json::to_value(spec.linux().as_ref().unwrap().intel_rdt()).unwrap();
+        assert_eq!(planned, json!({"closID": "gold", "l3CacheSchema": "L3:0=f", "enableMonitoring": true}));
     }
 }

@@ -59,9 +59,14 @@ pub(crate) enum CdiError {
         /// Another one of the same folder.
         second: PathBuf,
     },
-    /// An edit that is not built.
-    #[error("its edits have {0}, which no container can be given yet")]
-    Unsupported(&'static str),
+    /// A network device that has no name, or one that another has.
+    #[error("its network device {found:?} cannot be {wanted:?} in the container")]
+    NetDevice {
+        /// On the host.
+        found: String,
+        /// In the container.
+        wanted: String,
+    },
     /// A variable that is none.
     #[error("its variable {0:?} is not of the form NAME=value")]
     Variable(String),

@@ -51,8 +51,34 @@ pub(crate) struct Edits {
     pub(super) mounts: Vec<Mount>,
     pub(super) hooks: Vec<Hook>,
     pub(super) additional_gids: Vec<u32>,
-    pub(super) intel_rdt: Option<serde::de::IgnoredAny>,
-    pub(super) net_devices: Vec<serde::de::IgnoredAny>,
+    pub(super) intel_rdt: Option<IntelRdt>,
+    pub(super) net_devices: Vec<NetDevice>,
+}
+
+/// A share of caches and memory bandwidth.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(super) struct IntelRdt {
+    #[serde(rename = "closID")]
+    pub(super) clos_id: Option<String>,
+    pub(super) l3_cache_schema: Option<String>,
+    pub(super) mem_bw_schema: Option<String>,
+    pub(super) schemata: Option<Vec<String>>,
+    pub(super) enable_monitoring: Option<bool>,
+    /// Of old files; the kernel counts without being asked.
+    #[serde(rename = "enableCMT")]
+    pub(super) _enable_cmt: Option<bool>,
+    /// As the former.
+    #[serde(rename = "enableMBM")]
+    pub(super) _enable_mbm: Option<bool>,
+}
+
+/// A network device of the host that becomes the container's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct NetDevice {
+    pub(super) host_interface_name: String,
+    pub(super) name: String,
 }
 
 /// A device node.

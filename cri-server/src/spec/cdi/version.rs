@@ -46,12 +46,15 @@ fn used(content: &Content) -> Vec<(&'static str, &'static str)> {
 }
 
 fn used_by_edits(edits: &Edits) -> Vec<(&'static str, &'static str)> {
+    let monitored = edits.intel_rdt.as_ref();
+    let monitored = monitored.is_some_and(|rdt| rdt.schemata.is_some() || rdt.enable_monitoring.is_some());
     [
         (edits.mounts.iter().any(|mount| mount.kind.is_some()), "types of mounts", "0.4.0"),
         (edits.device_nodes.iter().any(|node| node.host_path.is_some()), "hostPath of a node", "0.5.0"),
         (edits.intel_rdt.is_some(), "intelRdt", "0.7.0"),
         (!edits.additional_gids.is_empty(), "additionalGids", "0.7.0"),
         (!edits.net_devices.is_empty(), "netDevices", "1.1.0"),
+        (monitored, "schemata or enableMonitoring of intelRdt", "1.1.0"),
     ]
     .into_iter()
     .filter_map(|(is_used, feature, needed)| is_used.then_some((feature, needed)))
@@ -102,7 +105,11 @@ mod tests {
             ("0.6.0", "v.com/c", r#""name": "a", "annotations": {}"#),
             ("0.7.0", "v.com/c", r#""name": "a", "containerEdits": {"additionalGids": [1]}"#),
             ("0.7.0", "v.com/c", r#""name": "a", "containerEdits": {"intelRdt": {}}"#),
-            ("1.1.0", "v.com/c", r#""name": "a", "containerEdits": {"netDevices": [{}]}"#),
+            (
+                "1.1.0",
+                "v.com/c",
+                r#""name": "a", "containerEdits": {"netDevices": [{"hostInterfaceName": "a", "name": "b"}]}"#,
+            ),
         ] {
             for (place, minor) in RELEASED.iter().enumerate() {
                 let text =

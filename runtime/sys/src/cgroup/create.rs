@@ -34,6 +34,9 @@ impl Cgroup {
 
     /// Makes the cgroup in the cgroup2 hierarchy, or where there is none in the freezer's: enough to kill what is in it.
     pub fn create_for_kill(&self) -> Result<(), CgroupError> {
+        if self.layout.is_none() {
+            return Ok(());
+        }
         let root = self.layout.unified().or_else(|| self.layout.v1_root("freezer"));
         let root = root.ok_or_else(|| CgroupError::NoController("freezer".into()))?;
         create_folder(&root.join(&self.path)).map(|_| ())

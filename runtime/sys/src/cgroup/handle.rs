@@ -82,6 +82,17 @@ impl Cgroup {
         write_value(self.dir(controller)?.join(file), value)
     }
 
+    /// Writes values to `file` in the hierarchy with `controller`, one after the other, each in one write(2) of its own.
+    pub fn write_each<'a>(
+        &self,
+        controller: &str,
+        file: &str,
+        values: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), CgroupError> {
+        let path = self.dir(controller)?.join(file);
+        write_values(path, values)
+    }
+
     /// Puts the calling process (all of it: it has to be single-threaded) into this cgroup in every v1 hierarchy. The
     /// cgroup2 hierarchy is left as it is: a process is born there.
     pub fn join_self(&self) -> Result<(), CgroupError> {
@@ -125,7 +136,9 @@ impl Cgroup {
     /// The process ids in this cgroup and everything beneath it. Empty when the cgroup is gone.
     pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
         let mut pids = Vec::new();
-        collect_processes(&self.census_dir(), &mut pids)?;
+        if !self.layout.is_none() {
+            collect_processes(&self.census_dir(), &mut pids)?;
+        }
         Ok(pids)
     }
 
@@ -151,9 +164,23 @@ impl Cgroup {
 
 /// Writes a cgroup file in one write(2), as the kernel expects it.
 pub(super) fn write_value(path: PathBuf, value: &str) -> Result<(), CgroupError> {
-    let result =
-        fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
-    result.map_err(|source| CgroupError::Write { path, value: value.to_owned(), source })
+    write_values(path, [value])
+}
+
+fn write_values<'a>(path: PathBuf, values: impl IntoIterator<Item = &'a str>) -> Result<(), CgroupError> {
+    let mut file = None;
+    for value in values {
+        let opened = match file.take() {
+            Some(file) => Ok(file),
+            None => fs::OpenOptions::new().write(true).open(&path),
+        };
+        let written = opened.and_then(|mut file| file.write_all(value.as_bytes()).map(|()| file));
+        match written {
+            Ok(open) => file = Some(open),
+            Err(source) => return Err(CgroupError::Write { path, value: value.to_owned(), source }),
+        }
+    }
+    Ok(())
 }
 
 /// The file's content; none when it, or its cgroup, does not exist (any more).
@@ -212,6 +239,19 @@ mod tests {
         let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
         assert_eq!(flat_value(text, "oom_kill"), Some(3));
         assert_eq!(flat_value(text, "oom"), None);
+    }
+
+    #[test]
+    fn without_hierarchies_there_is_nothing_to_do() {
+        let cgroup = Cgroup::open(&Layout::none(), "/a").unwrap();
+        cgroup.create().unwrap();
+        cgroup.child("b").unwrap().create_for_kill().unwrap();
+        cgroup.join_self().unwrap();
+        assert!(cgroup.v2_dir_fd().unwrap().is_none() && cgroup.processes().unwrap().is_empty());
+        cgroup.kill().unwrap();
+        assert!(cgroup.wait_empty(std::time::Duration::ZERO).unwrap());
+        cgroup.remove().unwrap();
+        assert!(cgroup.read("memory", "memory.max").is_err());
     }
 
     #[test]

@@ -71,6 +71,19 @@ impl Layout {
         Ok(Self::new(v1, unified))
     }
 
+    /// No hierarchy at all: for who may use none. No cgroup has a file then, and there is nothing to make, to join, to kill
+    /// and to remove.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(Vec::new(), None)
+    }
+
+    /// Whether it is [`Layout::none`].
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.inner.v1.is_empty() && self.inner.unified.is_none()
+    }
+
     fn new(v1: Vec<Hierarchy>, unified: Option<PathBuf>) -> Self {
         Self { inner: Arc::new(Inner { v1, unified }) }
     }

@@ -1,7 +1,8 @@
 //! The network when the operator has a CNI configuration: Debian's plugins, executed.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use cleat_cri_api::v1::*;
@@ -108,38 +109,95 @@ fn privileged_a_port_of_the_host_leads_into_the_pod_by_portmap() -> Result<()> {
     Ok(())
 }
 
+/// Debian's plugins and, behind them, one of the test's own that fails when it is told to.
+struct Failing {
+    folder: tempfile::TempDir,
+}
+
+impl Failing {
+    /// Fails at the command that the file `fail` beside it names.
+    const PLUGIN: &str = "#!/bin/sh\n[ \"$CNI_COMMAND\" = \"$(cat \"${0%/*}/fail\")\" ] && \
+                          { echo '{\"cniVersion\":\"1.0.0\",\"code\":117,\"msg\":\"told to fail\"}'; exit 1; }\n\
+                          [ \"$CNI_COMMAND\" = ADD ] && exec jq -c .prevResult\nexit 0\n";
+
+    fn new() -> Result<Self> {
+        let failing = Self { folder: tempfile::tempdir().context("make a folder")? };
+        let (conf, plugins) = (failing.conf(), failing.plugins());
+        fs::create_dir(&conf).context("make net.d")?;
+        fs::create_dir(&plugins).context("make a folder for plugins")?;
+        let good = configuration(&failing.folder.path().join("addresses"));
+        let mut list: serde_json::Value = serde_json::from_str(&good).context("configuration")?;
+        list["plugins"].as_array_mut().context("plugins")?.push(serde_json::json!({ "type": "fails" }));
+        fs::write(conf.join("10-cleat.conflist"), list.to_string()).context("write a configuration")?;
+        let plugin = plugins.join("fails");
+        fs::write(&plugin, Self::PLUGIN).context("write a plugin")?;
+        fs::set_permissions(plugin, fs::Permissions::from_mode(0o755)).context("mode")?;
+        failing.at("nothing")?;
+        Ok(failing)
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.folder.path().join("net.d")
+    }
+
+    fn plugins(&self) -> PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    fn settings(&self) -> String {
+        let (conf, plugins) = (self.conf(), self.plugins());
+        format!("[network]\ncni_conf_dir = {conf:?}\ncni_plugin_dirs = [\"/usr/lib/cni\", {plugins:?}]\n")
+    }
+
+    /// Has it fail at `command` from now on.
+    fn at(&self, command: &str) -> Result<()> {
+        fs::write(self.plugins().join("fail"), command).context("tell the plugin where to fail")
+    }
+}
+
 #[test]
 fn privileged_a_plugin_that_fails_fails_the_pod_and_nothing_stays() -> Result<()> {
-    let folder = tempfile::tempdir().context("make a folder")?;
-    let conf = folder.path().join("net.d");
-    fs::create_dir(&conf).context("make net.d")?;
-    let good = configuration(&folder.path().join("addresses"));
-    let file = conf.join("10-cleat.conflist");
-    fs::write(&file, &good).context("write a configuration")?;
-    // A plugin of the test's own behind the real ones: fails once a file says so.
-    let plugin = "#!/bin/sh\n[ \"$CNI_COMMAND\" = ADD ] && [ -e \"${0%/*}/fail\" ] && \
-                  { echo '{\"cniVersion\":\"1.0.0\",\"code\":117,\"msg\":\"told to fail\"}'; exit 1; }\n\
-                  [ \"$CNI_COMMAND\" = ADD ] && exec jq -c .prevResult\nexit 0\n";
-    let plugins = folder.path().join("plugins");
-    fs::create_dir(&plugins).context("make a folder for plugins")?;
-    fs::write(plugins.join("fails"), plugin).context("write a plugin")?;
-    let mut mode = fs::metadata(plugins.join("fails")).context("mode")?.permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
-    fs::set_permissions(plugins.join("fails"), mode).context("mode")?;
-    let mut list: serde_json::Value = serde_json::from_str(&good).context("configuration")?;
-    list["plugins"].as_array_mut().context("plugins")?.push(serde_json::json!({ "type": "fails" }));
-    fs::write(&file, list.to_string()).context("write a configuration")?;
-    let settings =
-        format!("[network]\ncni_conf_dir = {conf:?}\ncni_plugin_dirs = [\"/usr/lib/cni\", {plugins:?}]\n");
-    check(Node::builder().settings(&settings), |node| {
-        fs::write(plugins.join("fail"), "").context("tell it to fail")?;
+    let plugin = Failing::new()?;
+    check(Node::builder().settings(&plugin.settings()), |node| {
+        plugin.at("ADD")?;
         let before = node.snapshot()?;
         let status = node.cri().run_pod(&configs::pod("failed")).expect_err("its network failed");
         assert!(status.message().contains("told to fail"), "{status:?}");
         before.leaks(&node.snapshot()?).none()?;
-        fs::remove_file(plugins.join("fail")).context("tell it to work")?;
+        plugin.at("nothing")?;
         let pod = node.run_pod(configs::pod("failed"))?;
         node.remove_pod(&pod.id)
+    });
+    Ok(())
+}
+
+/// A daemon that starts while a detach cannot succeed neither forgets the pod nor what is its containers'.
+#[test]
+fn privileged_a_pod_whose_network_cannot_be_given_back_is_kept_until_it_can() -> Result<()> {
+    let plugin = Failing::new()?;
+    check(Node::builder().settings(&plugin.settings()), |node| {
+        let stopped = node.run_pod(configs::pod("stopped"))?;
+        let inside = node.run(&stopped, &configs::script("inside", "echo kept > /file; exit 3"))?.status.id;
+        let removed = node.run_pod(configs::pod("removed"))?;
+        node.start(&removed, &configs::sleeper("inside"))?;
+        plugin.at("DEL")?;
+        let refused = node.cri().stop_pod(&stopped.id).expect_err("its detach failed");
+        assert!(refused.message().contains("told to fail"), "{refused:?}");
+        node.cri().remove_pod(&removed.id).expect_err("its detach failed");
+        for _ in 0..2 {
+            node.crash_and_restart()?;
+            for pod in [&stopped, &removed] {
+                let state = node.cri().pod_status(&pod.id).context("it is kept")?.state();
+                assert_eq!(state, PodSandboxState::SandboxNotready, "{pod:?}");
+            }
+            assert_eq!(node.cri().container(&inside)?.exit_code, 3);
+        }
+        let found =
+            node.cleat().world().shell(&format!("find {} -name file", node.cleat().root().display()))?;
+        ensure!(found.lines().count() == 1, "the file of a container that is there is not: {found:?}");
+        plugin.at("nothing")?;
+        node.remove_pod(&stopped.id)?;
+        node.remove_pod(&removed.id)
     });
     Ok(())
 }

@@ -3,5 +3,7 @@
 
 mod crashes;
 mod downtime;
+mod full_disk;
+mod hung_volume;
 mod monitors;
 mod multitude;

@@ -28,7 +28,8 @@ use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::monitor::{MonitorError, Process, done};
 use crate::engine::pod::Pod;
-use crate::engine::shared::{Shared, now_ns};
+use crate::engine::shared::Shared;
+use crate::time::now_ns;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
