@@ -63,6 +63,9 @@ impl Monitor {
             if self.outputs.deadline().is_some_and(|due| due <= Instant::now()) {
                 self.outputs.drop_stalled(&self.poller, Instant::now());
             }
+            if self.oom.look_at().is_some_and(|due| due <= Instant::now()) {
+                self.tell_oom();
+            }
             self.regulate_output();
             self.advance_end();
         }
@@ -77,10 +80,9 @@ impl Monitor {
 
     /// Until something is due though nothing happens.
     fn time_left(&self) -> Option<Duration> {
-        let due = [self.container.deadline(), self.pace.resume_at(), self.outputs.deadline()]
-            .into_iter()
-            .flatten()
-            .min();
+        let dues =
+            [self.container.deadline(), self.pace.resume_at(), self.outputs.deadline(), self.oom.look_at()];
+        let due = dues.into_iter().flatten().min();
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 

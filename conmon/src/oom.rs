@@ -1,6 +1,8 @@
 //! OOM kills in the container's cgroup.
 
-use cleat_runtime::Target;
+use std::time::Instant;
+
+use cleat_runtime::{AwaitedKill, Target};
 use cleat_sys::cgroup::OomWatch;
 use rustix::event::PollFlags;
 
@@ -12,6 +14,8 @@ use crate::poller::{Interest, Poller, Source};
 pub(crate) struct OomKills {
     watch: Option<OomWatch>,
     seen: u64,
+    /// v1 reports before it kills, and the process killed need not be a child whose end is told.
+    awaited: AwaitedKill,
 }
 
 impl OomKills {
@@ -19,11 +23,10 @@ impl OomKills {
     pub(crate) fn watch(target: &Target, poller: &Poller) -> Self {
         let watch = target.cgroup().watch_oom().ok();
         if let Some(watch) = &watch {
-            let urgent = watch.poll_flags().contains(PollFlags::PRI);
-            let interest = if urgent { Interest::URGENT } else { Interest::READABLE };
+            let interest = if is_counted_before(watch) { Interest::URGENT } else { Interest::READABLE };
             best_effort("watch OOM kills", poller.add(watch, Source::Oom, interest));
         }
-        Self { watch, seen: 0 }
+        Self { watch, ..Self::default() }
     }
 
     /// Watches no more: the file of a cgroup that is gone would report without end.
@@ -31,13 +34,21 @@ impl OomKills {
         if let Some(watch) = self.watch.take() {
             best_effort("stop watching OOM kills", poller.remove(&watch));
         }
+        self.awaited = AwaitedKill::default();
     }
 
     /// Takes note of an event, so that the next one is waited for.
-    pub(crate) fn acknowledge(&self) {
-        if let Some(watch) = &self.watch {
-            watch.acknowledge();
+    pub(crate) fn acknowledge(&mut self) {
+        let Some(watch) = &self.watch else { return };
+        let reports = watch.acknowledge();
+        if reports > 0 && !is_counted_before(watch) {
+            self.awaited.reported(Instant::now());
         }
+    }
+
+    /// When to ask again though there is no event.
+    pub(crate) fn look_at(&self) -> Option<Instant> {
+        self.awaited.look_at()
     }
 
     /// Whether the kernel has killed since this was last asked.
@@ -45,6 +56,7 @@ impl OomKills {
         let kills = target.cgroup().oom_kills().unwrap_or(self.seen);
         let rose = kills > self.seen;
         self.seen = self.seen.max(kills);
+        self.awaited.looked(Instant::now(), rose);
         rose
     }
 
@@ -52,4 +64,9 @@ impl OomKills {
     pub(crate) fn any(&self) -> bool {
         self.seen > 0
     }
+}
+
+/// Whether the kernel counts a kill before it reports it: cgroup v2's file does, which is polled for what is urgent.
+fn is_counted_before(watch: &OomWatch) -> bool {
+    watch.poll_flags().contains(PollFlags::PRI)
 }

@@ -100,8 +100,7 @@ fn privileged_much_output_at_the_end_is_all_there() {
 #[test]
 fn privileged_two_hundred_rotations_under_load_lose_no_line() {
     const ROTATIONS: usize = 200;
-    let script =
-        "n=0; while [ ! -e /stop ]; do seq $((n * 1000 + 1)) $(((n + 1) * 1000)); n=$((n + 1)); done";
+    let script = "n=0; while [ ! -e /stop ] || [ $n -lt 100 ]; do seq $((n * 1000 + 1)) $(((n + 1) * 1000)); n=$((n + 1)); done";
     let fixture = Fixture::start(script);
     let folder = fixture.bundle.path().join("log");
     let rotated = |number: usize| folder.join(format!("rotated.{number}"));

@@ -5,6 +5,8 @@
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use cleat_test_fuzz::{Campaign, Dice};
+
 use crate::auth::AuthFile;
 use crate::reference::{Algorithm, Digest, Reference};
 use crate::registries::Registries;
@@ -18,60 +20,47 @@ const MAX_INPUT_BYTES: usize = 64 << 10;
 /// Bytes on which parsers turn.
 const TELLING: &[u8] = b"\0\x01\x7f\x80\xff \n\r\t\"'\\/:@.,=[]{}()<>-_~*$%09afzAZ";
 
-/// xorshift64*: enough to choose places, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % (limit.max(1) as u64)).unwrap_or(0)
-    }
-}
+/// An ordinary test run is the same each time.
+const SEED: u64 = 0x5eed_c1ea_7000_0003;
 
 /// Feed mutations of `seeds` to `target`, which may refuse them and must not panic.
 pub(crate) fn run(name: &str, seeds: &[&[u8]], target: impl Fn(&[u8])) {
-    let asked = std::env::var("CLEAT_FUZZ_EXECUTIONS").ok().map(|text| text.parse().expect("a number"));
-    for number in 0..asked.unwrap_or(DEFAULT_EXECUTIONS) {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (number + 1).wrapping_mul(0xbf58_476d_1ce4_e5b9));
-        let mut input = seeds[random.below(seeds.len())].to_vec();
-        for _ in 0..=random.below(6) {
-            mutate(&mut input, seeds, &mut random);
+    let campaign = Campaign::from_environment(DEFAULT_EXECUTIONS, SEED);
+    for (number, mut dice) in campaign.cases() {
+        let mut input = dice.one(seeds).to_vec();
+        for _ in 0..=dice.roll(6) {
+            mutate(&mut input, seeds, &mut dice);
         }
         input.truncate(MAX_INPUT_BYTES);
         let outcome = catch_unwind(AssertUnwindSafe(|| target(&input)));
         assert!(
             outcome.is_ok(),
-            "{name}: execution {number} panicked on {:?}",
+            "{name}: seed {}, execution {number} panicked on {:?}",
+            campaign.seed,
             input.escape_ascii().to_string()
         );
     }
 }
 
-fn mutate(input: &mut Vec<u8>, seeds: &[&[u8]], random: &mut Random) {
-    let at = random.below(input.len() + 1);
-    let end = (at + random.below(64)).min(input.len());
-    match random.below(7) {
-        0 if at < input.len() => input[at] ^= 1 << random.below(8),
-        1 if at < input.len() => input[at] = TELLING[random.below(TELLING.len())],
+fn mutate(input: &mut Vec<u8>, seeds: &[&[u8]], dice: &mut Dice) {
+    let at = dice.index(input.len() + 1);
+    let end = (at + dice.index(64)).min(input.len());
+    match dice.index(7) {
+        0 if at < input.len() => input[at] ^= 1 << dice.index(8),
+        1 if at < input.len() => input[at] = TELLING[dice.index(TELLING.len())],
         2 => drop(input.drain(at..end)),
         3 => {
             let piece = input[at..end].to_vec();
-            let times = 1 + random.below(40);
+            let times = 1 + dice.index(40);
             input.splice(at..at, piece.repeat(times));
         }
         4 => {
-            let other = seeds[random.below(seeds.len())];
-            let from = random.below(other.len() + 1);
-            let to = (from + random.below(600)).min(other.len());
+            let other = seeds[dice.index(seeds.len())];
+            let from = dice.index(other.len() + 1);
+            let to = (from + dice.index(600)).min(other.len());
             input.splice(at..end, other[from..to].iter().copied());
         }
-        5 => input.insert(at, TELLING[random.below(TELLING.len())]),
+        5 => input.insert(at, TELLING[dice.index(TELLING.len())]),
         _ => input.truncate(at),
     }
 }

@@ -28,7 +28,7 @@ pub mod store;
 mod tree;
 pub mod unpack;
 
-pub use archive::{ArchiveError, Import};
+pub use archive::{ArchiveError, Import, Loaded};
 pub use auth::AuthError;
 pub use policy::{Policy, PolicyError, PolicyFileError};
 pub use pull::{
@@ -41,4 +41,4 @@ pub use registries::{Registries, Source};
 pub use registry::{Credentials, Secret};
 pub use snapshots::{Overlay, Snapshot, SnapshotError, Snapshotter, Usage};
 pub use store::{AdditionalFault, FsInfo, HistoryStep, Image, Removed, Rootfs, Store, StoreError, Volume};
-pub use tree::ChangeKind;
+pub use tree::{ChangeKind, UpperEntry, Walk};

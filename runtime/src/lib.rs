@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod awaited_kill;
 mod birth;
 mod cgroups;
 mod checkpoint;
@@ -38,6 +39,7 @@ use cleat_sys::cgroup::Cgroup;
 
 use failure::Step;
 
+pub use awaited_kill::AwaitedKill;
 pub use checkpoint::{
     CgroupsMode, Checkpoint, CriuOptions, DumpOptions, PageServer, Restore, Restored, checkpoint, restore,
 };

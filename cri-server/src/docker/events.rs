@@ -1,36 +1,42 @@
 //! `GET /events`: what happens to Docker's containers, as it is committed, and what has happened of late.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::StreamExt as _;
 
 use super::Door;
 use super::containers::describe;
 use super::dispatch::Ask;
+use super::notices::Notice;
 use super::refusal::{Answer, Refusal};
 use super::wire::{Filters, Lines, lines, now_ns, seconds};
 use crate::engine::container::ContainerState;
 use crate::engine::model::Kind;
-use crate::engine::{Event, EventKind, Subscription};
+use crate::engine::{Event, EventKind, Missed, Subscription};
 
 /// What events are filtered by.
 const KNOWN: &[&str] = &["container", "event", "image", "label", "scope", "type"];
-
-const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Tells what is kept of the time since `since`, then events as they come, until `until` or until the client leaves.
 pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
     let filters = Filters::parse(ask.query.get("filters"), KNOWN)?;
     let (since, until) = (moment(ask, "since")?, moment(ask, "until")?);
-    let (past, happened) = match since {
+    let (mut past, noted) = door.notices.follow(since);
+    let (changes, happened) = match since {
         Some(since) => door.engine.subscribe_since(since),
         None => (Vec::new(), door.engine.subscribe()),
     };
+    past.extend(changes.iter().filter_map(|event| notice(event)));
+    past.sort_by_key(|notice| notice.at_ns);
     let (to, response) = lines();
     let teller = Teller { filters, until, to };
-    door.run(teller.tell(past, happened));
+    door.run(teller.tell(past, Coming { happened, noted }));
     Ok(response)
 }
 
@@ -43,6 +49,62 @@ fn moment(ask: &Ask, key: &str) -> Result<Option<i64>, Refusal> {
     }
 }
 
+/// What comes.
+struct Coming {
+    /// From the engine.
+    happened: Subscription,
+    /// From the door.
+    noted: broadcast::Receiver<Notice>,
+}
+
+/// One of what comes.
+enum Next {
+    Change(Option<Result<Arc<Event>, Missed>>),
+    Notice(Result<Notice, RecvError>),
+    /// Nothing is there just now.
+    Nothing,
+}
+
+/// Why there is no more.
+#[derive(Debug, Error)]
+enum Over {
+    #[error("the daemon ends")]
+    Daemon,
+    #[error("a reader of events is too slow")]
+    TooSlow,
+}
+
+impl Coming {
+    /// Waits for something to tell, and takes all that is there then, in order: what was noted after a change was committed
+    /// is told after it, whichever channel is looked at first.
+    async fn next(&mut self) -> Result<Vec<Notice>, Over> {
+        let mut all = Vec::new();
+        let mut next = tokio::select! {
+            event = self.happened.next() => Next::Change(event),
+            notice = self.noted.recv() => Next::Notice(notice),
+        };
+        loop {
+            match next {
+                Next::Change(Some(Ok(event))) => all.extend(notice(&event)),
+                Next::Notice(Ok(notice)) => all.push(notice),
+                Next::Change(None) | Next::Notice(Err(RecvError::Closed)) => return Err(Over::Daemon),
+                Next::Change(Some(Err(_))) | Next::Notice(Err(RecvError::Lagged(_))) => {
+                    return Err(Over::TooSlow);
+                }
+                Next::Nothing => break,
+            }
+            next = tokio::select! {
+                biased;
+                event = self.happened.next() => Next::Change(event),
+                notice = self.noted.recv() => Next::Notice(notice),
+                () = ready(()) => Next::Nothing,
+            };
+        }
+        all.sort_by_key(|notice| notice.at_ns);
+        Ok(all)
+    }
+}
+
 /// Who tells a client events.
 struct Teller {
     filters: Filters,
@@ -51,12 +113,7 @@ struct Teller {
 }
 
 impl Teller {
-    async fn tell(mut self, past: Vec<Arc<Event>>, mut happened: Subscription) {
-        for event in past {
-            if !self.send(&event).await {
-                return;
-            }
-        }
+    async fn tell(mut self, past: Vec<Notice>, mut coming: Coming) {
         let left =
             self.until.map(|until| Duration::from_nanos(u64::try_from(until - now_ns()).unwrap_or_default()));
         let end = async {
@@ -66,36 +123,35 @@ impl Teller {
             }
         };
         tokio::pin!(end);
+        let mut notices = past;
         loop {
-            let event = tokio::select! {
-                event = happened.next() => event,
+            for notice in notices {
+                if !self.send(&notice).await {
+                    return;
+                }
+            }
+            let next = tokio::select! {
+                next = coming.next() => next,
                 () = &mut end => return,
                 () = self.to.closed() => return,
             };
-            let is_read = match event {
-                Some(Ok(event)) => self.send(&event).await,
+            notices = match next {
+                Ok(notices) => notices,
                 // The client is told by the end: it has to list anew.
-                Some(Err(missed)) => return tracing::warn!("a reader of events is too slow: {missed}"),
-                None => return,
+                Err(over) => return tracing::info!("a stream of events ends: {over}"),
             };
-            if !is_read {
-                return;
-            }
         }
     }
 
     /// Tells an event that the client wants; whether the client is still there.
-    async fn send(&mut self, event: &Event) -> bool {
-        let is_late = self.until.is_some_and(|until| event.at_ns > until);
-        match line(event).filter(|line| !is_late && fits(line, &self.filters)) {
-            Some(line) => self.to.send(&line).await,
-            None => true,
-        }
+    async fn send(&mut self, notice: &Notice) -> bool {
+        let is_late = self.until.is_some_and(|until| notice.at_ns > until);
+        is_late || !fits(&notice.line, &self.filters) || self.to.send(&notice.line).await
     }
 }
 
 /// An event of a container without a pod, as Docker's clients read it.
-fn line(event: &Event) -> Option<Value> {
+fn notice(event: &Event) -> Option<Notice> {
     let Kind::One { container, .. } = &event.pod.config.kind else { return None };
     if event.subject != *container {
         return None;
@@ -109,20 +165,12 @@ fn line(event: &Event) -> Option<Value> {
         EventKind::Resumed => "unpause",
         EventKind::Renamed => "rename",
     };
-    let image = describe::requested_image(&event.pod);
-    let labels = event.pod.config.labels.iter().map(|(key, value)| (key.clone(), json!(value)));
-    let mut attributes: Map<String, Value> = labels.collect();
-    attributes.insert("image".into(), json!(image));
-    attributes.insert("name".into(), json!(event.pod.config.name.name));
+    let mut attributes = describe::attributes(&event.pod);
     let state = event.containers.iter().find(|one| one.id == *container).map(|one| &one.state);
     if let (EventKind::Stopped, Some(ContainerState::Exited(exit))) = (event.kind, state) {
         attributes.insert("exitCode".into(), json!(exit.code.to_string()));
     }
-    Some(json!({
-        "status": action, "id": container.to_string(), "from": image,
-        "Type": "container", "Action": action, "Actor": {"ID": container.to_string(), "Attributes": attributes},
-        "scope": "local", "time": event.at_ns / NS_PER_SECOND, "timeNano": event.at_ns,
-    }))
+    Some(Notice::new("container", action, container.as_str(), attributes, event.at_ns))
 }
 
 fn fits(line: &Value, filters: &Filters) -> bool {
@@ -131,13 +179,32 @@ fn fits(line: &Value, filters: &Filters) -> bool {
     };
     let attributes = &line["Actor"]["Attributes"];
     any("type", &|value| line["Type"] == value)
-        && any("event", &|value| line["Action"] == value)
+        && any("event", &|value| is_action(&line["Action"], value))
         && any("scope", &|value| line["scope"] == value)
-        && any("image", &|value| attributes["image"] == value)
+        && any("image", &|value| is_of_image(line, value))
         && any("container", &|value| {
-            attributes["name"] == value || line["id"].as_str().is_some_and(|id| id.starts_with(value))
+            let is_id = || line["id"].as_str().is_some_and(|id| id.starts_with(value));
+            line["Type"] == "container" && (attributes["name"] == value || is_id())
         })
         && filters.fits_labels(|key| attributes[key].as_str())
+}
+
+/// Whether an action is the one that is asked for; a command's has the command behind it.
+fn is_action(action: &Value, wanted: &str) -> bool {
+    let action = action.as_str().unwrap_or_default();
+    action.split(':').next() == Some(wanted) || action == wanted
+}
+
+/// Whether an event is one of the image that is called `wanted`, with or without its tag, or of a container made of it.
+fn is_of_image(line: &Value, wanted: &str) -> bool {
+    let actor = &line["Actor"];
+    let key = if line["Type"] == "container" { "image" } else { "name" };
+    let names = [&actor["ID"], &actor["Attributes"][key]];
+    names.iter().filter_map(|name| name.as_str()).any(|name| {
+        let slash = name.rfind('/').map_or(0, |slash| slash + 1);
+        let bare = name[slash..].find([':', '@']).map_or(name, |colon| &name[..slash + colon]);
+        name == wanted || bare == wanted
+    })
 }
 
 #[cfg(test)]
@@ -151,7 +218,7 @@ mod tests {
         pod.config.name.name = "web".into();
         pod.config.kind = kind;
         pod.config.labels = [("a".into(), "1".into())].into();
-        let (sequence, at_ns) = (1, 5 * NS_PER_SECOND);
+        let (sequence, at_ns) = (1, 5_000_000_000);
         Event {
             sequence,
             at_ns,
@@ -166,17 +233,36 @@ mod tests {
     fn only_containers_without_a_pod_are_told() {
         let id = Id::random().unwrap();
         let one = Kind::One { container: id.clone(), auto_remove: false };
-        let told = line(&event(one.clone(), id.clone())).unwrap();
+        let told = notice(&event(one.clone(), id.clone())).unwrap().line;
         assert_eq!((&told["Action"], &told["time"]), (&json!("start"), &json!(5)));
         assert_eq!(told["Actor"]["Attributes"]["name"], "web");
-        assert!(line(&event(one, Id::random().unwrap())).is_none());
-        assert!(line(&event(Kind::Pod, id)).is_none());
+        assert!(notice(&event(one, Id::random().unwrap())).is_none());
+        assert!(notice(&event(Kind::Pod, id)).is_none());
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_names() {
+        let told = |id: &str, name: &str| {
+            let name = [("name".to_owned(), json!(name))];
+            Notice::new("image", "pull", id, name.into_iter().collect(), 0).line
+        };
+        let hub = told("busybox:1", "busybox");
+        let other = told("h:5000/a@sha256:0", "h:5000/a@sha256:0");
+        for (line, wanted, expected) in [
+            (&hub, "busybox", true),
+            (&hub, "busybox:1", true),
+            (&hub, "busybox:2", false),
+            (&other, "h:5000/a", true),
+            (&other, "h", false),
+        ] {
+            assert_eq!(is_of_image(line, wanted), expected, "{wanted}");
+        }
     }
 
     #[test]
     fn filters_choose() {
         let id = Id::random().unwrap();
-        let told = line(&event(Kind::One { container: id.clone(), auto_remove: false }, id)).unwrap();
+        let told = notice(&event(Kind::One { container: id.clone(), auto_remove: false }, id)).unwrap().line;
         for (filters, expected) in [
             (r#"{"type":["container"],"event":["start"]}"#, true),
             (r#"{"event":["die"]}"#, false),

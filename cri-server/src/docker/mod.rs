@@ -22,6 +22,7 @@ mod dispatch;
 mod events;
 mod images;
 mod networks;
+mod notices;
 mod refusal;
 mod route;
 mod server;
@@ -66,6 +67,7 @@ struct Door {
     engine: Engine,
     facts: Facts,
     execs: containers::Execs,
+    notices: notices::Notices,
     /// Work that goes on behind an answer's head.
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -92,7 +94,14 @@ impl Door {
 /// Serves the Docker Engine API on `listener` until `shutdown`; then clients are cut off, as by any end of the daemon.
 pub(crate) async fn serve(listener: UnixListener, engine: Engine, facts: Facts, shutdown: CancellationToken) {
     let (tasks, end) = (TaskTracker::new(), shutdown.clone());
-    let door = Arc::new(Door { engine, facts, execs: Default::default(), tasks: tasks.clone(), shutdown });
+    let door = Arc::new(Door {
+        engine,
+        facts,
+        execs: Default::default(),
+        notices: Default::default(),
+        tasks: tasks.clone(),
+        shutdown,
+    });
     server::serve(listener, door, end).await;
     tasks.close();
     tasks.wait().await;

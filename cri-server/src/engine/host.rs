@@ -10,7 +10,6 @@ use nix::unistd::gethostname;
 use oci_spec::runtime::{Capabilities, Capability};
 
 use super::shared::entries;
-use super::steps::device_nodes;
 use crate::spec::{AppArmorSupport, Architecture, Host, KernelVersion, Profile};
 
 /// What the operator decided about containers' defaults.
@@ -77,8 +76,6 @@ pub(super) fn probe(
         hugetlb: cgroups.has("hugetlb"),
         user_namespaces: kernel >= MAPPED_LAYERS && can_map_owners(images),
         recursive_read_only: kernel >= KernelVersion { major: 5, minor: 12 },
-        devices: device_nodes(Path::new("/dev"), Path::new("/dev"))
-            .map_err(|source| HostError::Read { path: "/dev", source })?,
         pids_limit: defaults.pids_limit,
         shm_size_bytes: defaults.shm_size_bytes,
         oom_score_adj_min: if effective.contains(&Capability::SysResource) {

@@ -54,7 +54,7 @@ use std::time::Duration;
 
 pub(crate) use container_files::{Access, ContainerFiles};
 pub(crate) use error::{EngineError, Result, chain};
-pub(crate) use events::{Event, EventKind, Subscription};
+pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
 pub(crate) use model::cgroup::Driver as CgroupDriver;

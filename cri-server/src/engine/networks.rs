@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use cleat_network::Network;
@@ -31,6 +31,7 @@ pub(crate) struct Networks {
     folders: CniFolders,
     /// What was found when the folder looked like that.
     found: Mutex<Option<(Fingerprint, Arc<Network>)>>,
+    attaching: RwLock<()>,
 }
 
 /// Why there is no network for a pod.
@@ -55,7 +56,18 @@ type Fingerprint = Vec<(PathBuf, u64, Option<SystemTime>)>;
 impl Networks {
     /// `bridge`, unless `folders` hold a CNI configuration.
     pub(crate) fn new(bridge: Bridge, folders: CniFolders) -> Self {
-        Self { bridge: Arc::new(Network::Bridge(bridge)), folders, found: Mutex::new(None) }
+        let (found, attaching) = (Mutex::new(None), RwLock::new(()));
+        Self { bridge: Arc::new(Network::Bridge(bridge)), folders, found, attaching }
+    }
+
+    /// Held from before a pod's attachment is written down until it is made: nobody takes it for garbage meanwhile.
+    pub(crate) fn attaching(&self) -> RwLockReadGuard<'_, ()> {
+        self.attaching.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held by who looks for garbage: no pod is being attached.
+    pub(crate) fn at_rest(&self) -> RwLockWriteGuard<'_, ()> {
+        self.attaching.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The network of pods that are attached from now on.

@@ -186,7 +186,7 @@ impl Engine {
 
     /// Calls it `name`, which nobody else may have.
     pub(crate) async fn rename_one(&self, one: &One, name: &str) -> Result<()> {
-        self.registry.rename(&one.group.id, name).await
+        self.note(one, |reply| Command::Rename { name: name.to_owned(), reply }).await
     }
 
     /// Sends it a signal, which ends a pause. One that is to end it is a stop.

@@ -6,7 +6,7 @@
 //!    whose start was open has ended: its program may have begun, and must not run twice.
 //! 3. Each pod gets its driver. What could not be undone or finished, since a network plugin fails for example, is kept and
 //!    shown as ended: whoever removes it has it tried again, and so does the next start.
-//! 4. What is on disk without a record is removed.
+//! 4. What is on disk without a record is removed, and network plugins are told which pods there are (CNI GC).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,8 +43,22 @@ pub(super) async fn recover(shared: &Arc<Shared>, registry: &Arc<Registry>) -> R
         Case { shared, registry, open: &open }.recover_pod(pod, members, operation).await;
     }
     sweep(shared).await?;
+    if found_pods > 0 {
+        collect_attachments(shared, registry);
+    }
     tracing::info!(pods = found_pods, containers = found_containers, open = open.len(), "recovered");
     Ok(())
+}
+
+/// In the background: a plugin may take long after a boot, and nothing waits for it but pods that are attached by it. Not at
+/// the very first start, when another runtime's pods may be on the network still.
+fn collect_attachments(shared: &Arc<Shared>, registry: &Registry) {
+    let shared = shared.clone();
+    registry.spawn(async move {
+        if let Err(error) = steps::collect_attachments(&shared).await {
+            tracing::warn!(error = %chain(&error), "the next start tries again");
+        }
+    });
 }
 
 /// Tells the built-in network of every pod that is on it, before it is asked for anything else: what it has in the kernel

@@ -33,6 +33,11 @@ impl Registry {
         self.lock().adopt(driver, inbox, pod);
     }
 
+    /// Has `task` done beside the drivers' work; waited for with them.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.lock().tasks.spawn(task);
+    }
+
     /// What tells the drivers that the daemon is about to end.
     pub(super) fn closing(&self) -> CancellationToken {
         self.closing.clone()
@@ -65,17 +70,17 @@ impl Registry {
         Ok(id)
     }
 
-    /// Calls a group of one by another name, which is taken before its driver commits it: nobody else gets it meanwhile.
-    pub(super) async fn rename(&self, id: &Id, name: &str) -> Result<()> {
-        let (old, new) = self.lock().reserve(id, name)?;
-        let renamed = self.command(id, |reply| Command::Rename { name: name.to_owned(), reply }).await;
-        let renamed = renamed.unwrap_or_else(|| Err(super::gone("container", id))).map(drop);
-        let freed = if renamed.is_ok() { old } else { new };
-        self.forget_name(id, &freed);
-        renamed
+    /// Takes a further name for a group of one; asked for by its driver, which gives back the one that it no longer has.
+    pub(super) fn take_name(&self, group: &Pod, name: &str) -> Result<PodName> {
+        let name = PodName { name: name.to_owned(), ..group.config.name.clone() };
+        let mut inner = self.lock();
+        inner.check_free(&name)?;
+        inner.names.insert(name.clone(), (group.id.clone(), group.config.clone()));
+        Ok(name)
     }
 
-    fn forget_name(&self, id: &Id, name: &PodName) {
+    /// `name` is not the pod's any more.
+    pub(super) fn forget_name(&self, id: &Id, name: &PodName) {
         let mut inner = self.lock();
         if inner.names.get(name).is_some_and(|(known, _)| known == id) {
             inner.names.remove(name);
@@ -155,17 +160,6 @@ impl Inner {
             Kind::Pod => id.clone(),
         };
         Err(EngineError::Exists { kind: "container", name: name.name.clone(), id })
-    }
-
-    /// Takes a further name for the group `id`; its present one and the further one.
-    fn reserve(&mut self, id: &Id, name: &str) -> Result<(PodName, PodName)> {
-        let present = self.names.iter().find(|(_, (known, _))| known == id);
-        let Some((old, (_, config))) = present else { return Err(super::gone("container", id)) };
-        let (old, config) = (old.clone(), config.clone());
-        let new = PodName { name: name.to_owned(), ..old.clone() };
-        self.check_free(&new)?;
-        self.names.insert(new.clone(), (id.clone(), config));
-        Ok((old, new))
     }
 
     fn adopt(&mut self, driver: Driver, inbox: Inbox, pod: &Pod) {

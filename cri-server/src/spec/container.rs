@@ -66,7 +66,7 @@ fn confined_process(
 fn linux(host: &Host, pod: &PodFacts<'_>, facts: &ContainerFacts<'_>) -> Result<Linux, SpecError> {
     let security = &facts.config.security;
     let held = capability::sets(host, security)?.bounding().clone().unwrap_or_default();
-    let devices = devices::devices(host, security.privileged, facts.devices)?;
+    let devices = devices::devices(facts.host_devices, security.privileged, facts.devices)?;
     let mut resources: LinuxResources = resources::on_host(host, &facts.config.resources)?;
     resources.set_devices(Some(devices.rules));
     let sysctls = if pod.pause_pid.is_none() { sysctl::sysctls(pod)? } else { Default::default() };

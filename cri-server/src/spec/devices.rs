@@ -8,7 +8,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::path::normalised;
-use super::{DeviceGrant, DeviceKind, Host, HostDevice, SpecError};
+use super::{DeviceGrant, DeviceKind, HostDevice, SpecError};
 
 /// Full access.
 const ALL: &str = "rwm";
@@ -45,9 +45,13 @@ pub(super) struct Devices {
     pub(super) rules: Vec<LinuxDeviceCgroup>,
 }
 
-/// Decides nodes and rules. A privileged container has all of the host's nodes and no rule that denies; what it is
-/// given by name replaces a host device of the same path.
-pub(super) fn devices(host: &Host, privileged: bool, grants: &[DeviceGrant]) -> Result<Devices, SpecError> {
+/// Decides nodes and rules. A privileged container has all `of_host` and no rule that denies; what it is given by name
+/// replaces a host device of the same path.
+pub(super) fn devices(
+    of_host: &[HostDevice],
+    privileged: bool,
+    grants: &[DeviceGrant],
+) -> Result<Devices, SpecError> {
     let mut nodes = Vec::new();
     let mut rules = if privileged { vec![rule(true, None, None, None, ALL)] } else { default_rules() };
     for grant in grants {
@@ -61,8 +65,7 @@ pub(super) fn devices(host: &Host, privileged: bool, grants: &[DeviceGrant]) -> 
     }
     if privileged {
         let given: Vec<_> = nodes.iter().map(|node| node.path().clone()).collect();
-        let of_host =
-            host.devices.iter().filter(|device| !is_own(&device.path) && !given.contains(&device.path));
+        let of_host = of_host.iter().filter(|device| !is_own(&device.path) && !given.contains(&device.path));
         nodes.extend(of_host.map(|device| node(device, &device.path)));
     }
     Ok(Devices { nodes, rules })
@@ -136,7 +139,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::spec::fixture;
 
     fn device(path: &str, kind: DeviceKind, major: u32, minor: u32) -> HostDevice {
         HostDevice { path: path.into(), kind, major, minor, mode: 0o20_660, uid: 0, gid: 6 }
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn everything_is_denied_before_anything_is_allowed() {
-        let devices = devices(&fixture::host(), false, &[]).unwrap();
+        let devices = devices(&[], false, &[]).unwrap();
         assert!(devices.nodes.is_empty());
         assert!(!devices.rules[0].allow());
         assert_eq!((devices.rules[0].typ(), devices.rules[0].major()), (Some(LinuxDeviceType::A), None));
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_grant_is_a_node_and_a_rule() {
-        let devices = devices(&fixture::host(), false, &[grant("/dev/./sda1", "rw")]).unwrap();
+        let devices = devices(&[], false, &[grant("/dev/./sda1", "rw")]).unwrap();
         assert_eq!(paths(&devices), [PathBuf::from("/dev/sda1")]);
         assert_eq!((devices.nodes[0].file_mode(), devices.nodes[0].gid()), (Some(0o660), Some(6)));
         let last = devices.rules.last().unwrap();
@@ -175,25 +177,22 @@ mod tests {
 
     #[test]
     fn permissions_are_r_w_and_m_once_each() {
-        let host = fixture::host();
         for good in ["r", "w", "m", "rw", "mrw"] {
-            assert!(devices(&host, false, &[grant("/dev/x", good)]).is_ok(), "{good}");
+            assert!(devices(&[], false, &[grant("/dev/x", good)]).is_ok(), "{good}");
         }
         for bad in ["", "x", "rwx", "rr", "r w"] {
-            let result = devices(&host, false, &[grant("/dev/x", bad)]);
+            let result = devices(&[], false, &[grant("/dev/x", bad)]);
             let expected = SpecError::DevicePermissions { path: "/dev/x".into(), permissions: bad.into() };
             assert_eq!(result, Err(expected));
         }
-        assert!(matches!(devices(&host, false, &[grant("dev/x", "r")]), Err(SpecError::Path { .. })));
+        assert!(matches!(devices(&[], false, &[grant("dev/x", "r")]), Err(SpecError::Path { .. })));
     }
 
     #[test]
     fn a_privileged_container_has_the_hosts_devices_but_its_own_terminals() {
-        let mut host = fixture::host();
-        host.devices = ["/dev/kvm", "/dev/console", "/dev/ptmx", "/dev/pts/0", "/dev/shm/x", "/dev/sda"]
-            .map(|path| device(path, DeviceKind::Character, 10, 232))
-            .to_vec();
-        let devices = devices(&host, true, &[grant("/dev/sda", "r")]).unwrap();
+        let of_host = ["/dev/kvm", "/dev/console", "/dev/ptmx", "/dev/pts/0", "/dev/shm/x", "/dev/sda"]
+            .map(|path| device(path, DeviceKind::Character, 10, 232));
+        let devices = devices(&of_host, true, &[grant("/dev/sda", "r")]).unwrap();
         assert_eq!(paths(&devices), [PathBuf::from("/dev/sda"), PathBuf::from("/dev/kvm")]);
         assert_eq!(devices.nodes[0].typ(), LinuxDeviceType::B);
         assert_eq!(devices.rules.len(), 1);

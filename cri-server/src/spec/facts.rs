@@ -39,8 +39,6 @@ pub(crate) struct Host {
     pub user_namespaces: bool,
     /// Whether mounts can be made read-only recursively (`mount_setattr(2)`, kernel 5.12).
     pub recursive_read_only: bool,
-    /// The host's devices, for privileged containers.
-    pub devices: Vec<HostDevice>,
     /// Most processes and threads of a container; unlimited when absent.
     pub(crate) pids_limit: Option<i64>,
     /// Size of a pod's /dev/shm that does not state one, bytes.
@@ -185,6 +183,8 @@ pub(crate) struct ContainerFacts<'a> {
     pub identity: &'a Identity,
     /// The devices of `config.devices`, folders expanded, numbers read.
     pub devices: &'a [DeviceGrant],
+    /// The host's devices as they are now, where the container is privileged.
+    pub host_devices: &'a [HostDevice],
     /// The folders of each image among the mounts, in the order of the mounts: one file or folder to bind, or several
     /// folders to merge, the topmost first.
     pub volumes: &'a [Vec<PathBuf>],

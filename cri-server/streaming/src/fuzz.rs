@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cleat_test_fuzz::{Campaign, Dice};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -25,31 +26,11 @@ const HANG: Duration = Duration::from_secs(120);
 /// What arrived, by channel.
 type Arrived = BTreeMap<u32, Vec<u8>>;
 
-/// xorshift64*: small, and the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % sides.max(1)
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.roll(length as u64)).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        u8::try_from(self.roll(256)).unwrap()
-    }
-
-    /// A payload: often short, sometimes longer than what is handed on at once.
-    fn payload(&mut self) -> Vec<u8> {
-        let longest = [0, 8, 8, 200, 200, 200, 200, 70_000][self.index(8)];
-        let first = self.byte();
-        (0..self.roll(longest + 1)).map(|at| first.wrapping_add(at as u8)).collect()
-    }
+/// A payload: often short, sometimes longer than what is handed on at once.
+fn payload(dice: &mut Dice) -> Vec<u8> {
+    let longest = [0, 8, 8, 200, 200, 200, 200, 70_000][dice.index(8)];
+    let first = dice.byte();
+    (0..dice.roll(longest + 1)).map(|at| first.wrapping_add(at as u8)).collect()
 }
 
 /// A case: what is sent, and what has to arrive of it if it is not changed.
@@ -59,13 +40,12 @@ struct Case {
 }
 
 fn run(make: impl Fn(&mut Dice) -> Case, read: impl AsyncFn(&[u8]) -> (bool, Arrived)) {
-    let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
-    let (executions, seed) = (number("CLEAT_FUZZ_EXECUTIONS", EXECUTIONS), number("CLEAT_FUZZ_SEED", SEED));
+    let campaign = Campaign::from_environment(EXECUTIONS, SEED);
+    let Campaign { executions, seed } = campaign;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let mut read_to_the_end = 0_u64;
-    for execution in 0..executions {
-        let mut dice = Dice(seed ^ execution.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for (execution, mut dice) in campaign.cases() {
         let Case { mut sent, expected } = make(&mut dice);
         let is_changed = dice.roll(8) != 0;
         if is_changed {
@@ -149,7 +129,7 @@ fn spdy_case(dice: &mut Dice) -> Case {
                 sent.extend(control(3, 0, &[&id.to_be_bytes()[..], &[0, 0, 0, 5]].concat()));
             }
             _ if !open.is_empty() => {
-                let (at, is_last, payload) = (dice.index(open.len()), dice.roll(6) == 0, dice.payload());
+                let (at, is_last, payload) = (dice.index(open.len()), dice.roll(6) == 0, payload(dice));
                 let id = if is_last { open.swap_remove(at) } else { open[at] };
                 sent.extend(id.to_be_bytes());
                 sent.push(u8::from(is_last));
@@ -188,7 +168,7 @@ fn websocket_case(dice: &mut Dice, framing: Framing) -> Case {
             frame(&mut sent, 0x89 + u8::try_from(dice.roll(2)).unwrap(), b"ping", dice);
             continue;
         }
-        let (channel, payload) = (u8::try_from(dice.roll(5)).unwrap(), dice.payload());
+        let (channel, payload) = (u8::try_from(dice.roll(5)).unwrap(), payload(dice));
         let (kind, message, channel) = match framing {
             Framing::Base64 => {
                 let text = base64::engine::general_purpose::STANDARD.encode(&payload);

@@ -11,7 +11,7 @@ use oci_spec::image::ImageConfiguration;
 use super::documents::{plain_manifest, promised};
 use super::plan::{Documents, Planned, plain, plan};
 use super::{ArchiveError, LayerFault};
-use crate::reference::{Algorithm, Digest, Hasher};
+use crate::reference::{Algorithm, Digest, Hasher, Reference};
 use crate::store::{Image, LayerLease, LayerStats, NewImage, NewLayer, StagedLayer, Store};
 use crate::unpack::tar::{Archive, Kind};
 use crate::unpack::{LayerStream, UnpackLimits, unpack_confined};
@@ -48,14 +48,19 @@ struct Contents {
     refused: RefCell<BTreeMap<String, ArchiveError>>,
 }
 
+/// An image out of an archive.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The image as it is in the store, with all its names.
+    pub image: Arc<Image>,
+    /// The names that the archive gave it; none if it is known by its id alone.
+    pub names: Vec<Reference>,
+}
+
 impl Store {
     /// Take in all images of a docker-archive or OCI layout, compressed or not, that are for this host, under the names it
     /// gives them. Nothing enters the store before everything is verified.
-    pub fn load(
-        &self,
-        input: impl Read + Send,
-        limits: &UnpackLimits,
-    ) -> Result<Vec<Arc<Image>>, ArchiveError> {
+    pub fn load(&self, input: impl Read + Send, limits: &UnpackLimits) -> Result<Vec<Loaded>, ArchiveError> {
         let input = BufReader::with_capacity(256 << 10, input);
         let stream =
             LayerStream::new(input, Algorithm::Sha256, MAX_ARCHIVE_BYTES).map_err(ArchiveError::Begin)?;
@@ -77,7 +82,11 @@ impl Store {
         }
         let planned = plan(&contents.documents)?;
         let ready = planned.iter().map(|image| contents.ready(self, image)).collect::<Result<Vec<_>, _>>()?;
-        ready.iter().map(|image| Ok(self.publish(image)?)).collect()
+        let published = ready.iter().map(|new| {
+            let image = self.publish(new)?;
+            Ok(Loaded { image, names: new.names.clone() })
+        });
+        published.collect()
     }
 }
 

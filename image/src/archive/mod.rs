@@ -19,3 +19,4 @@ mod writer;
 pub(crate) use documents::{OciDescriptor, manifest_of};
 pub use error::{ArchiveError, LayerFault};
 pub use import::Import;
+pub use load::Loaded;

@@ -1,13 +1,12 @@
-//! What an overlay's upper folder says was changed of the folders below it.
+//! What a container has changed of its image, as a list of paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
-use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
-use rustix::io::Errno;
+use rustix::fs::Stat;
 
-use super::{Pending, TreeError, entries};
+use super::TreeError;
+use super::upper::{UpperEntry, Walk, is_folder, walk};
 
 /// What became of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,129 +30,52 @@ pub(crate) fn changes(
     lower: BorrowedFd<'_>,
     hidden: &BTreeSet<Vec<u8>>,
 ) -> Result<Changes, TreeError> {
-    let mut walk = Walk { lower, hidden, found: Changes::new(), folders: Vec::new() };
-    walk.folders.push(Folder { at: Pending::new(parent, name)?, path: Vec::new(), is_in_lower: true });
-    while let Some(folder) = walk.folders.pop() {
-        walk.look_into(&folder)?;
-    }
-    Ok(walk.found)
+    let mut found = Changes::new();
+    walk::<TreeError>(parent, name, lower, |path, entry| {
+        if hidden.contains(path) {
+            return Ok(Walk::Past);
+        }
+        if let Some(kind) = judge(path, &entry, hidden) {
+            report(&mut found, path, kind);
+        }
+        Ok(Walk::Into)
+    })?;
+    Ok(found)
 }
 
-/// A folder of the upper tree.
-struct Folder {
-    at: Pending,
-    path: Vec<u8>,
-    /// Whether what was below it is still seen through it.
-    is_in_lower: bool,
-}
-
-struct Walk<'a> {
-    lower: BorrowedFd<'a>,
-    hidden: &'a BTreeSet<Vec<u8>>,
-    found: Changes,
-    folders: Vec<Folder>,
-}
-
-impl Walk<'_> {
-    fn look_into(&mut self, folder: &Folder) -> Result<(), TreeError> {
-        let fd = match folder.at.open() {
-            Ok(fd) => Rc::new(fd),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            Err(error) => return Err(folder.at.failed("open folder", error)),
-        };
-        for (name, _) in entries(&*fd).map_err(|error| folder.at.failed("list folder", error))? {
-            let child = folder.at.child(&fd, &name);
-            let path = [&folder.path[..], b"/", &name].concat();
-            if self.hidden.contains(&path) {
-                continue;
-            }
-            let stat = match statat(&*fd, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(child.failed("examine", error)),
-            };
-            let below = if folder.is_in_lower { self.below(&path, &child)? } else { None };
-            self.judge(child, path, &stat, below.as_ref())?;
+/// What became of the path of `entry`, if anything did.
+fn judge(path: &[u8], entry: &UpperEntry<'_>, hidden: &BTreeSet<Vec<u8>>) -> Option<ChangeKind> {
+    match entry {
+        UpperEntry::Removed => Some(ChangeKind::Deleted),
+        // It is told by the folder that hides it.
+        UpperEntry::Hidden => None,
+        UpperEntry::Present { stat, below: None, .. } => {
+            let on_the_way = is_folder(stat) && leads_to_one_of(hidden, path);
+            (!on_the_way).then_some(ChangeKind::Added)
         }
-        Ok(())
-    }
-
-    /// What the lower tree has at `path`. What a link there leads to is not at this path.
-    fn below(&self, path: &[u8], child: &Pending) -> Result<Option<Stat>, TreeError> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match openat2(self.lower, &path[1..], flags, Mode::empty(), resolve) {
-            Ok(found) => fstat(&found).map(Some).map_err(|error| child.failed("examine", error)),
-            // A link at the very path is found itself; one on the way is no way.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(error) => Err(child.failed("look below", error)),
+        UpperEntry::Present { stat, below: Some(below), is_opaque, .. } => {
+            let is_other = *is_opaque || !is_folder(stat) || is_other(stat, below);
+            is_other.then_some(ChangeKind::Modified)
         }
-    }
-
-    fn judge(
-        &mut self,
-        child: Pending,
-        path: Vec<u8>,
-        stat: &Stat,
-        below: Option<&Stat>,
-    ) -> Result<(), TreeError> {
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
-            if below.is_some() {
-                self.report(&path, ChangeKind::Deleted);
-            }
-            return Ok(());
-        }
-        let on_the_way = kind == FileType::Directory && self.leads_to_hidden(&path);
-        match below {
-            None if on_the_way => {}
-            None => self.report(&path, ChangeKind::Added),
-            Some(below) if kind != FileType::Directory || is_other(stat, below) => {
-                self.report(&path, ChangeKind::Modified);
-            }
-            Some(_) => {}
-        }
-        if kind == FileType::Directory {
-            let is_opaque = below.is_some() && is_opaque(&child)?;
-            if is_opaque {
-                self.report(&path, ChangeKind::Modified);
-            }
-            let is_folder = below.is_some_and(is_folder);
-            self.folders.push(Folder { at: child, path, is_in_lower: is_folder && !is_opaque });
-        }
-        Ok(())
-    }
-
-    fn leads_to_hidden(&self, path: &[u8]) -> bool {
-        let inside = [path, b"/"].concat();
-        self.hidden.range(inside.clone()..).next().is_some_and(|first| first.starts_with(&inside))
-    }
-
-    /// Notes a change, and that the folders on the way to it have changed by it.
-    fn report(&mut self, path: &[u8], kind: ChangeKind) {
-        for (at, _) in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/') {
-            self.found.entry(path[..at].to_vec()).or_insert(ChangeKind::Modified);
-        }
-        self.found.insert(path.to_vec(), kind);
     }
 }
 
-fn is_folder(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+fn leads_to_one_of(hidden: &BTreeSet<Vec<u8>>, path: &[u8]) -> bool {
+    let inside = [path, b"/"].concat();
+    hidden.range(inside.clone()..).next().is_some_and(|first| first.starts_with(&inside))
+}
+
+/// Notes a change, and that the folders on the way to it have changed by it.
+fn report(found: &mut Changes, path: &[u8], kind: ChangeKind) {
+    for (at, _) in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/') {
+        found.entry(path[..at].to_vec()).or_insert(ChangeKind::Modified);
+    }
+    found.insert(path.to_vec(), kind);
 }
 
 /// Whether a folder has other attributes than the one below. Its time changes with every entry and says nothing.
 fn is_other(upper: &Stat, below: &Stat) -> bool {
     (upper.st_mode, upper.st_uid, upper.st_gid) != (below.st_mode, below.st_uid, below.st_gid)
-}
-
-fn is_opaque(folder: &Pending) -> Result<bool, TreeError> {
-    let fd = match folder.open() {
-        Ok(fd) => fd,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
-        Err(error) => return Err(folder.failed("open folder", error)),
-    };
-    super::is_opaque(&fd).map_err(|error| folder.failed("read the overlay's mark of", error))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod changes;
 mod measure;
 mod remove;
+mod upper;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub use changes::ChangeKind;
 pub(crate) use changes::changes;
 pub(crate) use measure::{Measured, STAT_BLOCK_BYTES, measure};
 pub(crate) use remove::remove;
+pub(crate) use upper::walk;
+pub use upper::{UpperEntry, Walk};
 
 /// Overlay's mark of a folder that hides others.
 const OPAQUE: &str = "trusted.overlay.opaque";

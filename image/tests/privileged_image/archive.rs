@@ -21,7 +21,8 @@ fn upper() -> Vec<u8> {
 }
 
 fn load(store: &Store, archive: &[u8]) -> Result<Vec<Arc<Image>>, ArchiveError> {
-    store.load(archive, &UnpackLimits::default())
+    let loaded = store.load(archive, &UnpackLimits::default())?;
+    Ok(loaded.into_iter().map(|one| one.image).collect())
 }
 
 fn save(store: &Store, image: &Arc<Image>, names: &[Reference]) -> Vec<u8> {

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cleat_image::{Limits, Puller, Reference, Store};
+use cleat_image::{Limits, Puller, Reference};
 
 use super::fixture::image::TestImage;
 use super::fixture::registry::Registry;
 use super::fixture::tar::Tar;
 use super::pull::noise;
+use super::store::open_again;
 
 const KILLS: u32 = 100;
 
@@ -50,7 +51,7 @@ fn privileged_a_pull_killed_at_any_moment_leaves_the_image_or_nothing() {
     let whole = begun.elapsed();
     let (mut finished, mut nothing) = (0, 0);
     for kill in 0..KILLS {
-        let store = Store::open(&root).unwrap();
+        let store = open_again(&root, &[]);
         store.remove(&image.id()).unwrap();
         drop(store);
         let mut child = start(&root, &reference, &configuration);
@@ -60,7 +61,7 @@ fn privileged_a_pull_killed_at_any_moment_leaves_the_image_or_nothing() {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        let store = Store::open(&root).unwrap();
+        let store = open_again(&root, &[]);
         let found = store.get(&image.id());
         let layers = if found.is_some() { 2 } else { 0 };
         let holds = (count(&root, "layers/sha256"), count(&root, "tars/sha256"), count(&root, "tmp"));

@@ -17,6 +17,7 @@ mod pull_messages;
 mod pull_tls;
 mod push;
 mod recipe;
+mod snapshotter;
 mod store;
 mod unpack;
 mod volume;

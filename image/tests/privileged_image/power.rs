@@ -13,6 +13,7 @@ use super::fixture::image::TestImage;
 use super::fixture::registry::Registry;
 use super::fixture::tar::{Head, Tar};
 use super::pull::noise;
+use super::store::open_again;
 
 /// Most moments that are looked at, spread over all, where the environment's `CLEAT_POWER_CUTS` does not say another number.
 const CUTS: usize = 250;
@@ -48,7 +49,7 @@ impl Images {
 
     /// What a power cut has left in `root` is right, and so is what becomes of it. Whether the old and the new image are there.
     fn check(&self, runtime: &Runtime, root: &Path) -> (bool, bool) {
-        let store = Store::open(root).unwrap();
+        let store = open_again(root, &[]);
         let [old, new] = [&self.old, &self.new].map(|image| store.get(&image.id()));
         for image in [&old, &new].into_iter().flatten() {
             assert_eq!(store.verify(image).unwrap(), []);
@@ -68,7 +69,7 @@ impl Images {
         let prepared = overlay.prepare("container", &store.get(&self.new.id()).unwrap()).unwrap();
         assert!(snapshot.is_none_or(|snapshot| snapshot == prepared));
         drop((overlay, store));
-        let store = Store::open(root).unwrap();
+        let store = open_again(root, &[]);
         assert!(store.get(&self.new.id()).is_some());
         (old.is_some(), new.is_some())
     }
@@ -86,11 +87,11 @@ fn happened(images: &Images, runtime: &Runtime) -> (Record, usize) {
     let disk = Disk::new();
     let mounted = disk.mount();
     let old = images.registry.push("old:1", &images.old);
-    images.pull(runtime, &Store::open(&root_of(&mounted)).unwrap(), &old);
+    images.pull(runtime, &open_again(&root_of(&mounted), &[]), &old);
     drop(mounted);
     let mounted = disk.mount();
     disk.begin();
-    let store = Store::open(&root_of(&mounted)).unwrap();
+    let store = open_again(&root_of(&mounted), &[]);
     images.pull(runtime, &store, &images.reference);
     let pulled = disk.events();
     let image = store.get(&images.new.id()).unwrap();

@@ -1,13 +1,11 @@
 //! The store and its snapshots: what stays, what goes, and what is found after a crash.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use cleat_image::{
-    Image, Limits, Overlay, Puller, Reference, Removed, SnapshotError, Snapshotter, Store, StoreError,
-};
+use cleat_image::{Image, Limits, Overlay, Puller, Reference, Removed, Snapshotter, Store, StoreError};
 
 use super::fixture::image::{Compression, TestImage};
 use super::fixture::registry::Registry;
@@ -51,7 +49,7 @@ impl Setting {
         let Self { registry, folder, store, runtime } = self;
         let root = store.root().to_owned();
         drop(store);
-        let store = Store::open_above(&root, additional).unwrap();
+        let store = open_again(&root, additional);
         Self { registry, folder, store, runtime }
     }
 
@@ -66,8 +64,22 @@ impl Setting {
         let root = store.root().to_owned();
         drop(store);
         between(&root);
-        let store = Store::open(&root).unwrap();
+        let store = open_again(&root, &[]);
         Self { registry, folder, store, runtime }
+    }
+}
+
+/// Open a store that was open a moment ago: a child that another test has forked meanwhile has its lock too, until it executes
+/// its program.
+pub(crate) fn open_again(root: &Path, additional: &[PathBuf]) -> Store {
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        match Store::open_above(root, additional) {
+            Err(StoreError::InUse(_)) if Instant::now() < limit => {
+                std::thread::sleep(Duration::from_millis(5))
+            }
+            opened => return opened.unwrap(),
+        }
     }
 }
 
@@ -228,47 +240,11 @@ fn privileged_what_a_crash_left_is_swept() {
 }
 
 #[test]
-fn privileged_snapshots_mount_as_the_image_says() {
+fn privileged_an_overlay_has_each_layer_once() {
     let setting = Setting::new();
-    let image = TestImage::gzip(&[base(), upper(), base()]);
-    let (_, image) = setting.pull("app:1", &image);
-    let overlay = Overlay::new(setting.store.clone());
-    let snapshot = overlay.prepare("a.b-c_1", &image).unwrap();
-    assert_eq!(overlay.prepare("a.b-c_1", &image).unwrap(), snapshot, "preparing again is no error");
-    assert_eq!(overlay.get("a.b-c_1").unwrap(), Some(snapshot.clone()));
-    assert_eq!(overlay.get("other").unwrap(), None);
-    assert_eq!(snapshot.lower.len(), 2, "a layer that occurs twice is used once");
+    let (_, image) = setting.pull("app:1", &TestImage::gzip(&[base(), upper(), base()]));
+    let snapshot = Overlay::new(setting.store.clone()).prepare("one", &image).unwrap();
+    assert_eq!(snapshot.lower.len(), 2, "overlayfs refuses a folder that occurs twice");
     assert!(snapshot.lower[0].ends_with(image.layers[2].hex()));
-    let upper = fs::metadata(&snapshot.upper).unwrap();
-    assert_eq!((upper.mode() & 0o7777, upper.uid()), (0o751, 3));
-    assert!(matches!(overlay.prepare("../x", &image), Err(SnapshotError::Key(_))));
-    let (_, other) = setting.pull("other:1", &TestImage::gzip(&[]));
-    assert!(matches!(overlay.prepare("a.b-c_1", &other), Err(SnapshotError::Exists { .. })));
-    let empty = overlay.prepare("empty", &other).unwrap();
-    assert_eq!(fs::metadata(&empty.upper).unwrap().mode() & 0o7777, 0o755);
-    assert_eq!(empty.lower.len(), 1);
-}
-
-#[test]
-fn privileged_a_snapshot_is_measured_and_removed_whatever_is_in_it() {
-    let setting = Setting::new();
-    let (_, image) = setting.pull("app:1", &TestImage::gzip(&[base()]));
-    let overlay = Overlay::new(setting.store.clone());
-    let snapshot = overlay.prepare("c", &image).unwrap();
-    let fresh = overlay.usage("c").unwrap();
-    fs::create_dir_all(snapshot.upper.join("a/b")).unwrap();
-    fs::write(snapshot.upper.join("a/b/file"), vec![1; 40_960]).unwrap();
-    let used = overlay.usage("c").unwrap();
-    assert_eq!((used.inodes - fresh.inodes, used.bytes - fresh.bytes >= 40_960), (3, true));
-    assert!(matches!(overlay.usage("none"), Err(SnapshotError::NotFound(_))));
-    fs::set_permissions(snapshot.upper.join("a"), fs::Permissions::from_mode(0o0)).unwrap();
-    fs::create_dir_all(snapshot.work.join("work")).unwrap();
-    fs::set_permissions(snapshot.work.join("work"), fs::Permissions::from_mode(0o0)).unwrap();
-    let file = fs::File::open(snapshot.upper.join("a/b/file")).unwrap();
-    rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::IMMUTABLE).unwrap();
-    overlay.remove("c").unwrap();
-    overlay.remove("c").unwrap();
-    assert_eq!(overlay.list().unwrap(), Vec::<String>::new());
-    assert_eq!(fs::read_dir(setting.root().join("snapshots")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(setting.root().join("tmp")).unwrap().count(), 0);
+    assert!(snapshot.lower[1].ends_with(image.layers[1].hex()));
 }

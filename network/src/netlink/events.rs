@@ -1,12 +1,13 @@
 //! What the kernel announces.
 
+use cleat_sys::netlink::{ERROR, messages};
 use nix::errno::Errno;
 
 use super::{
     NetlinkError, Request, Socket, attributes,
     link::{IFLA_IFNAME, LINK_HEADER_BYTES, RTM_NEWLINK},
     route::RTM_NEWROUTE,
-    socket::{BUFFER_BYTES, ERROR, judge, messages},
+    socket::{BUFFER_BYTES, judge},
 };
 
 /// `RTMGRP_LINK` and `RTMGRP_IPV6_ROUTE`.

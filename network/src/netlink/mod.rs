@@ -8,10 +8,8 @@
 //! attribute here: we need four of some sixty, and a kernel that reports new ones must not make us fail.
 
 mod address;
-mod attribute;
 mod error;
 mod events;
-pub(crate) mod flags;
 mod link;
 mod removal;
 mod request;
@@ -21,7 +19,7 @@ mod socket;
 pub use error::NetlinkError;
 
 pub(crate) use address::add_address;
-pub(crate) use attribute::{Attributes, attributes, be_u32, ne_u32};
+pub(crate) use cleat_sys::netlink::{Attributes, attributes, be_u32, flags, ne_u32};
 pub(crate) use events::Events;
 pub(crate) use link::{
     BridgeSpec, LinkState, VethSpec, create_bridge, create_veth, get_link, list_ports, name_of_port,

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::flags::{ACK, REQUEST};
+use cleat_sys::netlink::flags::{ACK, REQUEST};
 
 /// One message to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,12 +39,8 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
 /// Ends what there is of a container and removes it.
 pub(super) fn remove(global: &Global, folder: &Folder, record: &Record) -> Result<(), CommandError> {
     let cgroup = record.open_cgroup()?;
-    cgroup.kill()?;
+    record.kill()?;
     if let Some(init) = record.init() {
-        if record.has_no_cgroup {
-            let killed = cleat_sys::process::send_signal(&init, rustix::process::Signal::KILL.as_raw());
-            killed.map_err(|error| CommandError::System("kill the container's init", error))?;
-        }
         await_end(&init)?;
     }
     if !cgroup.wait_empty(END_PATIENCE)? {

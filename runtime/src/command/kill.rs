@@ -24,7 +24,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     let folder = Folder::open(&global.root, id)?;
     let record = folder.read()?;
     if all {
-        return kill_all(&record.open_cgroup()?, signal);
+        return kill_all(&record.census()?, signal);
     }
     let Some(init) = record.init() else {
         return Err(CommandError::NotRunning(id.clone()));

@@ -56,6 +56,8 @@ enum CommandError {
     Absent(String),
     #[error("container not running: {0:?}")]
     NotRunning(String),
+    #[error("container {0:?} has no cgroup, by which its processes would be known")]
+    NoCgroup(String),
     #[error("container {id:?} is {status}; it has to be {wanted}")]
     Status { id: String, status: &'static str, wanted: &'static str },
     #[error("{action} {}", path.display())]

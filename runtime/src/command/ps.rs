@@ -24,7 +24,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     }
     let id = positional.remove(0);
     let record = Folder::open(&global.root, &id)?.read()?;
-    let processes = record.open_cgroup()?.processes()?;
+    let processes = record.census()?.processes()?;
     if json {
         return list::print_json(&processes);
     }

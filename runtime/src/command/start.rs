@@ -26,7 +26,7 @@ pub(super) fn command(arguments: &mut Arguments, global: &Global) -> Result<(), 
     let text = pass(&fifo, &init).map_err(CommandError::file("open the gate", &fifo))?;
     fs::remove_file(&fifo).map_err(CommandError::file("remove", &fifo))?;
     match text.as_slice() {
-        b"0" => hooks::after_start(&record, || Ok(record.open_cgroup()?.kill()?)),
+        b"0" => hooks::after_start(&record, || record.kill()),
         [b'0', failure @ ..] => Err(serde_json::from_slice::<Failure>(failure)
             .map_or_else(|source| CommandError::Json { path: fifo, source }, CommandError::Runtime)),
         _ => Err(CommandError::Status { id: record.id, status: "stopped", wanted: "created" }),

@@ -211,6 +211,24 @@ impl Record {
         Ok(Cgroup::open(&layout, &self.cgroup)?)
     }
 
+    /// The cgroup by which the container's processes are known.
+    pub(super) fn census(&self) -> Result<Cgroup, CommandError> {
+        if self.has_no_cgroup { Err(CommandError::NoCgroup(self.id.clone())) } else { self.open_cgroup() }
+    }
+
+    /// Kills all of it, not waiting for its end: without a cgroup its init, with whose pid namespace everything ends.
+    pub(super) fn kill(&self) -> Result<(), CommandError> {
+        let Some(init) = self.init().filter(|_| self.has_no_cgroup) else {
+            return Ok(self.open_cgroup()?.kill()?);
+        };
+        match cleat_sys::process::send_signal(&init, rustix::process::Signal::KILL.as_raw()) {
+            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+                Err(CommandError::System("kill the container's init", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What there is to tell of a container whose creation failed.
     pub(super) fn never_born(id: &str, configuration: Configuration) -> Self {
         Self::of(id, 0, String::new(), configuration)

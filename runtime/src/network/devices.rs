@@ -2,10 +2,11 @@
 
 use std::io;
 
+use cleat_sys::netlink::flags::DUMP;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::netlink::{Body, CREATE, DUMP, Socket, attribute, number};
+use super::netlink::{Body, CREATE, Socket, attribute, number};
 use super::{GET_ADDRESS, GET_LINK, LINK_BYTES, NEW_ADDRESS, NEW_LINK, UP, link};
 use crate::Failure;
 use crate::failure::Step;

@@ -1,11 +1,11 @@
 //! Specifications that went wrong: a whole one is changed at random, read and planned.
 //!
-//! Nothing may panic, and what is accepted has to keep what the code behind it counts on. A seed and the number of an
-//! execution name a case. `CLEAT_FUZZ_EXECUTIONS` and `CLEAT_FUZZ_SEED` go further than a test run does.
+//! Nothing may panic, and what is accepted has to keep what the code behind it counts on.
 
 use std::path::{Component, Path};
 
 use cleat_sys::cgroup::Layout;
+use cleat_test_fuzz::{Campaign, Dice};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
@@ -19,34 +19,13 @@ const SEED: u64 = 0x5eed_c1ea_7000_0001;
 /// Most changes of one case.
 const MAX_CHANGES: u64 = 4;
 
-/// xorshift64*: small, and the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % sides.max(1)
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.roll(length as u64)).unwrap()
-    }
-
-    fn one<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.index(list.len())]
-    }
-}
-
 #[test]
 fn no_specification_breaks_the_plan() {
-    let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
-    let (executions, seed) = (number("CLEAT_FUZZ_EXECUTIONS", EXECUTIONS), number("CLEAT_FUZZ_SEED", SEED));
+    let campaign = Campaign::from_environment(EXECUTIONS, SEED);
+    let Campaign { executions, seed } = campaign;
     let (base, layout) = (specification(), Layout::detect().ok());
     let mut accepted = 0_u64;
-    for execution in 0..executions {
-        let mut dice = Dice(seed ^ execution.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for (execution, mut dice) in campaign.cases() {
         let text = case(&base, &mut dice);
         let judged = std::panic::catch_unwind(|| judge(&text, layout.as_ref()));
         match judged {
@@ -180,6 +159,10 @@ fn check(plan: &Plan) {
     assert!(plan.devices.iter().all(|device| device.path.is_absolute() && device.path.file_name().is_some()));
     assert!(plan.masked_paths.iter().chain(&plan.readonly_paths).all(|path| path.is_absolute()));
     assert!(plan.sysctls.iter().all(|(name, _)| name.is_relative() && !climbs(name)));
+    if let Some(rdt) = &plan.intel_rdt {
+        assert!(!rdt.group.contains('/') && !matches!(rdt.group.as_str(), "" | "." | ".."), "{}", rdt.group);
+        assert!(rdt.schemata.iter().all(|line| !line.contains('\n')));
+    }
     let process = &plan.process;
     assert!(
         process.arguments.first().is_some_and(|program| !program.is_empty()) && process.cwd.is_absolute()
@@ -198,7 +181,7 @@ fn specification() -> Value {
     let mount = |target: &str, kind: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": kind, "options": options });
     let ids = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
     let capabilities = json!(["CAP_CHOWN", "CAP_KILL"]);
-    json!({
+    let mut spec = json!({
         "ociVersion": "1.3.0",
         "process": {
             "terminal": false, "user": { "uid": 1, "gid": 2, "umask": 18, "additionalGids": [3] },
@@ -251,5 +234,12 @@ fn specification() -> Value {
                 ],
             },
         },
-    })
+    });
+    // The macro takes so much at once and no more.
+    spec["linux"]["netDevices"] = json!({ "eth9": { "name": "net%d" } });
+    spec["linux"]["intelRdt"] = json!({
+        "closID": "c", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=9", "schemata": ["L2:0=1"],
+        "enableMonitoring": true,
+    });
+    spec
 }

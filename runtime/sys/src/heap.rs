@@ -3,18 +3,30 @@
 /// Keeps what was freed from staying with the process. By default glibc raises its threshold for own pages up to 32 MiB
 /// as large allocations are freed, and keeps twice that at the heap's end: a single large message would cost its size
 /// for the rest of the process's life. To be called before the first large allocation; other C libraries need nothing.
-pub fn keep_small() {
+///
+/// Allocations of `large_bytes` and more get pages of their own, which go back to the kernel when they are freed; as much
+/// free memory at the heap's end is given back too. Pages that come and go cost a fault each: what a process needs again and
+/// again should be smaller than that.
+pub fn keep_small(large_bytes: u32) {
     #[cfg(target_env = "gnu")]
-    {
-        // Allocations of this many bytes and more get pages of their own, which go back to the kernel when they are
-        // freed; as much free memory at the heap's end is given back too.
-        const LARGE_BYTES: libc::c_int = 64 << 10;
-        // SAFETY: mallopt takes numbers only; the process has one thread or none that allocates yet. A parameter it
-        // does not know is refused, which changes nothing.
-        unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
-        }
+    // SAFETY: mallopt takes numbers only; the process has one thread or none that allocates yet. A parameter it
+    // does not know is refused, which changes nothing.
+    unsafe {
+        let large = libc::c_int::try_from(large_bytes).unwrap_or(libc::c_int::MAX);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, large);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, large);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _: u32 = large_bytes;
+}
+
+/// Gives all pages back that hold nothing, wherever in the heap they are: after work that took much and is over. Takes time
+/// by what is in the heap, milliseconds at worst, and may be called from any thread.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes a number only and locks what it looks at.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

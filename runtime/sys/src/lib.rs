@@ -15,6 +15,7 @@ pub mod keyring;
 pub mod memory_policy;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod own_program;
 pub mod passing;
 pub mod priority;

@@ -27,6 +27,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cleat-sys", &[]),
     ("cleat-image", &["cleat-sys"]),
     ("cleat-network", &["cleat-sys"]),
+    ("cleat-test-fuzz", &[]),
     ("cleat-test-layout", &[]),
     ("cleat-test-support", &[]),
     // It calls the runtime's library the way the monitor does.
@@ -34,7 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// What tests may import besides, wherever they are: public surfaces and the test support.
-const FOR_TESTS: &[&str] = &["cleat-conmon-proto", "cleat-cri-api", "cleat-test-support"];
+const FOR_TESTS: &[&str] = &["cleat-conmon-proto", "cleat-cri-api", "cleat-test-fuzz", "cleat-test-support"];
 
 /// The one crate in which `unsafe` is allowed.
 const UNSAFE: &str = "cleat-sys";

@@ -9,6 +9,6 @@ mod files;
 #[cfg(test)]
 mod imports;
 #[cfg(test)]
-mod security;
+mod named_tests;
 #[cfg(test)]
 mod workspace;

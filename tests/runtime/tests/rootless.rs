@@ -113,6 +113,10 @@ fn privileged_a_user_runs_execs_and_deletes_a_container() {
     let commands = text(&user.run(&["exec", "c", "cat", "/proc/1/cmdline"]));
     assert_eq!(commands, "sleep\x00100\0");
     assert_eq!(fs::read_dir(user.session()).unwrap().count(), 1, "the state is in the session's folder");
+    for command in [&["pause", "c"][..], &["update", "--memory", "33554432", "c"]] {
+        let refused = user.run(command);
+        assert!(!refused.status.success(), "{command:?} without a cgroup");
+    }
     let stopped = user.run(&["kill", "c", "KILL"]);
     assert!(stopped.status.success(), "kill: {}", text(&stopped));
     let deleted = user.run(&["delete", "--force", "c"]);

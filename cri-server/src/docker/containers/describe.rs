@@ -1,14 +1,17 @@
 //! Containers as Docker's clients read them. Pure.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use serde_json::{Value, json};
 
 use super::endpoint::Endpoint;
 use super::{defaults, restart_policy};
 use crate::docker::Facts;
+use crate::docker::notices::Attributes;
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
 use crate::engine::container::{Container, ContainerState, Exit, ExitReason};
-use crate::engine::model::{Mount, MountSource};
+use crate::engine::model::{Mount, MountSource, PortMapping};
 use crate::engine::pod::Pod;
 use crate::spec;
 
@@ -17,7 +20,8 @@ pub(super) const REQUEST: &str = "docker.request";
 /// The annotation with the arguments that were decided, program first.
 pub(super) const COMMAND: &str = "docker.command";
 
-const NS_PER_SECOND: i64 = 1_000_000_000;
+/// Nanoseconds in a second.
+pub(super) const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// The state in Docker's word. What could not be started is "created", as before the attempt.
 pub(super) fn word(container: &Container) -> &'static str {
@@ -79,8 +83,17 @@ pub(super) fn request(one: &One) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// What is told of a container's group in events.
+pub(in crate::docker) fn attributes(group: &Pod) -> Attributes {
+    let labels = group.config.labels.iter().map(|(key, value)| (key.clone(), json!(value)));
+    let mut attributes: Attributes = labels.collect();
+    attributes.insert("image".into(), json!(requested_image(group)));
+    attributes.insert("name".into(), json!(group.config.name.name));
+    attributes
+}
+
 /// The image as the client named it.
-pub(in crate::docker) fn requested_image(group: &Pod) -> String {
+fn requested_image(group: &Pod) -> String {
     let text = group.config.annotations.get(REQUEST);
     let request: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     request["Image"].as_str().unwrap_or_default().to_owned()
@@ -109,17 +122,31 @@ pub(super) fn network_mode(request: &Value) -> &str {
     }
 }
 
-/// The published ports of a row.
+/// The published ports of a row. Without an address of the host a port is open on all of the families that the container
+/// has: each is told.
 pub(super) fn ports(one: &One) -> Vec<Value> {
-    let mappings = one.group.ports.iter();
-    let row = |mapping: &crate::engine::model::PortMapping| {
+    if !runs(one) {
+        return Vec::new();
+    }
+    let open_on = |mapping: &PortMapping| match mapping.host_ip {
+        Some(ip) => vec![ip],
+        None => everywhere(&one.group.addresses),
+    };
+    let row = |ip: IpAddr, mapping: &PortMapping| {
         json!({
-            "IP": mapping.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
-            "PrivatePort": mapping.container_port, "PublicPort": mapping.host_port,
+            "IP": ip.to_string(), "PrivatePort": mapping.container_port, "PublicPort": mapping.host_port,
             "Type": format!("{:?}", mapping.protocol).to_lowercase(),
         })
     };
-    if runs(one) { mappings.map(row).collect() } else { Vec::new() }
+    let mappings = one.group.ports.iter();
+    mappings.flat_map(|mapping| open_on(mapping).into_iter().map(move |ip| row(ip, mapping))).collect()
+}
+
+/// All addresses of the host, once for each family of these.
+fn everywhere(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+    let has = |any: &IpAddr| addresses.iter().any(|address| address.is_ipv4() == any.is_ipv4());
+    any.into_iter().filter(has).collect()
 }
 
 /// Whether it has a process.
@@ -300,6 +327,20 @@ mod tests {
             (800 * 86_400, "2 years"),
         ] {
             assert_eq!(duration(seconds), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_open_on_the_families_that_the_container_has() {
+        for (addresses, expected) in [
+            (&["10.0.0.2", "fd00::2"][..], &["0.0.0.0", "::"][..]),
+            (&["10.0.0.2"], &["0.0.0.0"]),
+            (&["fd00::2"], &["::"]),
+            (&[], &[]),
+        ] {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            let told: Vec<String> = everywhere(&addresses).iter().map(ToString::to_string).collect();
+            assert_eq!(told, expected);
         }
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::pause::check_not_paused;
 use super::request::{or_default, words};
 use super::streams::{Client, Pipes, Place, content_type, switch};
-use super::{size, user};
+use super::{noted, size, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -89,6 +89,14 @@ impl Execs {
         all.insert(id, exec);
     }
 
+    /// Its exit code, if it has ended.
+    fn code(&self, id: &str) -> Option<i32> {
+        match self.lock().get(id)?.stage {
+            Stage::Ended(code) => Some(code),
+            _ => None,
+        }
+    }
+
     fn set(&self, id: &str, stage: Stage) {
         if let Some(exec) = self.lock().get_mut(id) {
             exec.stage = stage;
@@ -118,6 +126,7 @@ pub(super) async fn create(door: &Door, one: &One, ask: Ask) -> Answer {
     }
     let id = Id::random().map_err(|error| Refusal::failed(format!("make an id: {error}")))?.to_string();
     let container = one.container.id.clone();
+    noted::done(door, one, &action("exec_create", &request.cmd), &[("execID", id.clone())]);
     door.execs.add(id.clone(), Exec { container, request, stage: Stage::Created });
     Ok(in_json(StatusCode::CREATED, &json!({"Id": id})))
 }
@@ -183,7 +192,12 @@ async fn start(door: &Arc<Door>, id: &str, ask: Ask) -> Answer {
     match started {
         Ok(session) => {
             door.execs.set(&id, Stage::Running(session.resizer.clone()));
-            door.run(async move { follow(&door_of_task, &id, session, place, request.tty).await });
+            note(door, &container, &action("exec_start", &request.cmd), &[("execID", id.clone())]);
+            door.run(async move {
+                follow(&door_of_task, &id, session, place, request.tty).await;
+                let code = door_of_task.execs.code(&id).unwrap_or_default().to_string();
+                note(&door_of_task, &container, "exec_die", &[("execID", id), ("exitCode", code)]);
+            });
         }
         Err(error @ EngineError::WrongState { .. }) => return Err(error.into()),
         Err(error) => {
@@ -200,6 +214,20 @@ async fn start(door: &Arc<Door>, id: &str, ask: Ask) -> Answer {
         }
     }
     Ok(response)
+}
+
+/// The action of an event, with the command as dockerd writes it: a blank behind the program, also without arguments.
+fn action(action: &str, command: &[String]) -> String {
+    let (program, arguments) =
+        command.split_first().map_or(("", &[][..]), |(one, rest)| (one.as_str(), rest));
+    format!("{action}: {program} {}", arguments.join(" "))
+}
+
+/// Tells of an exec, if its container is still there.
+fn note(door: &Door, container: &Id, action: &str, details: &[(&str, String)]) {
+    if let Ok(one) = door.engine.one(container.as_str()) {
+        noted::done(door, &one, action, details);
+    }
 }
 
 fn command(request: &Request, how: &Start) -> ExecCommand {

@@ -4,12 +4,12 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use rustix::fs::inotify;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
@@ -19,8 +19,8 @@ use super::streams::{Stream, content_type, frame};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
-use crate::docker::wire::{Bytes, Lines, from_rfc3339, lines, seconds};
-use crate::engine::One;
+use crate::docker::wire::{Bytes, Lines, from_rfc3339, lines, now_ns, seconds};
+use crate::engine::{One, Streams};
 
 /// Bytes of frames sent at a time.
 const PIECE_BYTES: usize = 128 << 10;
@@ -88,6 +88,52 @@ fn wanted(one: &One, ask: &Ask) -> Result<Wanted, Refusal> {
         since_ns: moment("since")?,
         until_ns: moment("until")?,
     })
+}
+
+/// What was written until now, for who is attached.
+pub(super) struct Earlier {
+    path: PathBuf,
+    wanted: Wanted,
+}
+
+impl Earlier {
+    /// All that these `streams` of the container were given.
+    ///
+    /// # Errors
+    /// When there is no log.
+    pub(super) fn of(one: &One, streams: Streams) -> Result<Self, Refusal> {
+        let path = one.container.log_path.clone().ok_or_else(Refusal::unreadable_log)?;
+        let wanted = Wanted {
+            stdout: streams.stdout,
+            stderr: streams.stderr,
+            is_terminal: one.container.config.tty,
+            files: one.container.config.log_rotation.map_or(1, |rotation| rotation.files),
+            ..Wanted::default()
+        };
+        Ok(Self { path, wanted })
+    }
+
+    /// Without what is written from now on.
+    pub(super) fn until_now(mut self) -> Self {
+        self.wanted.until_ns = Some(now_ns());
+        self
+    }
+
+    /// Writes it to `client`.
+    pub(super) async fn send(self, client: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let Self { path, wanted } = self;
+        let files = wanted.files;
+        let found = tokio::task::spawn_blocking(move || LogFiles::open(&path, files, None)).await;
+        let mut log = found.map_err(io::Error::other)??;
+        loop {
+            let (piece, back) = read_piece(log, wanted.clone()).await?;
+            log = back;
+            match piece {
+                Some(piece) => client.write_all(&piece).await?,
+                None => return client.flush().await,
+            }
+        }
+    }
 }
 
 /// Sends what is there, and what comes until `end`.

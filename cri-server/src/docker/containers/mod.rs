@@ -14,6 +14,7 @@ mod log_files;
 mod log_options;
 mod logs;
 pub(super) mod mounts;
+mod noted;
 mod pause;
 mod process;
 mod refused;

@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::describe::{command, mounts, ports, request, shown_command, status, word};
+use super::describe::{NS_PER_SECOND, command, mounts, ports, request, shown_command, status, word};
 use super::endpoint::{Endpoint, network};
 use crate::docker::Facts;
 use crate::engine::One;
-
-const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// A container in a list.
 #[derive(Debug, Serialize)]

@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use nix::errno::Errno;
 
 use super::describe;
+use super::noted;
 use super::pause::is_paused;
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -63,6 +64,7 @@ pub(super) async fn restart(door: &Door, one: &One, ask: &Ask) -> Answer {
         end(door, one, ask).await?;
     }
     door.engine.start_one(one).await.map_err(not_started)?;
+    noted::done(door, one, "restart", &[]);
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -75,7 +77,12 @@ async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
             u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs)
         }
     };
-    Ok(door.engine.stop_one(one, grace, signal).await?)
+    if one.container.state.pid().is_some() {
+        noted::signalled(door, one, signal.unwrap_or(one.container.stop_signal));
+    }
+    door.engine.stop_one(one, grace, signal).await?;
+    noted::done(door, one, "stop", &[]);
+    Ok(())
 }
 
 /// How long it may take by its own `--stop-timeout`.
@@ -103,6 +110,7 @@ pub(super) async fn kill(door: &Door, one: &One, ask: &Ask) -> Answer {
     }
     // Asked for before the signal: an end in between is not missed.
     let end = door.engine.next_end(one);
+    noted::signalled(door, one, signal);
     door.engine.signal_one(one, signal).await?;
     if signal == nix::libc::SIGKILL && tokio::time::timeout(KILL_LIMIT, end).await.is_err() {
         tracing::warn!(container = %one.container.id, "a killed container has not ended");

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::net::unix::pipe;
 
+use super::logs::Earlier;
 use crate::docker::refusal::Refusal;
 use crate::docker::version::ApiVersion;
 use crate::docker::wire::{Body, HandoverError, empty, streamed, take_over};
@@ -133,6 +134,11 @@ impl Client {
         let bytes =
             if is_terminal { text.as_bytes().to_vec() } else { frame(Stream::Stdout, text.as_bytes()) };
         self.output.write_all(&bytes).await
+    }
+
+    /// Sends what was written before.
+    pub(super) async fn replay(&mut self, earlier: Earlier) -> io::Result<()> {
+        earlier.send(&mut self.output).await
     }
 
     /// Tells the client that there is no more.

@@ -5,6 +5,7 @@ use std::fs;
 use hyper::StatusCode;
 use serde_json::json;
 
+use super::noted;
 use super::process::{COLUMNS, Column, Machine, Process};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -28,6 +29,7 @@ pub(super) async fn top(door: &Door, one: &One, ask: &Ask) -> Answer {
     let rows: Vec<Vec<String>> = processes
         .map(|process| columns.iter().map(|(_, column)| (column.show)(&process, &machine)).collect())
         .collect();
+    noted::done(door, one, "top", &[]);
     let titles: Vec<&str> = columns.iter().map(|(title, _)| title.as_str()).collect();
     Ok(in_json(StatusCode::OK, &json!({"Titles": titles, "Processes": rows})))
 }

@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use super::create::resources;
+use super::noted;
 use super::request::HostConfig;
 use super::restart_policy;
 use crate::docker::Door;
@@ -29,5 +30,6 @@ pub(super) async fn update(door: &Door, one: &One, ask: Ask) -> Answer {
     if let Some(policy) = policy {
         door.engine.set_restart_policy(one, policy).await?;
     }
+    noted::done(door, one, "update", &[]);
     Ok(in_json(StatusCode::OK, &json!({"Warnings": null})))
 }

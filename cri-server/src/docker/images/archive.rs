@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use cleat_image::unpack::UnpackLimits;
-use cleat_image::{Image, Import, Reference};
+use cleat_image::{Image, Import, Loaded, Reference};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::changes::apply;
-use super::{find, named, on_store};
+use super::{find, named, noted, on_store};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -34,10 +34,13 @@ pub(in crate::docker) async fn save(door: &Arc<Door>, names: impl Iterator<Item 
         return Err(Refusal::bad("no images to save: name at least one"));
     }
     let (mut writer, response) = archive();
-    let store = door.engine.images().clone();
+    let (store, teller) = (door.engine.images().clone(), door.clone());
     door.run_blocking(move || {
         let saved = store.save(&images, &mut writer).map_err(|error| chain(&error));
         let saved = saved.and_then(|()| writer.flush().map_err(|error| error.to_string()));
+        if saved.is_ok() {
+            images.iter().for_each(|(image, _)| noted::done(&teller, "save", image));
+        }
         if let Err(reason) = saved {
             tracing::info!("saving images for a Docker client broke off: {reason}");
             writer.abort(std::io::Error::other(reason));
@@ -50,16 +53,18 @@ pub(in crate::docker) async fn save(door: &Arc<Door>, names: impl Iterator<Item 
 pub(in crate::docker) async fn load(door: &Door, ask: Ask) -> Answer {
     let input = BodyReader::new(ask.body);
     let images = on_store(door, move |store| store.load(input, &UnpackLimits::default())).await?;
-    let lines: Vec<Value> = images.iter().flat_map(|image| loaded(image)).collect();
+    images.iter().for_each(|one| noted::done(door, "load", &one.image));
+    let lines: Vec<Value> = images.iter().flat_map(loaded).collect();
     let text: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     Ok(crate::docker::wire::raw_json(text))
 }
 
-fn loaded(image: &Image) -> Vec<Value> {
-    if image.names.is_empty() {
-        return vec![json!({"stream": format!("Loaded image ID: {}\n", image.id)})];
+/// What the archive called an image, whatever else it is called.
+fn loaded(one: &Loaded) -> Vec<Value> {
+    if one.names.is_empty() {
+        return vec![json!({"stream": format!("Loaded image ID: {}\n", one.image.id)})];
     }
-    let names = image.names.iter();
+    let names = one.names.iter();
     names.map(|name| json!({"stream": format!("Loaded image: {}\n", familiar(name))})).collect()
 }
 
@@ -79,8 +84,10 @@ pub(in crate::docker) async fn import(door: &Door, ask: Ask) -> Answer {
         created: Some(created),
         comment: comment.to_owned(),
     };
-    let input = BodyReader::new(ask.body);
+    let (input, given) = (BodyReader::new(ask.body), import.name.clone());
     let image = on_store(door, move |store| store.import(input, &import, &UnpackLimits::default())).await?;
+    given.iter().for_each(|name| noted::tagged(door, &image, name));
+    noted::done(door, "import", &image);
     Ok(in_json(StatusCode::OK, &json!({"status": image.id.to_string()})))
 }
 
@@ -91,8 +98,13 @@ mod tests {
 
     #[test]
     fn loaded_images_are_told_by_name_or_id() {
-        assert_eq!(loaded(&image(&["a:1"]))[0]["stream"], "Loaded image: a:1\n");
-        let bare = loaded(&image(&[]));
+        let of = |names: &[&str]| Loaded {
+            image: Arc::new(image(&["a:1", "b:1"])),
+            names: names.iter().map(|name| Reference::parse(name).unwrap()).collect(),
+        };
+        let named = loaded(&of(&["a:1"]));
+        assert_eq!((named.len(), &named[0]["stream"]), (1, &json!("Loaded image: a:1\n")));
+        let bare = loaded(&of(&[]));
         assert!(bare[0]["stream"].as_str().unwrap().starts_with("Loaded image ID: sha256:"));
     }
 }

@@ -4,6 +4,7 @@ mod archive;
 mod changes;
 mod describe;
 mod login;
+mod noted;
 mod progress;
 mod pull;
 mod push;
@@ -160,10 +161,14 @@ pub(super) async fn history(door: &Door, name: &str) -> Answer {
 
 /// `POST /images/{name}/tag`.
 pub(super) async fn tag(door: &Door, name: &str, ask: &Ask) -> Result<(), Refusal> {
-    let id = find(door, name)?.id.clone();
+    let image = find(door, name)?;
+    let id = image.id.clone();
     let (repository, tag) = (ask.query.get("repo"), ask.query.get("tag"));
     let target = named(repository, tag)?;
-    on_store(door, move |store| store.tag(&id, &target)).await
+    let given = target.clone();
+    on_store(door, move |store| store.tag(&id, &given)).await?;
+    noted::tagged(door, &image, &target);
+    Ok(())
 }
 
 /// A name from a repository and a tag (or digest) beside it, which wins over the one in the name.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cleat_image::{Digest, Image, PullError, PullFailure, PullHandle, PullProgress, PullWatch, Reference};
 use hyper::Response;
 
-use super::named;
 use super::progress::{Told, failure, first, last};
+use super::{named, noted};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -126,6 +126,7 @@ async fn tell(door: &Door, pull: Followed, mut lines: Lines) {
     let ended = handle.wait().await;
     let end = match &ended {
         Ok(image) => {
+            noted::transferred(door, "pull", image, &reference);
             let is_new = before.is_none_or(|before| before.id != image.id);
             let mut end = if is_current { Vec::new() } else { told.lines(&progress) };
             end.extend(last(&reference, progress.target.as_ref(), is_new));

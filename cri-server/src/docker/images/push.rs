@@ -6,8 +6,8 @@ use cleat_image::{Credentials, Digest, Image, PushStep, Pushed, Reference};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::named;
 use super::progress::{failure, short};
+use super::{named, noted};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -81,7 +81,10 @@ async fn push_all(
             }
         }
         let (end, failed) = match ended {
-            Ok(pushed) => (done(&reference, &pushed), false),
+            Ok(pushed) => {
+                noted::transferred(door, "push", &image, &reference);
+                (done(&reference, &pushed), false)
+            }
             Err(error) => (vec![failure(&chain(&error))], true),
         };
         for line in end {

@@ -1,11 +1,13 @@
 //! Removing images and names of images.
 
-use cleat_image::{Digest, Image, Reference, Removed, StoreError};
+use std::sync::Arc;
+
+use cleat_image::{Image, Reference, Removed, StoreError};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::progress::short;
-use super::{chosen, find, on_store};
+use super::{chosen, find, noted, on_store};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -45,6 +47,7 @@ pub(in crate::docker) async fn remove(door: &Door, name: &str, ask: &Ask) -> Ans
             on_store(door, move |store| store.remove(&id).map(|done| vec![done])).await?
         }
     };
+    done.iter().for_each(|taken| noted::removed(door, &image, taken));
     let lines: Vec<Value> = done.into_iter().flat_map(told).collect();
     Ok(in_json(StatusCode::OK, &lines))
 }
@@ -124,13 +127,13 @@ pub(in crate::docker) async fn prune(door: &Door, ask: &Ask) -> Answer {
             && !image.pinned
             && door.engine.image_users(&image.id).is_empty()
     });
-    let doomed: Vec<Digest> = unused.map(|image| image.id.clone()).collect();
+    let doomed: Vec<Arc<Image>> = unused.cloned().collect();
     let (removed, freed_bytes) = on_store(door, move |store| -> Result<_, StoreError> {
         let before = store.usage().bytes;
         let mut removed = Vec::new();
-        for id in doomed {
-            match store.remove(&id) {
-                Ok(done) => removed.extend(told(done)),
+        for image in doomed {
+            match store.remove(&image.id) {
+                Ok(done) => removed.push((image, done)),
                 // Pinned since it was looked at.
                 Err(StoreError::Pinned(_) | StoreError::ReadOnly { .. }) => {}
                 Err(error) => return Err(error),
@@ -139,6 +142,9 @@ pub(in crate::docker) async fn prune(door: &Door, ask: &Ask) -> Answer {
         Ok((removed, before.saturating_sub(store.usage().bytes)))
     })
     .await?;
+    removed.iter().for_each(|(image, taken)| noted::removed(door, image, taken));
+    noted::pruned(door, freed_bytes);
+    let removed: Vec<Value> = removed.into_iter().flat_map(|(_, taken)| told(taken)).collect();
     let deleted = if removed.is_empty() { Value::Null } else { removed.into() };
     Ok(in_json(StatusCode::OK, &json!({"ImagesDeleted": deleted, "SpaceReclaimed": freed_bytes})))
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::command::{Target, Verb};
 use super::lane::Running;
-use super::outcome::{Done, Outcome};
+use super::outcome::{Done, Outcome, PreparationFailure};
 use super::{Driver, missing};
 use crate::engine::container::Container;
 use crate::engine::container::ContainerEvent;
-use crate::engine::error::{EngineError, Result};
+use crate::engine::error::{EngineError, Result, chain};
 use crate::engine::model::{Id, PidMode};
 use crate::engine::monitor::Process;
 use crate::engine::pod::Pod;
@@ -60,14 +60,7 @@ impl Driver {
         match &running.verb {
             Verb::Create => {
                 let target = self.target_pid(&container.config.pid);
-                Box::pin(async move {
-                    match target {
-                        Ok(target) => {
-                            Done::Prepared(steps::create_container(&shared, &pod, &container, target).await)
-                        }
-                        Err(error) => Done::Prepared(Err(error)),
-                    }
-                })
+                Box::pin(async move { Done::Prepared(prepare(&shared, &pod, &container, target).await) })
             }
             Verb::Start => {
                 let cancel = running.cancel.clone();
@@ -133,6 +126,28 @@ impl Driver {
         self.unrecorded.remove(&Target::Container(id.clone()));
         Ok(())
     }
+}
+
+/// Prepares the container; a failure is undone.
+async fn prepare(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    container: &Arc<Container>,
+    target: Result<Option<i32>>,
+) -> std::result::Result<steps::Prepared, Box<PreparationFailure>> {
+    let prepared = match target {
+        Ok(target) => steps::create_container(shared, pod, container, target).await,
+        Err(error) => Err(error),
+    };
+    let error = match prepared {
+        Ok(prepared) => return Ok(prepared),
+        Err(error) => error,
+    };
+    let undone = steps::remove_container(shared, container, None).await;
+    if let Err(left) = &undone {
+        tracing::warn!(container = %container.id, error = %chain(left), "a failed preparation left something behind");
+    }
+    Err(Box::new(PreparationFailure { error, is_undone: undone.is_ok() }))
 }
 
 /// Runs the pod; a failure is undone.

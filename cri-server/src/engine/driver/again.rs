@@ -9,19 +9,35 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::command::{Command, Target, Verb};
-use super::{Driver, Member};
+use super::{Driver, Member, missing};
 use crate::engine::container::{ContainerState, Exit};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Id, RestartPolicy};
+use crate::engine::model::{Id, PodName, RestartPolicy};
 use crate::engine::restart::{self, Wanted};
 use crate::engine::view::View;
 use crate::time::now_ns;
 
 impl Driver {
-    /// The group of one and its container are called `name` from now on, for readers and after a restart.
+    /// The group of one and its container are called `name` from now on, for readers and after a restart. The name is taken
+    /// before that is recorded: nobody else gets it meanwhile.
     pub(super) fn rename(&mut self, name: &str) -> Result<()> {
-        self.change_pod(|pod| name.clone_into(&mut pod.config.name.name));
-        self.note(|member| name.clone_into(&mut Arc::make_mut(&mut member.container).config.name))
+        let Some(registry) = self.registry.upgrade() else { return Err(missing(&self.pod.id)) };
+        let old = self.pod.config.name.clone();
+        let new = registry.take_name(&self.pod, name)?;
+        self.set_name(&new);
+        let noted = self.note(|_| {});
+        if noted.is_err() {
+            self.set_name(&old);
+        }
+        registry.forget_name(&self.pod.id, if noted.is_ok() { &old } else { &new });
+        noted
+    }
+
+    fn set_name(&mut self, name: &PodName) {
+        self.change_pod(|pod| pod.config.name = name.clone());
+        for member in self.members.values_mut() {
+            Arc::make_mut(&mut member.container).config.name.clone_from(&name.name);
+        }
     }
 
     /// Its user has started or stopped it.

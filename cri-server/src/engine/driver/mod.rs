@@ -27,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 pub(super) use command::{Command, Reply, Target, Verb};
 pub(super) use member::Member;
 
+use super::container::ContainerState;
 use super::error::{EngineError, Result};
-use super::model::{ContainerConfig, Id, Kind};
+use super::model::{ContainerConfig, Id, Kind, PidMode};
 use super::monitor::Process;
 use super::pod::{Pod, PodEvent, PodState};
 use super::records::Operation;
@@ -194,6 +195,10 @@ impl Driver {
                 None => Verdict::Refuse(Box::new(missing(id))),
             },
         };
+        let verdict = match verdict {
+            Verdict::Begin => self.check_companion(&target, &verb),
+            settled => settled,
+        };
         match verdict {
             Verdict::Begin => self.begin(target, verb, reply),
             Verdict::Done => answer(reply, Ok(self.id_of(&target))),
@@ -201,6 +206,23 @@ impl Driver {
                 self.forget_unborn(&target);
                 answer(reply, Err(*error));
             }
+        }
+    }
+
+    /// Refuses to start what was prepared to share the processes of a container that has ended since: the process id by
+    /// which it would join them may be another's by now.
+    fn check_companion(&self, target: &Target, verb: &Verb) -> Verdict {
+        let (Target::Container(id), Verb::Start) = (target, verb) else { return Verdict::Begin };
+        let member = self.members.get(id).map(|member| &member.container.config.pid);
+        let Some(PidMode::Target(companion)) = member else { return Verdict::Begin };
+        match self.members.get(companion).map(|member| &member.container.state) {
+            Some(state) if state.pid().is_some() => Verdict::Begin,
+            state => Verdict::Refuse(Box::new(EngineError::WrongState {
+                action: "share the processes of",
+                object: format!("container {companion}"),
+                state: state.map_or("gone", ContainerState::name),
+                remedy: "create another container that names one that runs",
+            })),
         }
     }
 

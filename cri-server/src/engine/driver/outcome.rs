@@ -32,7 +32,7 @@ pub(super) enum Done {
     /// The pod was to be removed.
     PodRemoved(Result<()>),
     /// A container was to be prepared.
-    Prepared(Result<Prepared>),
+    Prepared(std::result::Result<Prepared, Box<PreparationFailure>>),
     /// A container was to be started.
     Started(std::result::Result<Started, Box<StartFailure>>),
     /// A container was to be stopped.
@@ -47,6 +47,14 @@ pub(super) enum Done {
     Updated(Result<Resources>),
     /// A checkpoint of a container was to be taken.
     Checkpointed(Result<()>),
+}
+
+/// A container that could not be prepared.
+pub(super) struct PreparationFailure {
+    /// What the caller is told.
+    pub error: EngineError,
+    /// Whether nothing of it is left.
+    pub is_undone: bool,
 }
 
 impl Driver {
@@ -96,7 +104,7 @@ impl Driver {
             (_, Done::PodStopped(stopped)) => stopped.and_then(|()| self.pod_is_down()),
             (_, Done::PodRemoved(removed)) => removed.and_then(|()| self.pod_is_gone()),
             (Target::Container(id), Done::Prepared(Ok(prepared))) => self.container_is_ready(id, prepared),
-            (Target::Container(id), Done::Prepared(Err(error))) => self.undo_preparation(id, error),
+            (Target::Container(id), Done::Prepared(Err(failure))) => self.container_is_not(id, *failure),
             (Target::Container(id), Done::Started(started)) => self.container_is_started(id, started),
             (Target::Container(_), Done::Stopped(done) | Done::Checkpointed(done)) => done,
             (Target::Container(id), Done::Paused(paused)) => {
@@ -186,21 +194,14 @@ impl Driver {
         })
     }
 
-    /// What a failed preparation left is removed in the background of the answer, as a removal of its own.
-    fn undo_preparation(&mut self, id: &Id, error: EngineError) -> Result<()> {
-        let Some(member) = self.members.remove(id) else { return Err(error) };
-        let (shared, container) = (self.shared.clone(), member.container);
-        self.operations.spawn(async move {
-            let undone = crate::engine::steps::remove_container(&shared, &container, None).await;
-            let done = match undone {
-                Ok(()) => Done::Removed(Ok(())),
-                Err(left) => {
-                    tracing::warn!(container = %container.id, error = %chain(&left), "a failed preparation left something behind");
-                    Done::Removed(Err(left))
-                }
-            };
-            Outcome { target: Target::Container(container.id.clone()), done }
-        });
+    /// A failed preparation is undone by now; what resists is on record, for the next start to remove.
+    fn container_is_not(&mut self, id: &Id, failure: PreparationFailure) -> Result<()> {
+        let PreparationFailure { error, is_undone } = failure;
+        let forgotten = if is_undone { self.container_is_gone(id) } else { Ok(()) };
+        self.members.remove(id);
+        if let Err(left) = forgotten {
+            tracing::warn!(container = %id, error = %chain(&left), "a failed preparation could not be forgotten");
+        }
         Err(error)
     }
 

@@ -71,6 +71,20 @@ impl Records {
         })
     }
 
+    /// The pods whose detach is owed.
+    pub(crate) fn attached_pods(&self) -> Result<Vec<String>, RecordsError> {
+        let connection = self.lock();
+        let read = || -> rusqlite::Result<Vec<String>> {
+            let mut statement = connection.prepare("SELECT pod FROM attachments")?;
+            statement.query_map([], |row| row.get(0))?.collect()
+        };
+        read().map_err(|source| RecordsError::Statement {
+            operation: "read all",
+            object: "the attachments".to_owned(),
+            source,
+        })
+    }
+
     /// The detach was done: the pod's addresses are free again.
     pub(crate) fn release_network(&self, pod: &Id) -> Result<(), RecordsError> {
         self.write("release the network", pod, |transaction| {

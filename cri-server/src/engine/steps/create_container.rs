@@ -105,6 +105,8 @@ fn specification(
 ) -> Result<oci_spec::runtime::Spec> {
     let pod_paths = shared.paths.of_group(&pod.id, &pod.config);
     let devices = devices::grants(&container.config.devices)?;
+    let privileged = container.config.security.privileged;
+    let host_devices = if privileged { devices::of_host()? } else { Vec::new() };
     let profile = localhost_profile(&container.config.security.seccomp)?;
     let init = shared.paths.init();
     apparmor::check_loaded(&container.config.security.app_armor)?;
@@ -114,6 +116,7 @@ fn specification(
         image: findings.settings,
         identity: findings.identity,
         devices: &devices,
+        host_devices: &host_devices,
         volumes: findings.volumes,
         volume_folder: shared.volumes.folder(),
         target_pid: findings.target_pid,

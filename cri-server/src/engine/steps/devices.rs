@@ -29,8 +29,14 @@ pub(super) fn grants(devices: &[Device]) -> Result<Vec<DeviceGrant>> {
     Ok(grants)
 }
 
+/// All devices of the host at this moment, for a privileged container: some come with a driver or a plug.
+pub(super) fn of_host() -> Result<Vec<HostDevice>> {
+    let folder = Path::new("/dev");
+    walk(folder, folder).map_err(|error| EngineError::step("look for devices", "/dev", &error))
+}
+
 /// The device nodes at and beneath `host`, named as they are to be in the container.
-pub(crate) fn walk(host: &Path, inside: &Path) -> std::io::Result<Vec<HostDevice>> {
+fn walk(host: &Path, inside: &Path) -> std::io::Result<Vec<HostDevice>> {
     let metadata = fs::metadata(host)?;
     if !metadata.is_dir() {
         return Ok(node(&metadata, inside).into_iter().collect());
@@ -40,10 +46,18 @@ pub(crate) fn walk(host: &Path, inside: &Path) -> std::io::Result<Vec<HostDevice
         let entry = entry?;
         // Links (/dev/stdin, /dev/core) lead out of the folder; mounted filesystems (/dev/pts, /dev/shm) are not devices.
         let kind = entry.file_type()?;
-        if kind.is_symlink() || (kind.is_dir() && entry.metadata()?.dev() != metadata.dev()) {
+        if kind.is_symlink() {
             continue;
         }
-        found.extend(walk(&entry.path(), &inside.join(entry.file_name()))?);
+        let is_mounted = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|own| own.dev() != metadata.dev());
+        if kind.is_dir() && is_mounted(&entry) {
+            continue;
+        }
+        match walk(&entry.path(), &inside.join(entry.file_name())) {
+            // It went away meanwhile, as loop devices and the like do.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            walked => found.extend(walked?),
+        }
     }
     Ok(found)
 }

@@ -7,6 +7,7 @@ mod cdi;
 mod checkpoint;
 mod cleanup;
 mod cni_capabilities;
+mod collect_attachments;
 mod create_container;
 mod devices;
 mod exit;
@@ -24,8 +25,8 @@ mod user_namespace;
 mod volumes;
 
 pub(super) use checkpoint::{Order as CheckpointOrder, checkpoint_container};
+pub(super) use collect_attachments::collect_attachments;
 pub(super) use create_container::{Prepared, create_container};
-pub(super) use devices::walk as device_nodes;
 pub(super) use exit::exit_of;
 pub(super) use pause::{is_paused, pause, resume};
 pub(super) use remove_container::{remove_container, sweep_container};

@@ -158,6 +158,7 @@ fn connect(shared: &Shared, pod: &Pod) -> Result<(Vec<IpAddr>, Vec<PortMapping>)
 
 fn attach(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<Vec<IpAddr>> {
     let object = || format!("pod {}", pod.id);
+    let _attaching = shared.networks.attaching();
     let network =
         shared.networks.current().map_err(|error| EngineError::step("find the network", object(), &error))?;
     let reserved = shared

@@ -201,3 +201,35 @@ fn privileged_a_pod_whose_network_cannot_be_given_back_is_kept_until_it_can() ->
     });
     Ok(())
 }
+
+/// What a plugin keeps of pods whose rows were lost with the power is freed by the next start, and nothing else.
+#[test]
+fn privileged_a_start_tells_the_plugins_which_pods_there_are() -> Result<()> {
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let plugin = "#!/bin/sh\ncase $CNI_COMMAND in\n\
+                  ADD) echo '{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"10.88.5.2/24\"}]}' ;;\n\
+                  GC) cat >\"${0%/*}/told.new\" && mv \"${0%/*}/told.new\" \"${0%/*}/told\" ;;\nesac\nexit 0\n";
+    let program = folder.path().join("keeper");
+    fs::write(&program, plugin).context("write a plugin")?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).context("mode")?;
+    let list = r#"{"cniVersion":"1.1.0","name":"kept","plugins":[{"type":"keeper"}]}"#;
+    fs::write(folder.path().join("10-kept.conflist"), list).context("write a configuration")?;
+    let settings = format!("[network]\ncni_conf_dir = {0:?}\ncni_plugin_dirs = [{0:?}]\n", folder.path());
+    check(Node::builder().settings(&settings), |node| {
+        let pods = [node.run_pod(configs::pod("one"))?, node.run_pod(configs::pod("other"))?];
+        let told = folder.path().join("told");
+        ensure!(!told.exists(), "at the first start there is nothing to tell");
+        node.crash_and_restart()?;
+        let text = node.until("the plugin is told", || Ok(fs::read_to_string(&told).ok()))?;
+        let input: serde_json::Value = serde_json::from_str(&text).context("what the plugin was told")?;
+        let listed = input["cni.dev/valid-attachments"].as_array().context("attachments")?;
+        let mut ids: Vec<_> = listed.iter().filter_map(|one| one["containerID"].as_str()).collect();
+        let mut expected = pods.each_ref().map(|pod| pod.id.as_str());
+        ids.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(ids, expected);
+        node.remove_pod(&pods[0].id)?;
+        node.remove_pod(&pods[1].id)
+    });
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! What a container may do: capabilities, privileges, filters, masks, devices.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use cleat_cri_api::v1::security_profile::ProfileType;
@@ -99,6 +100,25 @@ fn privileged_users_other_than_root_have_ambient_capabilities_only() {
     });
 }
 
+/// A node in the host's /dev, another /dev/null, until it is dropped.
+struct LateDevice(PathBuf);
+
+impl LateDevice {
+    fn new(node: &Node) -> Result<Self> {
+        let path = PathBuf::from("/dev/cleat-test-late");
+        node.cleat().world().shell(&format!("mknod {} c 1 3", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for LateDevice {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            eprintln!("remove {}: {error}", self.0.display());
+        }
+    }
+}
+
 #[test]
 fn privileged_a_privileged_container_may_what_the_daemon_may() {
     check(Node::builder(), |node| {
@@ -109,16 +129,19 @@ fn privileged_a_privileged_container_may_what_the_daemon_may() {
             "privileged",
             "cat /proc/self/status; mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mounted; \
              grep -E ' /(proc/sys|sys) ' /proc/self/mounts | cut -d' ' -f2,4; \
-             test -c /dev/kmsg && echo devices",
+             test -c /dev/kmsg && echo devices; test -c /dev/cleat-test-late && echo late",
         );
         configs::security(&mut config).privileged = true;
+        // A device that was not there when the daemon started.
+        let late = LateDevice::new(node)?;
         let output = node.output(&pod, &config)?;
+        drop(late);
         assert_eq!(set(&output, "CapEff")?, own_bounding_set()?);
         assert_eq!(of_status(&output, "Seccomp")?, "0");
         ensure!(output.contains("\nmounted\n"), "{output}");
         ensure!(output.contains("/sys rw"), "/sys is read-only: {output}");
         ensure!(!output.contains("/proc/sys ro"), "/proc/sys is read-only: {output}");
-        ensure!(output.ends_with("devices"), "/dev/kmsg is missing: {output}");
+        ensure!(output.ends_with("devices\nlate"), "a device is missing: {output}");
         Ok(())
     });
 }

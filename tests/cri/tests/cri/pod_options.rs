@@ -105,6 +105,7 @@ fn privileged_pid_namespaces_follow_the_option() {
         let pod: Pod = node.run_pod(config)?;
         let own = node.start(&pod, &with_pid("own", NamespaceMode::Container, "")?)?;
         let target = node.start(&pod, &with_pid("target", NamespaceMode::Target, &own)?)?;
+        let late = node.create(&pod, &with_pid("late", NamespaceMode::Target, &own)?)?;
         let host = node.start(&pod, &with_pid("host", NamespaceMode::Node, "")?)?;
         let of_host = of_process(std::process::id(), "pid")?;
         let of_own = namespace(node, &own, "pid")?;
@@ -112,6 +113,10 @@ fn privileged_pid_namespaces_follow_the_option() {
         assert_eq!(namespace(node, &target, "pid")?, of_own);
         assert_eq!(namespace(node, &host, "pid")?, of_host);
         assert!(node.cri().shell(&own, "tr '\\0' ' ' </proc/1/cmdline")?.starts_with("sh -c trap"));
+        // What it was to share is gone, and its process id anybody's.
+        node.cri().stop(&own, 10)?;
+        let refused = node.cri().start(&late).expect_err("it has nobody to share processes with");
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
         let mut config = configs::pod("shared");
         configs::pod_namespaces(&mut config).pid = NamespaceMode::Pod.into();
         let shared = node.run_pod(config)?;

@@ -18,7 +18,7 @@ fn privileged_docker_events_of_the_past_are_told_in_order() {
             engine.run(&[&["events", "--since", "10m", "--until", "-1s", "--format", format], more].concat())
         };
         let ended = past(&["--filter", "container=c1"])?;
-        ensure!(ended == "c1 create\nc1 start\nc1 die", "{ended}");
+        ensure!(ended == "c1 create\nc1 attach\nc1 start\nc1 die", "{ended}");
         let all = past(&["--filter", "type=container"])?;
         let later = all.lines().skip_while(|line| *line != "c2 create").collect::<Vec<_>>();
         let expected =

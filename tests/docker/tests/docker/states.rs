@@ -1,5 +1,7 @@
 //! Pausing, renaming, signals.
 
+use std::thread;
+
 use anyhow::{Result, ensure};
 use cleat_tests_docker::{BUSYBOX, Engine, check};
 
@@ -114,6 +116,20 @@ fn privileged_docker_rename_takes_the_name_and_gives_the_old_one_back() {
         engine.cleat().start()?;
         engine.run(&["exec", "c3", "true"])?;
         refused(engine, &["rename", "c2", "c3"], "already in use")?;
+        // Names that are asked for at a time: the last one counts, and no other stays taken.
+        for _ in 0..10 {
+            let said = thread::scope(|scope| {
+                let (engine, id) = (&*engine, id.as_str());
+                let both = ["c4", "c5"].map(|name| scope.spawn(move || engine.docker(&["rename", id, name])));
+                both.map(|one| one.join()).into_iter().all(|said| matches!(said, Ok(Ok(_))))
+            });
+            ensure!(said, "docker rename did not end");
+            let kept = engine.run(&["inspect", "-f", "{{.Name}}", &id])?;
+            let free = if kept == "/c4" { "c5" } else { "c4" };
+            engine.run(&["create", "--name", free, BUSYBOX])?;
+            engine.run(&["rm", free])?;
+            engine.run(&["rename", &id, "c3"])?;
+        }
         // The name that was given back is free.
         engine.run(&["rename", "c2", "c1"])?;
         engine.run(&["rm", "-f", "c1", "c3"])?;
