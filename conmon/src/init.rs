@@ -9,13 +9,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::signal::SigSet;
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use crate::complaint::{best_effort, complain};
 
@@ -24,6 +25,9 @@ const NAME: &str = "docker-init";
 
 /// What the second stage is called in its own arguments.
 const SECOND_STAGE: &str = "exec";
+
+/// The end of a child, as the kernel numbers it on every architecture Cleat runs on.
+const SIGCHLD: i32 = nix::sys::signal::Signal::SIGCHLD as i32;
 
 /// Exit code of a program that exists and cannot be executed, as shells and Docker report it.
 const CODE_NOT_EXECUTABLE: u8 = 126;
@@ -61,50 +65,54 @@ pub(crate) fn run(stage: Stage) -> ExitCode {
 }
 
 /// Starts the program and serves the container until the program has ended; its exit code.
-fn serve(program: &[OsString]) -> io::Result<u8> {
+fn serve(arguments: &[OsString]) -> io::Result<u8> {
     // Blocked signals wait even for a process 1, which the kernel spares the others.
-    let all = SigSet::all();
-    all.thread_block()?;
+    SigSet::all().thread_block()?;
     let own = std::env::args_os().next().unwrap_or_default();
-    let child = Command::new(own).arg(SECOND_STAGE).args(program).process_group(0).spawn()?;
-    let child = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    let child = Command::new(own).arg(SECOND_STAGE).args(arguments).process_group(0).spawn()?;
+    let child = i32::try_from(child.id()).map_err(io::Error::other)?;
+    // Nobody but this process reaps it: until then the id is its own.
+    let program = cleat_sys::process::open_pidfd(child)?;
     loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => {
+        match cleat_sys::signal::wait_for_any() {
+            Ok(SIGCHLD) => {
                 if let Some(code) = reap(child)? {
                     return Ok(code);
                 }
             }
-            Ok(signal) => pass_on(child, signal),
-            // A real-time signal, for which there is no name.
-            Err(nix::errno::Errno::EINVAL | nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
+            Ok(signal) => pass_on(&program, signal),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
 
 /// Reaps all that have ended; the program's exit code if it is among them.
-fn reap(program: Pid) -> io::Result<Option<u8>> {
+fn reap(program: i32) -> io::Result<Option<u8>> {
     let mut code = None;
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) if pid == program => code = u8::try_from(status).ok(),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
-                code = u8::try_from(128 + signal as i32).ok();
-            }
-            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(code),
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == program => code = code_of(status),
+            Ok(None) | Err(Errno::CHILD) => return Ok(code),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
+/// The exit code that stands for an end, as shells have it; none for one that was only stopped.
+fn code_of(status: WaitStatus) -> Option<u8> {
+    let by_signal = || Some(128 + status.terminating_signal()?);
+    status.exit_status().or_else(by_signal).and_then(|code| u8::try_from(code).ok())
+}
+
 /// A program that has just ended is no fault: its end is about to be seen.
-fn pass_on(program: Pid, signal: Signal) {
-    if let Err(errno) = kill(program, signal)
-        && errno != nix::errno::Errno::ESRCH
-    {
-        complain(format_args!("pass {signal} on: {errno}"));
+fn pass_on(program: &OwnedFd, signal: i32) {
+    match cleat_sys::process::send_signal(program, signal) {
+        Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
+            complain(format_args!("pass signal {signal} on: {error}"));
+        }
+        _ => {}
     }
 }
 

@@ -9,10 +9,10 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::refusal::{Answer, Refusal};
-use super::route::{ImageAct, Route, route};
+use super::route::{ContainerAct, ImageAct, Route, route};
 use super::version::{ApiVersion, LATEST, split};
 use super::wire::{Body, Query, Sent, empty, json as in_json, read_whole, text};
-use super::{Door, containers, events, images, networks, system};
+use super::{Door, containers, events, images, networks, system, volumes};
 
 /// A request on its way to its endpoint.
 pub(super) struct Ask {
@@ -73,8 +73,10 @@ async fn handle(door: &Arc<Door>, mut request: Request<Incoming>) -> Answer {
         found.map(|found| (version, found))
     });
     // A body that is not read breaks the connection before its client has read why.
-    let streams =
-        found.as_ref().is_ok_and(|(_, found)| matches!(found, Route::ImageCreate | Route::ImageLoad));
+    let is_archive = |found: &Route| {
+        matches!(found, Route::ImageCreate | Route::ImageLoad | Route::Container(_, ContainerAct::CopyIn))
+    };
+    let streams = found.as_ref().is_ok_and(|(_, found)| is_archive(found));
     let body = if streams { Sent::Streaming(body) } else { Sent::Whole(read_whole(body).await?) };
     let (version, found) = found?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
@@ -86,7 +88,7 @@ async fn carry_out(door: &Arc<Door>, route: Route, ask: Ask) -> Answer {
         Route::Ping => Ok(ping()),
         Route::Version => Ok(in_json(StatusCode::OK, &system::version())),
         Route::Info => Ok(in_json(StatusCode::OK, &system::info(door))),
-        Route::DiskUsage => Ok(in_json(StatusCode::OK, &system::disk_usage(door))),
+        Route::DiskUsage => Ok(in_json(StatusCode::OK, &system::disk_usage(door).await?)),
         Route::Events => events::events(door, &ask),
         Route::Auth => images::auth(door, ask).await,
         Route::ImageList => images::list(door, &ask),
@@ -104,8 +106,11 @@ async fn carry_out(door: &Arc<Door>, route: Route, ask: Ask) -> Answer {
         Route::NetworkList => networks::list(door, &ask),
         Route::NetworkRemove(name) => networks::remove(&name),
         Route::Network(name) => networks::inspect(door, &name),
-        Route::VolumeList => Ok(in_json(StatusCode::OK, &json!({"Volumes": [], "Warnings": null}))),
-        Route::Volume(name) => Err(Refusal::missing(format!("get {name}: no such volume"))),
+        Route::VolumeList => volumes::list(door, &ask).await,
+        Route::VolumeCreate => volumes::create(door, ask).await,
+        Route::VolumePrune => volumes::prune(door, &ask).await,
+        Route::Volume(name) => volumes::inspect(door, &name).await,
+        Route::VolumeRemove(name) => volumes::remove(door, &name, &ask).await,
         Route::PluginList => Ok(in_json(StatusCode::OK, &json!([]))),
         Route::Plugin(name) => Err(Refusal::missing(format!("plugin {name:?} not found"))),
         Route::NothingToPrune(list) => Ok(in_json(StatusCode::OK, &json!({list: null, "SpaceReclaimed": 0}))),

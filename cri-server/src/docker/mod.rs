@@ -28,6 +28,7 @@ mod route;
 mod server;
 mod system;
 mod version;
+mod volumes;
 mod wire;
 
 use std::future::Future;
@@ -52,6 +53,13 @@ pub(crate) struct Facts {
     pub root: PathBuf,
     /// Whether the daemon logs debugging messages.
     pub debug: bool,
+}
+
+impl Facts {
+    /// Where a volume's data is.
+    fn volume(&self, name: &str) -> PathBuf {
+        self.root.join("volumes").join(name).join("_data")
+    }
 }
 
 /// The door: what every request gets.

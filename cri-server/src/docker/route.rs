@@ -48,8 +48,14 @@ pub(super) enum Route {
     NetworkRemove(String),
     /// `/volumes`.
     VolumeList,
+    /// `/volumes/create`.
+    VolumeCreate,
+    /// `/volumes/prune`.
+    VolumePrune,
     /// One volume.
     Volume(String),
+    /// `DELETE /volumes/{name}`.
+    VolumeRemove(String),
     /// `/plugins`.
     PluginList,
     /// One plugin.
@@ -118,6 +124,14 @@ pub(super) enum ContainerAct {
     Update,
     /// One more process.
     Exec,
+    /// What is at a path in it.
+    Look,
+    /// A path in it as an archive.
+    CopyOut,
+    /// An archive into a folder of it.
+    CopyIn,
+    /// All its files as an archive.
+    Export,
     /// Not built; what it is.
     Missing(&'static str),
 }
@@ -218,9 +232,11 @@ fn container(method: &Method, rest: &str) -> Option<Route> {
         (&Method::POST, _, "update") => Act::Update,
         (&Method::GET, _, "stats") => Act::Stats,
         (&Method::GET, _, "changes") => Act::Changes,
-        (&Method::GET, _, "export") => Act::Missing("exporting a container"),
+        (&Method::GET, _, "export") => Act::Export,
         (&Method::GET, _, "attach/ws") => Act::Missing("attaching over a WebSocket"),
-        (&Method::GET | &Method::HEAD | &Method::PUT, _, "archive") => Act::Missing("copying files"),
+        (&Method::HEAD, _, "archive") => Act::Look,
+        (&Method::GET, _, "archive") => Act::CopyOut,
+        (&Method::PUT, _, "archive") => Act::CopyIn,
         (_, _, "checkpoints") => Act::Missing("checkpoints"),
         _ => return None,
     };
@@ -260,9 +276,11 @@ fn network(method: &Method, rest: &str) -> Option<Route> {
 fn volume(method: &Method, rest: &str) -> Option<Route> {
     match (method, rest) {
         (&Method::GET, "") => Some(Route::VolumeList),
-        (&Method::POST, "prune") => Some(Route::NothingToPrune("VolumesDeleted")),
-        (&Method::POST | &Method::PUT, _) => Some(Route::NotBuilt("volumes")),
-        (&Method::GET | &Method::DELETE, name) => Some(Route::Volume(name.to_owned())),
+        (&Method::POST, "create") => Some(Route::VolumeCreate),
+        (&Method::POST, "prune") => Some(Route::VolumePrune),
+        (&Method::PUT, _) => Some(Route::NotBuilt("volumes of a cluster")),
+        (&Method::GET, name) => Some(Route::Volume(name.to_owned())),
+        (&Method::DELETE, name) if !name.is_empty() => Some(Route::VolumeRemove(name.to_owned())),
         _ => None,
     }
 }
@@ -302,7 +320,7 @@ mod tests {
         for (method, path, known) in [
             (Method::POST, "/build", true),
             (Method::POST, "/networks/create", true),
-            (Method::POST, "/volumes/create", true),
+            (Method::PUT, "/volumes/v1", true),
             (Method::GET, "/nosuch", false),
             (Method::POST, "/version", false),
             (Method::GET, "version", false),
@@ -317,7 +335,7 @@ mod tests {
         assert_eq!(route(&Method::POST, "/containers/c1/start"), one(ContainerAct::Start));
         assert_eq!(route(&Method::DELETE, "/containers/c1"), one(ContainerAct::Remove));
         assert!(matches!(
-            route(&Method::GET, "/containers/c1/export"),
+            route(&Method::GET, "/containers/c1/attach/ws"),
             Some(Route::Container(_, ContainerAct::Missing(_)))
         ));
         assert_eq!(route(&Method::GET, "/exec/e/json"), Some(Route::Exec("e".into(), ExecAct::Inspect)));

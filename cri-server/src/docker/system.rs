@@ -5,10 +5,11 @@ use std::fs;
 use nix::sys::utsname::uname;
 use serde_json::{Value, json};
 
-use super::Door;
 use super::images;
+use super::refusal::Refusal;
 use super::version::{EARLIEST, LATEST};
 use super::wire::{memory_bytes, now_ns, rfc3339};
+use super::{Door, volumes};
 use crate::engine::CgroupDriver;
 
 /// Version of this program.
@@ -46,7 +47,7 @@ pub(super) fn info(door: &Door) -> Value {
         "LoggingDriver": "json-file", "DefaultRuntime": "cleat",
         "Runtimes": {"cleat": {"path": "cleat-runtime"}},
         "SecurityOptions": security_options(&report),
-        "Plugins": {"Volume": [], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file", "local", "none"]},
+        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file", "local", "none"]},
         "Swarm": {
             "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
             "RemoteManagers": null,
@@ -121,12 +122,12 @@ fn security_options(report: &Value) -> Vec<&'static str> {
 }
 
 /// `GET /system/df`.
-pub(super) fn disk_usage(door: &Door) -> Value {
-    json!({
+pub(super) async fn disk_usage(door: &Door) -> Result<Value, Refusal> {
+    Ok(json!({
         "LayersSize": door.engine.images().usage().bytes,
         "Images": images::summaries(door),
-        "Containers": [], "Volumes": [], "BuildCache": [], "BuilderSize": 0,
-    })
+        "Containers": [], "Volumes": volumes::with_sizes(door).await?, "BuildCache": [], "BuilderSize": 0,
+    }))
 }
 
 fn kernel() -> String {

@@ -27,10 +27,16 @@ impl FreePorts {
     ) -> io::Result<Vec<PortMapping>> {
         let mut reserved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken: Vec<(Protocol, u16)> = reserved.values().flatten().copied().collect();
-        taken.extend(in_use.iter().copied().chain(mappings).map(|known| (known.protocol, known.host_port)));
+        let named = mappings.iter().filter(|mapping| mapping.host_port_last.is_none());
+        taken.extend(in_use.iter().copied().chain(named).map(|known| (known.protocol, known.host_port)));
         let mut chosen = mappings.to_vec();
-        for mapping in chosen.iter_mut().filter(|mapping| mapping.host_port == 0) {
-            mapping.host_port = free(mapping.protocol, mapping.host_ip, &taken)?;
+        for mapping in &mut chosen {
+            let (protocol, address) = (mapping.protocol, mapping.host_ip);
+            mapping.host_port = match (mapping.host_port, mapping.host_port_last.take()) {
+                (0, _) => free(protocol, address, &taken)?,
+                (first, Some(last)) => free_of(first..=last, protocol, address, &taken)?,
+                (_, None) => continue,
+            };
             taken.push((mapping.protocol, mapping.host_port));
         }
         reserved
@@ -46,7 +52,7 @@ impl FreePorts {
 
 fn free(protocol: Protocol, address: Option<IpAddr>, taken: &[(Protocol, u16)]) -> io::Result<u16> {
     for _ in 0..ATTEMPTS {
-        let port = ask(protocol, address)?;
+        let port = ask(protocol, address, 0)?;
         if !taken.contains(&(protocol, port)) {
             return Ok(port);
         }
@@ -54,12 +60,30 @@ fn free(protocol: Protocol, address: Option<IpAddr>, taken: &[(Protocol, u16)]) 
     Err(io::Error::new(io::ErrorKind::AddrInUse, "every port that the kernel names is published already"))
 }
 
-/// A port that no process uses at this moment: of both families where no address is named.
-fn ask(protocol: Protocol, address: Option<IpAddr>) -> io::Result<u16> {
+/// The first port of a range that nobody uses.
+fn free_of(
+    range: std::ops::RangeInclusive<u16>,
+    protocol: Protocol,
+    address: Option<IpAddr>,
+    taken: &[(Protocol, u16)],
+) -> io::Result<u16> {
+    let (first, last) = (*range.start(), *range.end());
+    let mut free = range.filter(|port| !taken.contains(&(protocol, *port)));
+    let found = free.find(|port| ask(protocol, address, *port).is_ok());
+    found.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("every port from {first} to {last} is already allocated"),
+        )
+    })
+}
+
+/// A port that no process uses at this moment, `port` or with 0 any: of both families where no address is named.
+fn ask(protocol: Protocol, address: Option<IpAddr>, port: u16) -> io::Result<u16> {
     let bind = |address: IpAddr| match protocol {
-        Protocol::Udp => UdpSocket::bind((address, 0))?.local_addr(),
+        Protocol::Udp => UdpSocket::bind((address, port))?.local_addr(),
         // SCTP's ports are drawn from the same range.
-        Protocol::Tcp | Protocol::Sctp => TcpListener::bind((address, 0))?.local_addr(),
+        Protocol::Tcp | Protocol::Sctp => TcpListener::bind((address, port))?.local_addr(),
     };
     let bound = match address {
         Some(address) => bind(address),
@@ -73,7 +97,13 @@ mod tests {
     use super::*;
 
     fn mapping(container_port: u16, host_port: u16) -> PortMapping {
-        PortMapping { protocol: Protocol::Tcp, container_port, host_port, host_ip: None }
+        PortMapping {
+            protocol: Protocol::Tcp,
+            container_port,
+            host_port,
+            host_port_last: None,
+            host_ip: None,
+        }
     }
 
     #[test]
@@ -84,6 +114,20 @@ mod tests {
         assert!(chosen[0].host_port != 0 && chosen[0].host_port != chosen[1].host_port);
         let second = ports.choose(&other, &[mapping(80, 0)], &[]).unwrap();
         assert!(chosen.iter().all(|known| known.host_port != second[0].host_port));
+    }
+
+    #[test]
+    fn one_of_a_range_is_chosen_until_there_is_none() {
+        let (ports, first) = (FreePorts::default(), ask(Protocol::Tcp, None, 0).unwrap().min(u16::MAX - 1));
+        let range = PortMapping { host_port_last: Some(first + 1), ..mapping(80, first) };
+        let taken = [&mapping(80, first), &mapping(80, first + 1)];
+        let chosen = ports.choose(&Id::random().unwrap(), std::slice::from_ref(&range), &taken[1..]);
+        // Unless somebody took it meanwhile.
+        if let Ok(chosen) = chosen {
+            assert_eq!(chosen, [mapping(80, first)]);
+        }
+        let refused = ports.choose(&Id::random().unwrap(), &[range], &taken).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]

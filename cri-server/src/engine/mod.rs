@@ -17,10 +17,12 @@
 mod apparmor;
 mod attach;
 pub(crate) mod container;
+mod container_files;
 mod driver;
 mod error;
 mod events;
 mod exec;
+pub(crate) mod files;
 mod forward;
 mod free_ports;
 mod host;
@@ -43,12 +45,14 @@ mod shared;
 pub(crate) mod stats;
 mod steps;
 mod view;
+pub(crate) mod volumes;
 mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use container_files::{Access, ContainerFiles};
 pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};

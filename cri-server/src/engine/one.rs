@@ -71,7 +71,18 @@ impl Engine {
             hostname,
             ..group
         };
-        let config = ContainerConfig { name: name.to_owned(), ..config };
+        let config = ContainerConfig { name: name.to_owned(), takes_volumes_along: auto_remove, ..config };
+        let mounted = config.clone();
+        let claim = self.shared.blocking(move |shared| shared.volumes.claim(&mounted)).await?;
+        let (mounted, created) = (config.clone(), self.create_group(group, config).await);
+        drop(claim);
+        if created.is_err() {
+            self.shared.blocking(move |shared| shared.remove_anonymous(&mounted, None)).await?;
+        }
+        created
+    }
+
+    async fn create_group(&self, group: PodConfig, config: ContainerConfig) -> Result<Id> {
         let group = self.registry.add_one(&self.shared, group)?;
         let command = |reply| Command::Create { config: Box::new(config), reply };
         let created = self.registry.command(&group, command).await;
@@ -111,19 +122,30 @@ impl Engine {
         }
     }
 
-    /// Starts it, the first time or again.
+    /// Starts it, the first time or again. One that removes itself does so too where not even its network could be made:
+    /// its program has no end that would be followed up.
     pub(crate) async fn start_one(&self, one: &One) -> Result<()> {
         let gone = || Err(super::gone("container", &one.container.id));
         self.want(one, Wanted::Up).await?;
         let up = self.registry.ask(&one.group.id, Target::Pod, Verb::RunPod).await;
-        up.unwrap_or_else(gone)?;
+        if let Err(error) = up.unwrap_or_else(gone) {
+            if matches!(one.group.config.kind, Kind::One { auto_remove: true, .. }) {
+                self.remove_pod(&one.group.id).await?;
+            }
+            return Err(error);
+        }
         let target = Target::Container(one.container.id.clone());
         self.registry.ask(&one.group.id, target, Verb::Start).await.unwrap_or_else(gone).map(drop)
     }
 
-    /// Removes it, killing it first.
-    pub(crate) async fn remove_one(&self, one: &One) -> Result<()> {
-        self.remove_pod(&one.group.id).await
+    /// Removes it, killing it first; `with_volumes` also those of its volumes that nobody has named.
+    pub(crate) async fn remove_one(&self, one: &One, with_volumes: bool) -> Result<()> {
+        self.remove_pod(&one.group.id).await?;
+        if !with_volumes {
+            return Ok(());
+        }
+        let container = one.container.clone();
+        self.shared.blocking(move |shared| shared.remove_anonymous(&container.config, None)).await
     }
 
     /// Notes that its user wants it to run, or not to; without a policy, now or before, nothing depends on it.

@@ -12,6 +12,7 @@ use cleat_sys::cgroup::{CgroupError, Layout};
 
 use super::Engine;
 use super::apparmor;
+use super::container_files::Written;
 use super::error::EngineError;
 use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
@@ -24,6 +25,7 @@ use super::registry::Registry;
 use super::shared::{Settings, Shared};
 use super::stats::Layers;
 use super::view::Board;
+use super::volumes::Volumes;
 use super::waiting::Waiting;
 
 /// What the engine is given at the start.
@@ -114,6 +116,9 @@ impl Engine {
             board: Board::default(),
             waiting: Waiting::default(),
             free_ports: FreePorts::default(),
+            volumes: Volumes::open(paths.volumes())
+                .map_err(|source| OpenError::Folder { path: paths.volumes(), source })?,
+            written: Written::default(),
             settings: parts.settings,
             images,
             networks: Networks::new(parts.bridge, parts.cni),

@@ -69,6 +69,11 @@ impl Paths {
         self.root.join("pause")
     }
 
+    /// The volumes.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
     /// The init of containers that ask for one.
     pub(crate) fn init(&self) -> PathBuf {
         self.root.join("init")

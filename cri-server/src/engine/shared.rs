@@ -8,6 +8,7 @@ use cleat_image::{Overlay, Store};
 use cleat_network::Network;
 use cleat_sys::cgroup::Layout;
 
+use super::container_files::Written;
 use super::error::{EngineError, Result};
 use super::free_ports::FreePorts;
 use super::model::cgroup;
@@ -17,6 +18,7 @@ use super::paths::Paths;
 use super::records::Records;
 use super::stats::Layers;
 use super::view::Board;
+use super::volumes::Volumes;
 use super::waiting::Waiting;
 use crate::spec;
 
@@ -91,6 +93,10 @@ pub(crate) struct Shared {
     pub(crate) waiting: Waiting,
     /// Ports of the host for who asks for any.
     pub(crate) free_ports: FreePorts,
+    /// Volumes.
+    pub(super) volumes: Volumes,
+    /// Resting containers whose files are being written to.
+    pub(super) written: Written,
 }
 
 impl Shared {

@@ -181,6 +181,7 @@ impl Scene {
             devices: &[],
             host_devices: &[],
             volumes: &[],
+            volume_folder: Path::new("/volumes"),
             target_pid: self.target_pid,
             seccomp_profile: None,
             init: None,

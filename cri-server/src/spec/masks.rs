@@ -4,7 +4,7 @@ use super::Host;
 use crate::engine::model::Security;
 
 /// Hidden: they tell about, or act on, the whole machine.
-pub(super) const MASKED: [&str; 12] = [
+pub(crate) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     // Timing of keystrokes and other containers' work can be read from the interrupt counters.
@@ -22,7 +22,7 @@ pub(super) const MASKED: [&str; 12] = [
 ];
 
 /// Read-only: they act on the whole machine.
-pub(super) const READ_ONLY: [&str; 5] =
+pub(crate) const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What is hidden from a container. A list given by the client replaces the fixed one; a privileged container sees all.

@@ -56,6 +56,8 @@ pub(crate) use facts::{
 };
 pub(crate) use files::{FileError, HostsEntry, host_lines, hostname_file, hosts_file, resolv_conf};
 pub(crate) use identity::identity;
+pub(crate) use masks::{MASKED as MASKED_PATHS, READ_ONLY as READ_ONLY_PATHS};
+pub(crate) use mounts::VOLUME_DATA;
 pub(crate) use pause::pause;
 pub(crate) use process::{exec_process, make_privileged, process_args, run_as};
 pub(crate) use resources::on_host as resources;

@@ -27,6 +27,9 @@ const LAYER_BY_LAYER: KernelVersion = KernelVersion { major: 6, minor: 7 };
 /// Longest option of a filesystem that fsconfig(2) takes.
 const MAX_OPTION_BYTES: usize = 255;
 
+/// What containers see of a volume, in the folder of its name.
+pub(crate) const VOLUME_DATA: &str = "_data";
+
 /// Group of terminals in every distribution.
 const TTY_GID: u32 = 5;
 
@@ -50,7 +53,7 @@ pub(super) fn mounts(
         .config
         .mounts
         .iter()
-        .map(|mount| asked(host, mount, &mut volumes))
+        .map(|mount| asked(host, mount, &mut volumes, facts.volume_folder))
         .collect::<Result<Vec<_>, _>>()?;
     asked.sort_by_key(|mount| depth(mount.destination()));
     let mut list = kernel_mounts(facts.config.security.privileged);
@@ -66,7 +69,11 @@ pub(super) fn mounts(
     list.extend(pod_files(pod, facts.config.security.read_only_rootfs));
     list.extend(facts.init.map(|program| bind(INIT_DESTINATION, program, &["rbind", "rprivate", "ro"])));
     list.retain(|ours| !asked.iter().any(|theirs| replaces(theirs.destination(), ours.destination())));
-    list.extend(asked);
+    // On what the client mounts above them.
+    let is_above =
+        |ours: &Mount| asked.iter().any(|theirs| ours.destination().starts_with(theirs.destination()));
+    let (late, early): (Vec<Mount>, Vec<Mount>) = list.into_iter().partition(|ours| is_above(ours));
+    let list = early.into_iter().chain(asked).chain(late).collect();
     let furthest = facts.config.mounts.iter().map(|mount| mount.propagation);
     Ok(Mounts { list, rootfs_propagation: rootfs_propagation(furthest) })
 }
@@ -125,6 +132,7 @@ fn asked<'a>(
     host: &Host,
     asked: &model::Mount,
     volumes: &mut impl Iterator<Item = &'a [PathBuf]>,
+    volume_folder: &Path,
 ) -> Result<Mount, SpecError> {
     let destination = normalised(&asked.destination)
         .map_err(|source| SpecError::Path { what: "mount destination", source })?;
@@ -147,6 +155,10 @@ fn asked<'a>(
         MountSource::Tmpfs(options) => {
             let options = tmpfs_options(options, &destination, write)?;
             Ok(mount(destination, "tmpfs", "tmpfs", &options))
+        }
+        MountSource::Volume { name, .. } => {
+            let options = ["rbind", propagation_option(asked.propagation), write];
+            Ok(bind(destination, &volume_folder.join(name).join(VOLUME_DATA), &options))
         }
         MountSource::Image { .. } => volume(host, destination, volumes.next().unwrap_or_default()),
     }

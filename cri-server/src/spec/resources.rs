@@ -163,7 +163,12 @@ fn memory(limits: &Resources) -> Result<Option<LinuxMemory>, ResourceError> {
         (Some(_), Some(_)) => {}
     }
     let mut memory = LinuxMemory::default();
-    memory.set_limit(limit).set_swap(swap);
+    memory
+        .set_limit(limit)
+        .set_swap(swap)
+        .set_reservation(limits.memory_reservation_bytes.filter(|&bytes| bytes != 0))
+        .set_swappiness(limits.memory_swappiness)
+        .set_disable_oom_killer(limits.disable_oom_killer.then_some(true));
     Ok((memory != LinuxMemory::default()).then_some(memory))
 }
 
@@ -256,6 +261,9 @@ mod tests {
             cpuset_mems: "0".into(),
             hugepage_limits: vec![HugepageLimit { page_size: "2MB".into(), limit_bytes: 4 << 20 }],
             unified: BTreeMap::from([("memory.high".into(), "max".into())]),
+            memory_reservation_bytes: Some(32 << 20),
+            memory_swappiness: Some(7),
+            disable_oom_killer: true,
         };
         let resources = resources(&limits).unwrap();
         let cpu = resources.cpu().as_ref().unwrap();
@@ -263,6 +271,8 @@ mod tests {
         assert_eq!((cpu.cpus().as_deref(), cpu.mems().as_deref()), (Some("0-2,7"), Some("0")));
         let memory = resources.memory().unwrap();
         assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(64 << 20)));
+        assert_eq!((memory.reservation(), memory.swappiness()), (Some(32 << 20), Some(7)));
+        assert_eq!(memory.disable_oom_killer(), Some(true));
         assert_eq!(resources.hugepage_limits().as_ref().unwrap()[0].limit(), 4 << 20);
         assert_eq!(resources.unified().as_ref().unwrap()["memory.high"], "max");
     }

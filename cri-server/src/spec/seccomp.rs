@@ -261,7 +261,7 @@ fn scmp(architecture: Architecture) -> Arch {
 }
 
 /// The filter of a container that holds these capabilities; none when privileged or unconfined. `localhost` is the
-/// profile that `Seccomp::Localhost` names, read by the caller.
+/// profile that `Seccomp::Localhost` names, or that came with the request, read by the caller.
 pub(super) fn filter(
     host: &Host,
     security: &Security,
@@ -277,6 +277,9 @@ pub(super) fn filter(
     let profile = match &security.seccomp {
         Seccomp::Localhost(path) => {
             localhost.ok_or_else(|| SpecError::SeccompProfileMissing(path.clone()))?
+        }
+        Seccomp::Inline(_) => {
+            localhost.ok_or_else(|| SpecError::SeccompProfileMissing("of the request".into()))?
         }
         Seccomp::RuntimeDefault | Seccomp::Unconfined => &host.seccomp_profile,
     };

@@ -1,7 +1,7 @@
 //! Snapshots for overlayfs.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, mkdirat, openat, stat};
@@ -170,6 +170,23 @@ impl Overlay {
             source: error.source,
         })?;
         Ok(changes.into_iter().collect())
+    }
+}
+
+impl Overlay {
+    /// The merged tree of a snapshot whose overlay is mounted nowhere, for reading it or also for writing to it. It is
+    /// gone when the descriptor is closed; until then nobody else may mount it where it is written to.
+    ///
+    /// # Errors
+    /// When there is no snapshot with this key, or it cannot be mounted.
+    pub fn open(&self, key: &str, for_writing: bool) -> Result<OwnedFd, SnapshotError> {
+        let found = self.get(key)?.ok_or_else(|| SnapshotError::NotFound(key.to_owned()))?;
+        let merged = if for_writing {
+            crate::store::merge_for_writing(&found.lower, (&found.upper, &found.work))
+        } else {
+            crate::store::merge(&[vec![found.upper], found.lower].concat())
+        };
+        merged.map_err(|source| of_store(key, source))
     }
 }
 

@@ -6,7 +6,7 @@
 //! the descriptor keeps the mount itself alive.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
@@ -104,33 +104,54 @@ pub(crate) fn merge(lower: &[PathBuf]) -> Result<OwnedFd, StoreError> {
         return open(only, flags, Mode::empty())
             .map_err(|error| StoreError::io("open the layer", only, error));
     }
-    match detached_overlay(lower) {
-        Err(Errno::INVAL | Errno::NOSYS) => overlay_in_own_namespace(lower),
-        result => {
-            result.map_err(|error| StoreError::io("merge the layers above", &lower[lower.len() - 1], error))
-        }
+    mount_layers(Layers { lower, changes: None })
+}
+
+/// One tree of `lower`, the topmost first, that keeps what is written to it in `changes`: the upper and the work folder of
+/// an overlay that is mounted nowhere else.
+pub(crate) fn merge_for_writing(lower: &[PathBuf], changes: (&Path, &Path)) -> Result<OwnedFd, StoreError> {
+    mount_layers(Layers { lower, changes: Some(changes) })
+}
+
+/// What an overlay is made of.
+#[derive(Clone, Copy)]
+struct Layers<'a> {
+    lower: &'a [PathBuf],
+    /// The upper and the work folder; without them it is read-only.
+    changes: Option<(&'a Path, &'a Path)>,
+}
+
+fn mount_layers(layers: Layers<'_>) -> Result<OwnedFd, StoreError> {
+    let bottom = &layers.lower[layers.lower.len() - 1];
+    match detached_overlay(layers) {
+        Err(Errno::INVAL | Errno::NOSYS) => overlay_in_own_namespace(layers),
+        result => result.map_err(|error| StoreError::io("merge the layers above", bottom, error)),
     }
 }
 
-fn detached_overlay(lower: &[PathBuf]) -> Result<OwnedFd, Errno> {
+fn detached_overlay(layers: Layers<'_>) -> Result<OwnedFd, Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for layer in lower {
+    for layer in layers.lower {
         fsconfig_set_string(&context, "lowerdir+", layer)?;
     }
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if let Some((upper, work)) = layers.changes {
+        fsconfig_set_string(&context, "upperdir", upper)?;
+        fsconfig_set_string(&context, "workdir", work)?;
+    } else {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
     fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-fn overlay_in_own_namespace(lower: &[PathBuf]) -> Result<OwnedFd, StoreError> {
-    let bottom = &lower[lower.len() - 1];
+fn overlay_in_own_namespace(layers: Layers<'_>) -> Result<OwnedFd, StoreError> {
+    let bottom = &layers.lower[layers.lower.len() - 1];
     let failed =
         |error| StoreError::io("merge in a mount namespace of its own the layers above", bottom, error);
     let thread = std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().name("image-rootfs".into());
-        worker.spawn_scoped(scope, || private_overlay(lower)).map(std::thread::ScopedJoinHandle::join)
+        worker.spawn_scoped(scope, || private_overlay(layers)).map(std::thread::ScopedJoinHandle::join)
     });
     let spawned = thread.map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
     spawned.unwrap_or(Err(Errno::FAULT)).map_err(failed)
@@ -138,24 +159,26 @@ fn overlay_in_own_namespace(lower: &[PathBuf]) -> Result<OwnedFd, StoreError> {
 
 /// Runs on a thread of its own, which must end afterwards: its mount namespace is no longer that of the process. Layers are
 /// named by their descriptors, since all their names have to fit in one page, and they may be in several stores.
-fn private_overlay(lower: &[PathBuf]) -> Result<OwnedFd, Errno> {
-    let bottom = &lower[lower.len() - 1];
+fn private_overlay(layers: Layers<'_>) -> Result<OwnedFd, Errno> {
+    let bottom = &layers.lower[layers.lower.len() - 1];
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(|error| Errno::from_raw_os_error(error as i32))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let layers =
-        lower.iter().map(|layer| open(layer, flags, Mode::empty())).collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<_> = layers.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
-    let options = format!("lowerdir={}", names.join(":"));
+    let opened =
+        layers.lower.iter().map(|layer| open(layer, flags, Mode::empty())).collect::<Result<Vec<_>, _>>()?;
+    let name = |folder: &OwnedFd| format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let mut options = format!("lowerdir={}", opened.iter().map(name).collect::<Vec<_>>().join(":"));
+    let mut mode = MountFlags::NOSUID | MountFlags::NODEV;
+    let changes =
+        layers.changes.map(|(upper, work)| Ok::<_, Errno>((open(upper, flags, Mode::empty())?, open(work, flags, Mode::empty())?)));
+    let changes = changes.transpose()?;
+    match &changes {
+        Some((upper, work)) => options += &format!(",upperdir={},workdir={}", name(upper), name(work)),
+        None => mode |= MountFlags::RDONLY,
+    }
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
-    mount(
-        "overlay",
-        bottom,
-        "overlay",
-        MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV,
-        &*options,
-    )?;
+    mount("overlay", bottom, "overlay", mode, &*options)?;
     openat2(
         CWD,
         bottom,
@@ -183,7 +206,8 @@ mod tests {
         }
         let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let before = mounts();
-        for merged in [detached_overlay(&lower).unwrap(), overlay_in_own_namespace(&lower).unwrap()] {
+        let layers = Layers { lower: &lower, changes: None };
+        for merged in [detached_overlay(layers).unwrap(), overlay_in_own_namespace(layers).unwrap()] {
             for (path, expected) in [("both", "new"), ("top", "new"), ("bottom", "old")] {
                 let file =
                     openat2(&merged, path, OFlags::RDONLY, Mode::empty(), ResolveFlags::IN_ROOT).unwrap();
@@ -193,5 +217,25 @@ mod tests {
             }
         }
         assert_eq!(mounts(), before);
+    }
+    /// Needs root: what is written is in the upper folder, by both ways.
+    #[test]
+    fn privileged_a_merged_tree_can_be_written_to() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = base.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let (lower, upper, work) = ([folder("lower")], folder("upper"), folder("work"));
+        let layers = Layers { lower: &lower, changes: Some((&upper, &work)) };
+        for (name, make) in [
+            ("one", merge_for_writing(&lower, (&upper, &work)).map_err(|error| error.to_string())),
+            ("two", overlay_in_own_namespace(layers).map_err(|error| error.to_string())),
+        ] {
+            let flags = OFlags::WRONLY | OFlags::CREATE;
+            drop(openat2(make.unwrap(), name, flags, Mode::RUSR, ResolveFlags::IN_ROOT).unwrap());
+            assert!(upper.join(name).exists() && !lower[0].join(name).exists());
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Signal state that a program inherits: the mask and what is ignored.
+//! Signal state that a program inherits: the mask and what is ignored; waiting for signals of any number, which `nix` has no
+//! names for from 32 on.
 
 use std::io;
 
@@ -32,4 +33,21 @@ pub fn reset() -> io::Result<()> {
         })?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(io::Error::from)
+}
+
+/// Waits until any blocked signal is there and takes it; its number. `EINTR` where one that is not blocked came.
+pub fn wait_for_any() -> io::Result<i32> {
+    let all = u64::MAX;
+    // SAFETY: `all` is as long as the kernel's mask and outlives the call; nothing is written, since no place for the
+    // signal's details or a time limit is passed.
+    let number = checked(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            std::ptr::from_ref(&all),
+            std::ptr::null_mut::<libc::siginfo_t>(),
+            std::ptr::null::<libc::timespec>(),
+            MASK_BYTES,
+        )
+    })?;
+    i32::try_from(number).map_err(io::Error::other)
 }

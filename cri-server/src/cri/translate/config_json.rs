@@ -150,7 +150,8 @@ fn security(security: &Security, namespaces: &Namespaces) -> Value {
         "readonly_paths": security.read_only_paths,
         "seccomp": match &security.seccomp {
             Seccomp::RuntimeDefault => profile(ProfileType::RuntimeDefault, ""),
-            Seccomp::Unconfined => profile(ProfileType::Unconfined, ""),
+            // Only containers without a pod bring one along.
+            Seccomp::Unconfined | Seccomp::Inline(_) => profile(ProfileType::Unconfined, ""),
             Seccomp::Localhost(path) => profile(ProfileType::Localhost, &mount::text(path)),
         },
         "apparmor": match &security.app_armor {

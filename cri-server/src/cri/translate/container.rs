@@ -35,6 +35,7 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
         annotations,
         log_path: optional_path_below("config.log_path", &config.log_path)?,
         log_rotation: None,
+        takes_volumes_along: false,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         tty: config.tty,

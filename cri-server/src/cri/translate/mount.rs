@@ -22,7 +22,7 @@ pub(super) fn report(mount: &Mount) -> Option<v1::Mount> {
             let image = v1::ImageSpec { image: image.clone(), ..v1::ImageSpec::default() };
             (String::new(), Some(image), sub_path.clone())
         }
-        MountSource::Tmpfs(_) => return None,
+        MountSource::Tmpfs(_) | MountSource::Volume { .. } => return None,
     };
     Some(v1::Mount {
         container_path: text(&mount.destination),

@@ -132,7 +132,8 @@ fn port_mapping((index, mapping): (usize, v1::PortMapping)) -> Result<PortMappin
         v1::Protocol::Udp => Protocol::Udp,
         v1::Protocol::Sctp => Protocol::Sctp,
     };
-    Ok(PortMapping { protocol, container_port, host_port: port("host_port", mapping.host_port)?, host_ip })
+    let host_port = port("host_port", mapping.host_port)?;
+    Ok(PortMapping { protocol, container_port, host_port, host_port_last: None, host_ip })
 }
 
 /// A path in every hierarchy; `..` would lead out of the folder the daemon may write to.
@@ -232,7 +233,13 @@ mod tests {
         assert_eq!(pod.log_directory, Some("/var/log/pods/x".into()));
         assert_eq!(pod.dns.unwrap().options, ["ndots:5"]);
         let host_ip = Some(IpAddr::from([127, 0, 0, 1]));
-        let mapping = PortMapping { protocol: Protocol::Udp, container_port: 53, host_port: 5353, host_ip };
+        let mapping = PortMapping {
+            protocol: Protocol::Udp,
+            container_port: 53,
+            host_port: 5353,
+            host_port_last: None,
+            host_ip,
+        };
         assert_eq!(pod.port_mappings, [mapping]);
         assert_eq!((pod.labels["app"].as_str(), pod.annotations["a"].as_str()), ("web", "b\nc"));
         assert_eq!(pod.cgroup_parent.as_deref(), Some("/kubepods/burstable/podx"));

@@ -29,6 +29,9 @@ pub(super) fn limits(resources: Option<LinuxContainerResources>) -> Result<Resou
 /// What a message states. The CRI's numbers have no presence: 0 means "not stated".
 pub(in crate::cri) fn stated(resources: LinuxContainerResources) -> Result<Resources> {
     let checked = Resources {
+        memory_reservation_bytes: None,
+        memory_swappiness: None,
+        disable_oom_killer: false,
         pids_limit: None,
         cpu_period_us: within("resources.cpu_period", resources.cpu_period, PERIOD_US)?,
         cpu_quota_us: quota(resources.cpu_quota)?,

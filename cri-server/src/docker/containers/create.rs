@@ -1,22 +1,25 @@
 //! Creating: from Docker's request to what the engine is asked for. Pure but for the last step.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use cleat_image::Image;
 use hyper::StatusCode;
+use oci_spec::image::Config;
 use serde_json::{Value, json};
 
 use super::describe::{COMMAND, REQUEST};
-use super::request::{Create, HostConfig, TmpfsOptions, Ulimit};
+use super::mounts;
+use super::refused::check;
+use super::request::{Create, HostConfig, Ulimit};
 use super::settled::settled;
-use super::{group, log_options, restart_policy, user};
+use super::{group, log_options, restart_policy, sources, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{json as in_json, read_json};
 use crate::engine::model::{
-    AppArmor, Capabilities, ContainerConfig, Device, Id, ImageChoice, Mount, MountSource, PidMode,
-    Propagation, Resources, RestartPolicy, Rlimit, Seccomp, Security,
+    AppArmor, Capabilities, ContainerConfig, Device, Id, ImageChoice, Mount, PidMode, Resources,
+    RestartPolicy, Rlimit, Seccomp, Security,
 };
 use crate::engine::{EngineError, One};
 use crate::spec;
@@ -28,13 +31,17 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
         .map_err(|error| Refusal::bad(format!("invalid JSON: {error}")))?;
     let image = door.engine.images().resolve(&request.image);
     let image = image.ok_or_else(|| Refusal::no_image(&request.image))?;
-    check_built(&request)?;
+    check(&request)?;
     let name = match ask.query.get("name") {
         "" => generated_name()?,
         name => checked_name(name)?.to_owned(),
     };
     let settings = image.config.config().clone().unwrap_or_default();
-    let config = container(&request, &image)?;
+    let volumes = volumes(&request, &settings);
+    let mounts = mounts::mounts(&request.host_config, &volumes, &lenders(door, &request)?)?;
+    sources::prepare(&request.host_config).await?;
+    body["Volumes"] = if volumes.is_empty() { Value::Null } else { json!(volumes) };
+    let config = container(&request, &image, mounts)?;
     let command = spec::process_args(&config, &settings)
         .map_err(|_| Refusal::bad("no command specified: give one, or use an image that has one"))?;
     let other = other_group(door, &request)?;
@@ -59,6 +66,28 @@ fn other_group(door: &Door, request: &Create) -> Result<Option<One>, Refusal> {
     Ok(name.map(|name| door.engine.one(name)).transpose()?)
 }
 
+/// What the request and the image want volumes for.
+fn volumes(request: &Create, image: &Config) -> BTreeMap<String, Value> {
+    let of_image = image.volumes().iter().flatten().map(|path| (path.clone(), json!({})));
+    request.volumes.clone().into_iter().chain(of_image).collect()
+}
+
+/// The containers whose volumes are wanted, too, and whether for reading only.
+fn lenders(door: &Door, request: &Create) -> Result<Vec<(One, bool)>, Refusal> {
+    let lender = |text: &String| {
+        let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+        match mode {
+            // Not by the status for a missing image: the command line would pull one.
+            "rw" | "ro" | "z" | "Z" => match door.engine.one(name) {
+                Err(EngineError::NotFound { .. }) => Err(Refusal::bad(format!("No such container: {name}"))),
+                found => Ok((found?, mode == "ro")),
+            },
+            _ => Err(Refusal::bad(format!("invalid mode for volumes-from: {mode}"))),
+        }
+    };
+    request.host_config.volumes_from.iter().map(lender).collect()
+}
+
 /// A name that another container has is told in dockerd's words.
 pub(super) fn taken(error: EngineError) -> Refusal {
     match error {
@@ -66,39 +95,6 @@ pub(super) fn taken(error: EngineError) -> Refusal {
             "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
         )),
         other => other.into(),
-    }
-}
-
-/// The least memory a container may be given, bytes: what starting its first process takes.
-const LEAST_MEMORY_BYTES: i64 = 6 << 20;
-
-/// Refuses what cannot be, and what would otherwise be left out silently.
-fn check_built(request: &Create) -> Result<(), Refusal> {
-    let host = &request.host_config;
-    if (1..LEAST_MEMORY_BYTES).contains(&host.memory) {
-        return Err(Refusal::bad("Minimum memory limit allowed is 6MB"));
-    }
-    if !matches!(host.runtime.as_str(), "" | "cleat") {
-        return Err(Refusal::bad(format!("unknown or invalid runtime name: {}", host.runtime)));
-    }
-    let mode = host.network_mode.as_str();
-    let plain_network =
-        matches!(mode, "" | "default" | "bridge" | "host" | "none") || mode.starts_with("container:");
-    let missing = [
-        (!plain_network, "a network other than bridge, host, none and another container's"),
-        (!matches!(host.ipc_mode.as_str(), "" | "private" | "shareable" | "host"), "this IPC mode"),
-        (!matches!(host.pid_mode.as_str(), "" | "host"), "this PID mode"),
-        (!matches!(host.uts_mode.as_str(), ""), "this UTS mode"),
-        (!matches!(host.userns_mode.as_str(), "" | "host"), "this user namespace mode"),
-        (!host.device_requests.is_empty(), "device requests"),
-        (!host.links.is_empty(), "links"),
-        (!host.volumes_from.is_empty() || !request.volumes.is_empty(), "volumes"),
-        (!host.cgroup_parent.is_empty(), "a cgroup parent"),
-        (!request.domainname.is_empty(), "a domain name"),
-    ];
-    match missing.iter().find(|(wanted, _)| *wanted) {
-        Some((_, what)) => Err(Refusal::not_built(format!("a container with {what}"))),
-        None => Ok(()),
     }
 }
 
@@ -131,7 +127,7 @@ fn generated_name() -> Result<String, Refusal> {
     Ok(format!("{}_{}_{}", MANNERS[digit(0) % 16], THINGS[digit(1) % 16], &id.as_str()[2..6]))
 }
 
-fn container(request: &Create, image: &Image) -> Result<ContainerConfig, Refusal> {
+fn container(request: &Create, image: &Image, mounts: Vec<Mount>) -> Result<ContainerConfig, Refusal> {
     let host = &request.host_config;
     // `--entrypoint ""` takes the image's away.
     let none = request.entrypoint.iter().all(String::is_empty) && !request.entrypoint.is_empty();
@@ -151,7 +147,7 @@ fn container(request: &Create, image: &Image) -> Result<ContainerConfig, Refusal
         args,
         working_dir: request.working_dir.clone(),
         envs: envs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        mounts: mounts(host)?,
+        mounts,
         devices: host.devices.iter().map(device).collect(),
         labels: request.labels.clone(),
         log_path: (host.log_config.r#type != "none").then(|| "log".into()),
@@ -242,6 +238,9 @@ pub(super) fn resources(host: &HostConfig) -> Resources {
         cpu_shares: positive(host.cpu_shares),
         memory_limit_bytes: Some(host.memory).filter(|memory| *memory > 0),
         memory_swap_limit_bytes: swap,
+        memory_reservation_bytes: Some(host.memory_reservation).filter(|bytes| *bytes > 0),
+        memory_swappiness: host.memory_swappiness.and_then(|number| u64::try_from(number).ok()),
+        disable_oom_killer: host.oom_kill_disable,
         oom_score_adj: Some(host.oom_score_adj).filter(|adjustment| *adjustment != 0),
         cpuset_cpus: host.cpuset_cpus.clone(),
         cpuset_mems: host.cpuset_mems.clone(),
@@ -261,11 +260,16 @@ fn security(request: &Create) -> Result<Security, Refusal> {
         },
         user: user::choice(&request.user, &host.group_add),
         read_only_rootfs: host.readonly_rootfs,
+        masked_paths: host.masked_paths.clone(),
+        read_only_paths: host.readonly_paths.clone(),
         seccomp: if host.privileged { Seccomp::Unconfined } else { Seccomp::RuntimeDefault },
         ..Security::default()
     };
     for option in &host.security_opt {
-        match option.replacen(':', "=", 1).as_str() {
+        // Old clients write a colon; what is behind the first of the two is the client's own text.
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+        let written = if value.is_empty() { option.clone() } else { format!("{key}={value}") };
+        match written.as_str() {
             "seccomp=unconfined" => security.seccomp = Seccomp::Unconfined,
             "seccomp=builtin" => {}
             "apparmor=unconfined" => security.app_armor = AppArmor::Unconfined,
@@ -273,84 +277,31 @@ fn security(request: &Create) -> Result<Security, Refusal> {
             "apparmor=docker-default" => security.app_armor = AppArmor::RuntimeDefault,
             "no-new-privileges" | "no-new-privileges=true" => security.no_new_privileges = true,
             "no-new-privileges=false" | "label=disable" => {}
-            other => match other.strip_prefix("apparmor=") {
-                Some(name) => security.app_armor = AppArmor::Localhost(name.to_owned()),
-                None => return Err(Refusal::not_built(format!("the security option {option:?}"))),
-            },
+            other => named_option(&mut security, option, other)?,
         }
     }
     Ok(security)
 }
 
-fn mounts(host: &HostConfig) -> Result<Vec<Mount>, Refusal> {
-    let binds = host.binds.iter().map(|text| bind(text));
-    let memory = host.tmpfs.iter().map(|(target, options)| {
-        let options = options.split(',').filter(|option| !option.is_empty());
-        mount(target, MountSource::Tmpfs(options.map(str::to_owned).collect()))
-    });
-    binds.chain(memory).chain(host.mounts.iter().map(described)).collect()
-}
-
-fn mount(target: &str, source: MountSource) -> Result<Mount, Refusal> {
-    let destination = PathBuf::from(target);
-    if !destination.is_absolute() {
-        return Err(Refusal::bad(format!("invalid mount path: {target:?} mount path must be absolute")));
-    }
-    Ok(Mount::new(destination, source))
-}
-
-fn propagation(text: &str) -> Result<Propagation, Refusal> {
-    match text {
-        "" | "rprivate" | "private" => Ok(Propagation::Private),
-        "rslave" | "slave" => Ok(Propagation::HostToContainer),
-        "rshared" | "shared" => Ok(Propagation::Bidirectional),
-        other => Err(Refusal::bad(format!("invalid propagation {other:?}"))),
-    }
-}
-
-/// `source:target[:options]`.
-fn bind(text: &str) -> Result<Mount, Refusal> {
-    let wrong = || Refusal::bad(format!("invalid volume specification: '{text}'"));
-    let mut parts = text.splitn(3, ':');
-    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(wrong()) };
-    if !source.starts_with('/') {
-        return Err(Refusal::not_built("a container with volumes"));
-    }
-    let mut mount = mount(target, MountSource::Host(source.into()))?;
-    for option in parts.next().unwrap_or_default().split(',') {
-        match option {
-            "" | "rw" => {}
-            "ro" => mount.read_only = true,
-            "z" | "Z" => mount.selinux_relabel = true,
-            other => mount.propagation = propagation(other).map_err(|_| wrong())?,
+/// A security option with a value of the client's own.
+fn named_option(security: &mut Security, written: &str, option: &str) -> Result<(), Refusal> {
+    let invalid = || Refusal::bad(format!("invalid --security-opt 2: {written:?}"));
+    let (key, value) = option.split_once('=').ok_or_else(invalid)?;
+    match key {
+        "apparmor" => security.app_armor = AppArmor::Localhost(value.to_owned()),
+        // The profile itself: a client reads it from its own file.
+        "seccomp" => security.seccomp = Seccomp::Inline(value.to_owned()),
+        "label" | "credentialspec" | "writable-cgroups" => {
+            return Err(Refusal::not_built(format!("the security option {written:?}")));
         }
-    }
-    Ok(mount)
-}
-
-/// `--mount`.
-fn described(wanted: &super::request::Mount) -> Result<Mount, Refusal> {
-    let source = match wanted.r#type.as_str() {
-        "bind" if wanted.source.starts_with('/') => MountSource::Host(wanted.source.clone().into()),
-        "bind" => {
+        "no-new-privileges" => {
             return Err(Refusal::bad(format!(
-                "invalid mount source {:?}: it has to be absolute",
-                wanted.source
+                "invalid --security-opt 2: {written:?}: a yes or no is expected"
             )));
         }
-        "tmpfs" => {
-            let TmpfsOptions { size_bytes, mode } = &wanted.tmpfs_options;
-            let size = (*size_bytes > 0).then(|| format!("size={size_bytes}"));
-            let mode = (*mode > 0).then(|| format!("mode={mode:o}"));
-            MountSource::Tmpfs(size.into_iter().chain(mode).collect())
-        }
-        "image" => MountSource::Image { image: wanted.source.clone(), sub_path: String::new() },
-        other => return Err(Refusal::not_built(format!("a mount of type {other:?}"))),
-    };
-    let mut mount = mount(&wanted.target, source)?;
-    mount.read_only = wanted.read_only;
-    mount.propagation = propagation(&wanted.bind_options.propagation)?;
-    Ok(mount)
+        _ => return Err(invalid()),
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -372,19 +323,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused_by_name() {
-        for text in [
-            r#"{"HostConfig":{"NetworkMode":"own"}}"#,
-            r#"{"HostConfig":{"Links":["a:b"]}}"#,
-            r#"{"Volumes":{"/v":{}}}"#,
-        ] {
-            assert_eq!(check_built(&request(text)).unwrap_err().status().as_u16(), 501, "{text}");
-        }
-        let plain = r#"{"HostConfig":{"NetworkMode":"none","RestartPolicy":{"Name":"no"},"PidsLimit":9}}"#;
-        assert!(check_built(&request(plain)).is_ok());
-    }
-
-    #[test]
     fn limits_are_dockers() {
         let host = |text: &str| resources(&request(&format!(r#"{{"HostConfig":{text}}}"#)).host_config);
         let limits = host(r#"{"Memory":67108864,"NanoCpus":500000000}"#);
@@ -394,20 +332,6 @@ mod tests {
         );
         assert_eq!((limits.cpu_period_us, limits.cpu_quota_us), (Some(100_000), Some(50_000)));
         assert_eq!(host("{}"), Resources::default());
-    }
-
-    #[test]
-    fn binds_and_mounts() {
-        let read_only = bind("/a:/b:ro,rslave").unwrap();
-        assert_eq!((read_only.read_only, read_only.propagation), (true, Propagation::HostToContainer));
-        for (text, status) in [("/a", 400), ("/a:b", 400), ("/a:/b:what", 400), ("v:/b", 501)] {
-            assert_eq!(bind(text).unwrap_err().status().as_u16(), status, "{text}");
-        }
-        let wanted = request(
-            r#"{"HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":5}}]}}"#,
-        );
-        let found = mounts(&wanted.host_config).unwrap();
-        assert_eq!(found[0].source, MountSource::Tmpfs(vec!["size=5".into()]));
     }
 
     #[test]

@@ -2,17 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::endpoint::Endpoint;
-use super::restart_policy;
+use super::{defaults, restart_policy};
+use crate::docker::Facts;
 use crate::docker::notices::Attributes;
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
 use crate::engine::container::{Container, ContainerState, Exit, ExitReason};
-use crate::engine::model::PortMapping;
+use crate::engine::model::{Mount, MountSource, PortMapping};
 use crate::engine::pod::Pod;
+use crate::spec;
 
 /// The annotation with the request as it came, for `inspect`.
 pub(super) const REQUEST: &str = "docker.request";
@@ -153,8 +154,8 @@ pub(super) fn runs(one: &One) -> bool {
     one.container.state.pid().is_some()
 }
 
-/// Everything about one. `subnets` are the bridge's.
-pub(super) fn inspect(one: &One, subnets: &[IpNet]) -> Value {
+/// Everything about one.
+pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
     let (container, mut request) = (&one.container, request(one));
     let mut host = request["HostConfig"].take();
     let mode = network_mode(&json!({"HostConfig": host.clone()})).to_owned();
@@ -162,13 +163,13 @@ pub(super) fn inspect(one: &One, subnets: &[IpNet]) -> Value {
         host = json!({});
     }
     host["NetworkMode"] = json!(mode);
-    for (key, fallback) in
-        [("AutoRemove", json!(false)), ("LogConfig", json!({"Type": "json-file", "Config": {}}))]
-    {
-        if host[key].is_null() {
-            host[key] = fallback;
-        }
+    defaults::fill(&mut host, defaults::host_config());
+    if host["Runtime"] == "" {
+        host["Runtime"] = json!("cleat");
     }
+    let [masked, read_only] = hidden_paths(container);
+    host["MaskedPaths"] = masked;
+    host["ReadonlyPaths"] = read_only;
     // What was changed since.
     let limits = &container.resources;
     host["RestartPolicy"] = restart_policy::told(container.restarts.policy);
@@ -178,25 +179,45 @@ pub(super) fn inspect(one: &One, subnets: &[IpNet]) -> Value {
     if host["LogConfig"]["Type"] == "" {
         host["LogConfig"]["Type"] = json!("json-file");
     }
-    let (place, mounts) = (json!(Endpoint::of(one, subnets)), mounts(one, &host));
+    let (place, mounts) = (json!(Endpoint::of(one, &facts.subnets)), mounts(one, &host, facts));
+    let owner = one.group.config.network_of.as_ref().unwrap_or(&one.group.id);
+    let file = |name: &str| facts.root.join("pods").join(owner.as_str()).join(name);
+    let mut network = json!({
+        "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one), "Gateway": place["Gateway"],
+        "IPAddress": place["IPAddress"], "IPPrefixLen": place["IPPrefixLen"], "IPv6Gateway": place["IPv6Gateway"],
+        "GlobalIPv6Address": place["GlobalIPv6Address"], "GlobalIPv6PrefixLen": place["GlobalIPv6PrefixLen"],
+    });
+    defaults::fill(&mut network, defaults::network_settings());
+    network["Networks"] = json!({mode: place});
     let command = command(one);
     let (path, args) =
         command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
     json!({
         "Id": container.id.to_string(), "Created": rfc3339(container.created_at_ns), "Path": path, "Args": args,
         "State": state(container), "Image": container.image.id,
-        "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
+        "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"), "HostsPath": file("hosts"),
         "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": container.restarts.count,
         "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": null, "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
         "Mounts": mounts, "Config": config(one, request),
-        "NetworkSettings": {
-            "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one),
-            "Gateway": place["Gateway"], "IPAddress": place["IPAddress"], "IPPrefixLen": place["IPPrefixLen"],
-            "IPv6Gateway": place["IPv6Gateway"], "GlobalIPv6Address": place["GlobalIPv6Address"],
-            "GlobalIPv6PrefixLen": place["GlobalIPv6PrefixLen"], "Networks": {mode: place},
-        },
+        "NetworkSettings": network,
     })
+}
+
+/// The paths that are hidden and those that are read-only; none where all is shown.
+fn hidden_paths(container: &Container) -> [Value; 2] {
+    let security = &container.config.security;
+    if security.privileged {
+        return [Value::Null, Value::Null];
+    }
+    let told = |own: &Option<Vec<String>>, usual: &[&str]| match own {
+        Some(paths) => json!(paths),
+        None => json!(usual),
+    };
+    [
+        told(&security.masked_paths, &spec::MASKED_PATHS),
+        told(&security.read_only_paths, &spec::READ_ONLY_PATHS),
+    ]
 }
 
 /// The container's part of the request, with what was decided.
@@ -215,6 +236,7 @@ fn config(one: &One, mut request: Value) -> Value {
     request["Tty"] = json!(container.config.tty);
     request["OpenStdin"] = json!(container.config.stdin);
     request["StdinOnce"] = json!(container.config.stdin_once);
+    defaults::fill(&mut request, defaults::config());
     request
 }
 
@@ -237,8 +259,7 @@ fn state(container: &Container) -> Value {
 }
 
 /// What is mounted; `--tmpfs` alone is told in `HostConfig` only.
-fn mounts(one: &One, host: &Value) -> Vec<Value> {
-    use crate::engine::model::{Mount, MountSource};
+pub(super) fn mounts(one: &One, host: &Value, facts: &Facts) -> Vec<Value> {
     let target = |mount: &Mount| mount.destination.display().to_string();
     let mode = |destination: &str| {
         let binds = host["Binds"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -252,6 +273,7 @@ fn mounts(one: &One, host: &Value) -> Vec<Value> {
             MountSource::Host(path) => ("bind", path.display().to_string()),
             MountSource::Tmpfs(_) => ("tmpfs", String::new()),
             MountSource::Image { image, .. } => ("image", image.clone()),
+            MountSource::Volume { name, .. } => return volume(mount, name, facts, &mode(&target(mount))),
         };
         json!({
             "Type": kind, "Source": source, "Destination": mount.destination, "Mode": mode(&target(mount)), "RW": !mount.read_only,
@@ -259,6 +281,14 @@ fn mounts(one: &One, host: &Value) -> Vec<Value> {
         })
     });
     told.collect()
+}
+
+/// A volume that is mounted.
+fn volume(mount: &Mount, name: &str, facts: &Facts, mode: &str) -> Value {
+    json!({
+        "Type": "volume", "Name": name, "Source": facts.volume(name), "Destination": mount.destination,
+        "Driver": "local", "Mode": if mode.is_empty() { "z" } else { mode }, "RW": !mount.read_only, "Propagation": "",
+    })
 }
 
 /// The published ports of an inspection.

@@ -1,5 +1,6 @@
 //! The group of a container that is to be created: its network and the files that tell of it. Pure.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use cleat_network::bridge::Subnet;
@@ -11,6 +12,9 @@ use crate::docker::Facts;
 use crate::docker::refusal::Refusal;
 use crate::engine::One;
 use crate::engine::model::{Dns, HostAlias, Mode, Namespaces, PodConfig, PortMapping, Protocol, Security};
+
+/// The parameter of the UTS namespace that is the domain's name.
+const DOMAIN_NAME: &str = "kernel.domainname";
 
 /// The address that stands for the host, in an extra host.
 const GATEWAY: &str = "host-gateway";
@@ -50,7 +54,7 @@ pub(super) fn config(request: &Create, around: &Around<'_>) -> Result<PodConfig,
         dns: dns(host)?,
         port_mappings: ports(request, around.image)?,
         labels: request.labels.clone(),
-        sysctls: host.sysctls.clone(),
+        sysctls: sysctls(request),
         namespaces: Namespaces {
             network: if on_host { Mode::Node } else { Mode::Pod },
             ipc: if host.ipc_mode == "host" { Mode::Node } else { Mode::Pod },
@@ -60,6 +64,15 @@ pub(super) fn config(request: &Create, around: &Around<'_>) -> Result<PodConfig,
         shm_size_bytes: Some(host.shm_size).filter(|size| *size > 0),
         ..PodConfig::default()
     })
+}
+
+/// The kernel's parameters; the domain's name is one.
+fn sysctls(request: &Create) -> BTreeMap<String, String> {
+    let mut sysctls = request.host_config.sysctls.clone();
+    if !request.domainname.is_empty() {
+        sysctls.insert(DOMAIN_NAME.to_owned(), request.domainname.clone());
+    }
+    sysctls
 }
 
 /// What belongs to a network cannot be chosen with that of another container.
@@ -148,18 +161,20 @@ fn mapping(text: &str, binding: &PortBinding) -> Result<PortMapping, Refusal> {
         "sctp" => Protocol::Sctp,
         _ => return Err(Refusal::bad(format!("invalid port {text:?}"))),
     };
-    let host_port = match binding.host_port.as_str() {
-        "" => 0,
-        range if range.contains('-') => {
-            return Err(Refusal::not_built("publishing on one port of a range"));
-        }
-        text => text.parse().map_err(|_| wrong("port"))?,
+    let number = |text: &str| text.parse::<u16>().map_err(|_| wrong("port"));
+    let (host_port, host_port_last) = match binding.host_port.split_once('-') {
+        None if binding.host_port.is_empty() => (0, None),
+        None => (number(&binding.host_port)?, None),
+        Some((first, last)) => (number(first)?, Some(number(last)?)),
     };
+    if host_port_last.is_some_and(|last| last < host_port || host_port == 0) {
+        return Err(wrong("range"));
+    }
     let host_ip = match binding.host_ip.as_str() {
         "" => None,
         text => Some(text.parse().map_err(|_| wrong("address"))?),
     };
-    Ok(PortMapping { protocol, container_port, host_port, host_ip })
+    Ok(PortMapping { protocol, container_port, host_port, host_port_last, host_ip })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `docker ps` and `docker inspect`.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use hyper::StatusCode;
 
@@ -12,10 +13,12 @@ use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{Filters, json, now_ns};
 use crate::engine::One;
+use crate::engine::model::MountSource;
 
 /// What lists are filtered by.
-const KNOWN: &[&str] =
-    &["ancestor", "before", "exited", "id", "label", "label!", "name", "network", "since", "status"];
+const KNOWN: &[&str] = &[
+    "ancestor", "before", "exited", "id", "label", "label!", "name", "network", "since", "status", "volume",
+];
 
 /// `GET /containers/json`: those that run, or all; the newest first.
 pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
@@ -67,7 +70,7 @@ fn row<'a>(door: &Door, one: &'a One, now_ns: i64, meant: &mut HashMap<&'a str, 
     let meant = meant
         .entry(named)
         .or_insert_with(|| door.engine.images().resolve(named).map(|image| image.id.to_string()));
-    Row::of(one, if meant.as_ref() == Some(id) { named } else { id }, now_ns)
+    Row::of(one, if meant.as_ref() == Some(id) { named } else { id }, &door.facts, now_ns)
 }
 
 /// Whether `name` has `pattern` in it: the anchors of a regular expression and a slash before a name are understood,
@@ -95,6 +98,13 @@ fn fits(one: &One, filters: &Filters) -> bool {
         && any("exited", &|value| {
             describe::exit_code(&container.state).is_some_and(|code| code.to_string() == value)
         })
+        && any("volume", &|value| {
+            container.config.mounts.iter().any(|mount| match &mount.source {
+                MountSource::Volume { name, .. } if name == value => true,
+                MountSource::Host(source) if source == Path::new(value) => true,
+                _ => mount.destination == Path::new(value),
+            })
+        })
         && any("network", &|value| network(one) == value)
         && any("ancestor", &|value| {
             let requested = &container.config.image.user_specified;
@@ -106,8 +116,16 @@ fn fits(one: &One, filters: &Filters) -> bool {
 }
 
 /// `GET /containers/{id}/json`.
-pub(in crate::docker) fn inspect(door: &Door, one: &One) -> Answer {
-    Ok(json(StatusCode::OK, &describe::inspect(one, &door.facts.subnets)))
+pub(in crate::docker) async fn inspect(door: &Door, one: &One, ask: &Ask) -> Answer {
+    let mut told = describe::inspect(one, &door.facts);
+    if ask.query.is_on("size") {
+        let written = door.engine.container_stats(&one.container).await?;
+        let written = written.writable.map_or(0, |layer| layer.bytes);
+        let image = door.engine.images().resolve(&one.container.image.id);
+        told["SizeRw"] = written.into();
+        told["SizeRootFs"] = (written + image.map_or(0, |image| image.size_bytes)).into();
+    }
+    Ok(json(StatusCode::OK, &told))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Containers: each endpoint finds its container, asks the engine, and answers.
 
 mod attach;
+mod copy;
 mod create;
+mod defaults;
 pub(super) mod describe;
 mod diff;
 mod endpoint;
@@ -11,9 +13,11 @@ mod list;
 mod log_files;
 mod log_options;
 mod logs;
+pub(super) mod mounts;
 mod noted;
 mod pause;
 mod process;
+mod refused;
 mod remove;
 mod rename;
 mod request;
@@ -21,6 +25,7 @@ mod restart_policy;
 mod row;
 mod run;
 mod settled;
+mod sources;
 mod stats;
 mod streams;
 mod top;
@@ -36,6 +41,7 @@ pub(super) use create::create;
 pub(super) use exec::{Execs, act as exec};
 pub(super) use list::list;
 pub(super) use remove::prune;
+pub(super) use request::or_default;
 
 use super::Door;
 use super::dispatch::Ask;
@@ -48,7 +54,7 @@ use crate::engine::{One, TerminalSize};
 pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: Ask) -> Answer {
     let one = door.engine.one(name)?;
     match act {
-        ContainerAct::Inspect => list::inspect(door, &one),
+        ContainerAct::Inspect => list::inspect(door, &one, &ask).await,
         ContainerAct::Start => run::start(door, &one).await,
         ContainerAct::Stop => run::stop(door, &one, &ask).await,
         ContainerAct::Restart => run::restart(door, &one, &ask).await,
@@ -66,6 +72,10 @@ pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: As
         ContainerAct::Update => update::update(door, &one, ask).await,
         ContainerAct::Top => top::top(door, &one, &ask).await,
         ContainerAct::Exec => exec::create(door, &one, ask).await,
+        ContainerAct::Look => copy::look(door, &one, &ask).await,
+        ContainerAct::CopyOut => copy::out(door, &one, &ask).await,
+        ContainerAct::CopyIn => copy::into(door, &one, ask).await,
+        ContainerAct::Export => copy::export(door, &one).await,
         ContainerAct::Missing(what) => Err(Refusal::not_built(what)),
     }
 }

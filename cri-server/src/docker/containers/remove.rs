@@ -34,7 +34,7 @@ pub(super) async fn remove(door: &Door, one: &One, ask: &Ask) -> Answer {
     if one.container.state.pid().is_some() {
         noted::signalled(door, one, nix::libc::SIGKILL);
     }
-    door.engine.remove_one(one).await?;
+    door.engine.remove_one(one, ask.query.is_on("v")).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -61,7 +61,7 @@ pub(in crate::docker) async fn prune(door: &Door, ask: &Ask) -> Answer {
     let (mut removed, mut freed_bytes) = (Vec::new(), 0);
     for one in doomed {
         let bytes = writable_bytes(door, one).await;
-        match door.engine.remove_one(one).await {
+        match door.engine.remove_one(one, false).await {
             Ok(()) => {
                 removed.push(one.container.id.to_string());
                 freed_bytes += bytes;

@@ -35,6 +35,14 @@ pub(super) struct Create {
     #[serde(deserialize_with = "or_default")]
     pub stop_signal: String,
     #[serde(deserialize_with = "or_default")]
+    pub mac_address: String,
+    #[serde(deserialize_with = "or_default")]
+    pub network_disabled: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub healthcheck: Healthcheck,
+    #[serde(deserialize_with = "or_default")]
+    pub networking_config: NetworkingConfig,
+    #[serde(deserialize_with = "or_default")]
     pub volumes: BTreeMap<String, serde_json::Value>,
     #[serde(deserialize_with = "or_default")]
     pub exposed_ports: BTreeMap<String, serde_json::Value>,
@@ -115,6 +123,8 @@ pub(super) struct HostConfig {
     #[serde(deserialize_with = "or_default")]
     pub volumes_from: Vec<String>,
     #[serde(deserialize_with = "or_default")]
+    pub volume_driver: String,
+    #[serde(deserialize_with = "or_default")]
     pub group_add: Vec<String>,
     #[serde(deserialize_with = "or_default")]
     pub sysctls: BTreeMap<String, String>,
@@ -132,6 +142,71 @@ pub(super) struct HostConfig {
     pub runtime: String,
     #[serde(deserialize_with = "or_default")]
     pub cgroup_parent: String,
+    #[serde(deserialize_with = "or_default")]
+    pub cgroupns_mode: String,
+    #[serde(deserialize_with = "or_default")]
+    pub isolation: String,
+    #[serde(deserialize_with = "or_default")]
+    pub memory_reservation: i64,
+    pub memory_swappiness: Option<i64>,
+    #[serde(deserialize_with = "or_default")]
+    pub kernel_memory: i64,
+    #[serde(deserialize_with = "or_default")]
+    pub oom_kill_disable: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub cpu_realtime_period: i64,
+    #[serde(deserialize_with = "or_default")]
+    pub cpu_realtime_runtime: i64,
+    #[serde(deserialize_with = "or_default")]
+    pub blkio_weight: u16,
+    #[serde(deserialize_with = "or_default")]
+    pub blkio_weight_device: Vec<serde_json::Value>,
+    #[serde(deserialize_with = "or_default")]
+    pub blkio_device_read_bps: Vec<serde_json::Value>,
+    #[serde(deserialize_with = "or_default")]
+    pub blkio_device_write_bps: Vec<serde_json::Value>,
+    #[serde(rename = "BlkioDeviceReadIOps", deserialize_with = "or_default")]
+    pub blkio_device_read_iops: Vec<serde_json::Value>,
+    #[serde(rename = "BlkioDeviceWriteIOps", deserialize_with = "or_default")]
+    pub blkio_device_write_iops: Vec<serde_json::Value>,
+    #[serde(deserialize_with = "or_default")]
+    pub device_cgroup_rules: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub storage_opt: BTreeMap<String, String>,
+    pub masked_paths: Option<Vec<String>>,
+    pub readonly_paths: Option<Vec<String>>,
+}
+
+/// How it is found out whether it is well.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Healthcheck {
+    #[serde(deserialize_with = "or_default")]
+    pub test: Vec<String>,
+}
+
+/// Its places in networks, by their names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct NetworkingConfig {
+    #[serde(deserialize_with = "or_default")]
+    pub endpoints_config: BTreeMap<String, Option<Endpoint>>,
+}
+
+/// What is asked of a place in a network.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Endpoint {
+    #[serde(rename = "IPAMConfig", deserialize_with = "or_default")]
+    pub ipam_config: BTreeMap<String, serde_json::Value>,
+    #[serde(deserialize_with = "or_default")]
+    pub aliases: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub links: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub mac_address: String,
+    #[serde(deserialize_with = "or_default")]
+    pub driver_opts: BTreeMap<String, String>,
 }
 
 /// A mount of `--mount`.
@@ -150,6 +225,42 @@ pub(super) struct Mount {
     pub bind_options: BindOptions,
     #[serde(deserialize_with = "or_default")]
     pub tmpfs_options: TmpfsOptions,
+    #[serde(deserialize_with = "or_default")]
+    pub volume_options: VolumeOptions,
+    #[serde(deserialize_with = "or_default")]
+    pub image_options: ImageOptions,
+}
+
+/// What only a volume has.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct VolumeOptions {
+    #[serde(deserialize_with = "or_default")]
+    pub no_copy: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    pub subpath: String,
+    #[serde(deserialize_with = "or_default")]
+    pub driver_config: DriverConfig,
+}
+
+/// Who keeps a volume.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct DriverConfig {
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// What only an image has.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct ImageOptions {
+    #[serde(deserialize_with = "or_default")]
+    pub subpath: String,
 }
 
 /// What only a bind has.
@@ -158,6 +269,12 @@ pub(super) struct Mount {
 pub(super) struct BindOptions {
     #[serde(deserialize_with = "or_default")]
     pub propagation: String,
+    #[serde(deserialize_with = "or_default")]
+    pub non_recursive: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub create_mountpoint: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub read_only_force_recursive: bool,
 }
 
 /// What only a memory filesystem has.
@@ -168,6 +285,8 @@ pub(super) struct TmpfsOptions {
     pub size_bytes: u64,
     #[serde(deserialize_with = "or_default")]
     pub mode: u32,
+    #[serde(deserialize_with = "or_default")]
+    pub options: Vec<Vec<String>>,
 }
 
 /// Where a port is published.
@@ -225,7 +344,7 @@ pub(super) struct Device {
 }
 
 /// Null is the default.
-pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(in crate::docker) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     input: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(input).map(Option::unwrap_or_default)

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::describe::{NS_PER_SECOND, command, ports, shown_command, status, word};
+use super::describe::{NS_PER_SECOND, command, mounts, ports, request, shown_command, status, word};
 use super::endpoint::{Endpoint, network};
+use crate::docker::Facts;
 use crate::engine::One;
 
 /// A container in a list.
@@ -26,7 +27,7 @@ pub(super) struct Row<'a> {
     status: String,
     host_config: HostConfig,
     network_settings: NetworkSettings,
-    mounts: [(); 0],
+    mounts: Vec<Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,8 +44,13 @@ struct NetworkSettings {
 
 impl<'a> Row<'a> {
     /// Of a container whose image is called `image`.
-    pub(super) fn of(one: &'a One, image: &'a str, now_ns: i64) -> Self {
+    pub(super) fn of(one: &'a One, image: &'a str, facts: &Facts, now_ns: i64) -> Self {
         let (container, mode) = (&one.container, network(one));
+        // The request is read only where there is something to find in it: a list has to be quick.
+        let mounts = match container.config.mounts.is_empty() {
+            true => Vec::new(),
+            false => mounts(one, &request(one)["HostConfig"], facts),
+        };
         Self {
             id: container.id.as_str(),
             names: [format!("/{}", one.name())],
@@ -58,7 +64,7 @@ impl<'a> Row<'a> {
             status: status(container, now_ns),
             host_config: HostConfig { network_mode: mode.clone() },
             network_settings: NetworkSettings { networks: [(mode, Endpoint::of(one, &[]))].into() },
-            mounts: [],
+            mounts,
         }
     }
 }

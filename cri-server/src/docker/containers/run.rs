@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use nix::errno::Errno;
 
+use super::describe;
 use super::noted;
 use super::pause::is_paused;
 use crate::docker::Door;
@@ -70,7 +71,7 @@ pub(super) async fn restart(door: &Door, one: &One, ask: &Ask) -> Answer {
 async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
     let signal = signal(ask)?;
     let grace = match ask.query.get("t") {
-        "" => GRACE,
+        "" => own_grace(one),
         text => {
             let seconds: i64 = text.parse().map_err(|_| Refusal::bad(format!("invalid timeout {text:?}")))?;
             u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs)
@@ -82,6 +83,14 @@ async fn end(door: &Door, one: &One, ask: &Ask) -> Result<(), Refusal> {
     door.engine.stop_one(one, grace, signal).await?;
     noted::done(door, one, "stop", &[]);
     Ok(())
+}
+
+/// How long it may take by its own `--stop-timeout`.
+fn own_grace(one: &One) -> Duration {
+    match describe::request(one)["StopTimeout"].as_i64() {
+        None => GRACE,
+        Some(seconds) => u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs),
+    }
 }
 
 /// `POST /containers/{id}/kill`. SIGKILL is answered when the container has ended: a client's next word finds it so.

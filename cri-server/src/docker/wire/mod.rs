@@ -12,8 +12,8 @@ mod time;
 
 pub(super) use auth::{Login, credentials};
 pub(super) use body::{
-    Body, BodyReader, Lines, Sent, archive, empty, json, lines, raw_json, read_json, read_whole, streamed,
-    text,
+    Body, BodyReader, BodyWriter, Lines, Sent, archive, empty, json, lines, raw_json, read_json, read_whole,
+    streamed, text,
 };
 pub(super) use bytes::Bytes;
 pub(super) use filters::{Filters, fits};

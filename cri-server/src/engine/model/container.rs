@@ -61,6 +61,9 @@ pub(crate) struct ContainerConfig {
     /// does not have alone.
     #[serde(default)]
     pub init: bool,
+    /// Whether the volumes that nobody has named go when it does.
+    #[serde(default)]
+    pub takes_volumes_along: bool,
     /// When it is started again by itself; only of a container without a pod.
     #[serde(default)]
     pub restart: RestartPolicy,
@@ -169,6 +172,15 @@ pub(crate) enum MountSource {
         image: String,
         /// A relative path in it; empty for all of it.
         sub_path: String,
+    },
+    /// A volume of the engine's.
+    Volume {
+        /// Its name.
+        name: String,
+        /// Whether nobody has named it.
+        is_anonymous: bool,
+        /// Whether an empty one gets what the image has at the destination.
+        copy: bool,
     },
 }
 

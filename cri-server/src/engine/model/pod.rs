@@ -127,6 +127,10 @@ pub(crate) struct PortMapping {
     pub protocol: Protocol,
     /// Port in the pod.
     pub container_port: u16,
+    /// The last one of a range of the host's ports, of which `host_port` is the first and one that is free is taken; none for
+    /// that port alone.
+    #[serde(default)]
+    pub host_port_last: Option<u16>,
     /// Port on the host. 0 means one that is free when a container without a pod starts; of a pod none is published then.
     pub host_port: u16,
     /// Address on the host; all when absent.

@@ -17,6 +17,15 @@ pub(crate) struct Resources {
     pub memory_limit_bytes: Option<i64>,
     /// Most memory and swap together, bytes; -1 is unlimited.
     pub memory_swap_limit_bytes: Option<i64>,
+    /// What memory is brought back to when the host has little, bytes.
+    #[serde(default)]
+    pub memory_reservation_bytes: Option<i64>,
+    /// How readily its memory is swapped out, 0 to 100; only on cgroup v1.
+    #[serde(default)]
+    pub memory_swappiness: Option<u64>,
+    /// Whether its processes wait for memory at the limit in place of being killed; only on cgroup v1.
+    #[serde(default)]
+    pub disable_oom_killer: bool,
     /// How readily the OOM killer chooses it, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
     /// CPUs it may use, in the kernel's list format (`0-2,7`).
@@ -53,6 +62,9 @@ impl Resources {
             cpu_shares: change.cpu_shares.or(self.cpu_shares),
             memory_limit_bytes: change.memory_limit_bytes.or(self.memory_limit_bytes),
             memory_swap_limit_bytes: change.memory_swap_limit_bytes.or(self.memory_swap_limit_bytes),
+            memory_reservation_bytes: change.memory_reservation_bytes.or(self.memory_reservation_bytes),
+            memory_swappiness: change.memory_swappiness.or(self.memory_swappiness),
+            disable_oom_killer: change.disable_oom_killer || self.disable_oom_killer,
             oom_score_adj: change.oom_score_adj.or(self.oom_score_adj),
             cpuset_cpus: text(&change.cpuset_cpus, &self.cpuset_cpus),
             cpuset_mems: text(&change.cpuset_mems, &self.cpuset_mems),

@@ -96,6 +96,8 @@ pub(crate) enum Seccomp {
     RuntimeDefault,
     /// A profile file of this host.
     Localhost(PathBuf),
+    /// A profile that came with the request.
+    Inline(String),
 }
 
 /// Which AppArmor profile.

@@ -10,6 +10,7 @@ use cleat_conmon_proto::{EXIT_RECORD_NAME, ExitRecord, Message};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
+use rustix::fs::OFlags;
 use tokio::process::Child;
 use tokio::sync::{OnceCell, watch};
 
@@ -90,6 +91,15 @@ impl Process {
             Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(()),
             result => result,
         }
+    }
+
+    /// Opens its root folder. One that has ended has none.
+    pub(crate) fn open_root(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{}/root", self.pid), flags, rustix::fs::Mode::empty())?;
+        // Checked afterwards: the id may have been given to another process before.
+        cleat_sys::process::send_signal(&self.pidfd, 0)?;
+        Ok(root)
     }
 
     /// Waits until the end is committed.

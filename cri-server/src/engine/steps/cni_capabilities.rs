@@ -43,6 +43,7 @@ mod tests {
     #[test]
     fn a_port_without_one_of_the_host_is_not_published() {
         let mapping = |host_port| model::PortMapping {
+            host_port_last: None,
             protocol: Protocol::Udp,
             container_port: 53,
             host_port,

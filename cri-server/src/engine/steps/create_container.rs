@@ -8,7 +8,7 @@ use cleat_image::{Image, Snapshotter};
 use oci_spec::image::Config;
 
 use super::run_pod::{pod_facts, write_spec};
-use super::{cdi, devices, image_volumes};
+use super::{cdi, devices, image_volumes, volumes};
 use crate::engine::apparmor;
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
@@ -55,6 +55,7 @@ fn prepare(shared: &Shared, pod: &Pod, container: &Container, target_pid: Option
         .prepare(container.id.as_str(), &image)
         .map_err(|error| EngineError::step("make the writable layer", object(&container.id), &error))?;
     let volumes = image_volumes::folders(shared, container)?;
+    volumes::fill(shared, &image, container)?;
     let findings = Findings { identity: &identity, settings, target_pid, volumes: &volumes };
     let spec = specification(shared, pod, container, &findings)?;
     write_bundle(shared, container, &spec)?;
@@ -117,6 +118,7 @@ fn specification(
         devices: &devices,
         host_devices: &host_devices,
         volumes: findings.volumes,
+        volume_folder: shared.volumes.folder(),
         target_pid: findings.target_pid,
         seccomp_profile: profile.as_ref(),
         init: has_init(&container.config).then_some(init.as_path()),
@@ -134,9 +136,16 @@ fn has_init(config: &ContainerConfig) -> bool {
     config.init && config.pid == PidMode::Container
 }
 
-/// The profile of this host that `seccomp` names.
+/// The profile of this host that `seccomp` names, or that it is.
 fn localhost_profile(seccomp: &Seccomp) -> Result<Option<spec::Profile>> {
-    let Seccomp::Localhost(path) = seccomp else { return Ok(None) };
+    let path = match seccomp {
+        Seccomp::Localhost(path) => path,
+        Seccomp::Inline(text) => {
+            let parsed = spec::Profile::parse(text.as_bytes());
+            return parsed.map(Some).map_err(|error| EngineError::invalid("the seccomp profile", &error));
+        }
+        Seccomp::RuntimeDefault | Seccomp::Unconfined => return Ok(None),
+    };
     let what = || format!("seccomp profile {}", path.display());
     let size = fs::metadata(path).map_err(|error| EngineError::invalid(what(), &error))?.len();
     if size > PROFILE_LIMIT_BYTES {

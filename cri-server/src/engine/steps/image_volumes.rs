@@ -14,7 +14,7 @@ use crate::engine::shared::Shared;
 pub(super) fn folders(shared: &Shared, container: &Container) -> Result<Vec<Vec<PathBuf>>> {
     let images = container.config.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Image { image, sub_path } => Some((image.as_str(), sub_path.as_str())),
-        MountSource::Host(_) | MountSource::Tmpfs(_) => None,
+        MountSource::Host(_) | MountSource::Tmpfs(_) | MountSource::Volume { .. } => None,
     });
     images.map(|(image, sub_path)| of_image(shared, container, image, sub_path)).collect()
 }

@@ -22,6 +22,7 @@ mod stop;
 mod take_down_pod;
 mod update_container;
 mod user_namespace;
+mod volumes;
 
 pub(super) use checkpoint::{Order as CheckpointOrder, checkpoint_container};
 pub(super) use collect_attachments::collect_attachments;

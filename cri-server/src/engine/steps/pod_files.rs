@@ -26,7 +26,10 @@ pub(super) fn write(shared: &Shared, pod: &Pod, addresses: &[IpAddr]) -> Result<
         let lines = spec::host_lines(&extra.collect::<Vec<_>>()).map_err(refused("extra hosts"))?;
         fs::read_to_string("/etc/hosts").unwrap_or_default() + &lines
     } else {
-        let own = |address: &IpAddr| spec::HostsEntry { address: *address, names: vec![hostname.as_str()] };
+        let domain = pod.config.sysctls.get("kernel.domainname");
+        let whole = domain.map(|domain| format!("{hostname}.{domain}"));
+        let names: Vec<&str> = whole.as_deref().into_iter().chain([hostname.as_str()]).collect();
+        let own = |address: &IpAddr| spec::HostsEntry { address: *address, names: names.clone() };
         let all: Vec<_> = extra.chain(addresses.iter().map(own)).collect();
         spec::hosts_file(&all).map_err(refused("hostname"))?
     };

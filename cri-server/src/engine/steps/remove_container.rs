@@ -31,8 +31,17 @@ fn remove(shared: &Shared, container: &Container, process: Option<&Process>) -> 
         .step("end the processes", empty_cgroup(shared, &container.cgroup))
         .step("wait for the monitor", await_monitor(process, &state_dir))
         .step("remove the cgroup", remove_cgroup(shared, &container.cgroup))
-        .step("remove the files", sweep_container(shared, &container.id));
+        .step("remove the files", sweep_container(shared, &container.id))
+        .step("remove the volumes", remove_volumes(shared, container));
     cleanup.finish()
+}
+
+/// What removes itself takes the volumes along that nobody has named.
+fn remove_volumes(shared: &Shared, container: &Container) -> Result<()> {
+    if !container.config.takes_volumes_along {
+        return Ok(());
+    }
+    shared.remove_anonymous(&container.config, Some(&container.id))
 }
 
 /// Removes what a container has on disk, by its id alone.

@@ -73,6 +73,7 @@ async fn launch_container(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
 ) -> std::result::Result<Running, (EngineError, i32)> {
+    shared.written.check_free(&container.id).map_err(|error| (error, CODE_NOT_MADE))?;
     let order = {
         let container = container.clone();
         shared

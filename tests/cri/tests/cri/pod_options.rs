@@ -207,8 +207,8 @@ fn privileged_a_pod_lives_below_its_cgroup_parent() {
         node.remove_pod(&pod.id)?;
         // The parent is its maker's, as the kubelet's are; an empty one may stay.
         node.cleat().world().shell(&format!(
-            "find /sys/fs/cgroup -depth -path '*{parent}' -exec rmdir {{}} ';' ; \
-             find /sys/fs/cgroup -depth -path '*{}/kubepods' -exec rmdir {{}} ';'",
+            "find /sys/fs/cgroup -ignore_readdir_race -depth -path '*{parent}' -exec rmdir {{}} ';' ; \
+             find /sys/fs/cgroup -ignore_readdir_race -depth -path '*{}/kubepods' -exec rmdir {{}} ';'",
             node.cleat().cgroup_parent()
         ))?;
         Ok(())

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod containers;
+mod copies;
 mod doors;
 mod events;
 mod http;
@@ -15,3 +16,4 @@ mod sdk;
 mod states;
 mod streams;
 mod system;
+mod volumes;

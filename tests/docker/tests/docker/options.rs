@@ -226,3 +226,52 @@ fn privileged_docker_diff_tells_what_was_changed() {
         Ok(())
     });
 }
+
+/// A container that cannot have what its start takes does not stay behind, and its client does not wait for its end.
+#[test]
+fn privileged_docker_containers_that_remove_themselves_do_so_where_the_start_fails() {
+    check(|engine| {
+        engine.run(&["run", "-d", "--name", "c1", "-p", "127.0.0.1:8471:80", BUSYBOX, "sleep", "1000"])?;
+        refused(engine, &["run", "--rm", "-p", "127.0.0.1:8471:80", BUSYBOX, "true"], 125, "8471")?;
+        refused(engine, &["run", "--rm", "-p", "127.0.0.1:8471-8471:80", BUSYBOX, "true"], 125, "8471")?;
+        let free = engine.run(&["run", "-d", "-p", "127.0.0.1:8471-8473:80", BUSYBOX, "sleep", "1000"])?;
+        ensure!(engine.run(&["port", &free, "80"])? == "127.0.0.1:8472");
+        ensure!(engine.run(&["ps", "-aq"])?.lines().count() == 2);
+        Ok(())
+    });
+}
+
+/// What a client brings along or takes away of the confinement.
+#[test]
+fn privileged_docker_seccomp_profiles_and_masks_are_the_clients() {
+    check(|engine| {
+        let profile = engine.folder().join("profile.json");
+        let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#;
+        std::fs::write(&profile, text)?;
+        let option = format!("seccomp={}", profile.display());
+        let script = "mkdir /x 2>/dev/null || echo refused; touch /y && echo done";
+        ensure!(inside(engine, &["--security-opt", &option], script)? == "refused\ndone");
+        std::fs::write(&profile, "{\"defaultAction\":\"NOSUCH\"}")?;
+        refused(engine, &["run", "--rm", "--security-opt", &option, BUSYBOX, "true"], 125, "seccomp")?;
+        let masks = "mount | grep -c ' /proc/[a-z]'; true";
+        ensure!(inside(engine, &[], masks)? != "0");
+        ensure!(inside(engine, &["--security-opt", "systempaths=unconfined"], masks)? == "0");
+        Ok(())
+    });
+}
+
+/// Signals that have numbers only go through an init, and end a program with the code that stands for them.
+#[test]
+fn privileged_docker_real_time_signals_pass_the_init() {
+    check(|engine| {
+        let options = ["--init", "--stop-signal", "RTMIN+3", "--stop-timeout", "60"];
+        let script = "touch /up; exec sleep 1000";
+        let run = [&["run", "-d", "--name", "c1"], &options[..], &[BUSYBOX, "sh", "-c", script]];
+        engine.run(&run.concat())?;
+        // A signal that comes before the init blocks it is lost, as any that a process 1 has no handler for.
+        engine.run(&["exec", "c1", "sh", "-c", "while ! test -e /up; do :; done"])?;
+        engine.run(&["stop", "c1"])?;
+        ensure!(engine.run(&["inspect", "-f", "{{.State.ExitCode}}", "c1"])? == "165");
+        Ok(())
+    });
+}

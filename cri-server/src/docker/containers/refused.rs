@@ -1,0 +1,244 @@
+//! What a request may not ask for: what cannot be, and what would otherwise be left out silently. Pure.
+
+use super::request::{Create, Endpoint, HostConfig};
+use crate::docker::refusal::Refusal;
+use crate::spec;
+
+/// The least memory a container may be given, bytes: what starting its first process takes.
+const LEAST_MEMORY_BYTES: i64 = 6 << 20;
+
+/// Refuses what makes no sense, by dockerd's words, and what is not built, by name.
+pub(super) fn check(request: &Create) -> Result<(), Refusal> {
+    check_limits(&request.host_config)?;
+    check_cpus(&request.host_config)?;
+    check_capabilities(&request.host_config)?;
+    check_modes(request)?;
+    check_endpoints(request)?;
+    let lists = [unbuilt_modes(request), unbuilt_limits(&request.host_config)];
+    match lists.into_iter().flatten().find(|(wanted, _)| *wanted) {
+        Some((_, what)) => Err(Refusal::not_built(format!("a container with {what}"))),
+        None => Ok(()),
+    }
+}
+
+fn check_limits(host: &HostConfig) -> Result<(), Refusal> {
+    let memory = host.memory;
+    let senseless = [
+        ((1..LEAST_MEMORY_BYTES).contains(&memory), "Minimum memory limit allowed is 6MB"),
+        (
+            (1..LEAST_MEMORY_BYTES).contains(&host.memory_reservation),
+            "Minimum memory reservation allowed is 6MB",
+        ),
+        (
+            memory > 0 && host.memory_swap > 0 && host.memory_swap < memory,
+            "Minimum memoryswap limit should be larger than memory limit, see usage",
+        ),
+        (
+            memory == 0 && host.memory_swap > 0,
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        ),
+        (
+            memory > 0 && host.memory_reservation > memory,
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        ),
+        (
+            host.nano_cpus > 0 && host.cpu_period > 0,
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+        ),
+        (
+            host.nano_cpus > 0 && host.cpu_quota > 0,
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+        ),
+        (
+            host.cpu_period != 0 && !(1_000..=1_000_000).contains(&host.cpu_period),
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ),
+        (host.cpu_quota > 0 && host.cpu_quota < 1_000, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+    ];
+    if let Some((_, why)) = senseless.iter().find(|(is_so, _)| *is_so) {
+        return Err(Refusal::bad(*why));
+    }
+    match host.memory_swappiness {
+        Some(number) if !(-1..=100).contains(&number) => {
+            Err(Refusal::bad(format!("Invalid value: {number}, valid memory swappiness range is 0-100")))
+        }
+        _ if !(-1000..=1000).contains(&host.oom_score_adj) => Err(Refusal::bad(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Nobody gets more processors than there are.
+fn check_cpus(host: &HostConfig) -> Result<(), Refusal> {
+    const NANO: i64 = 1_000_000_000;
+    let there = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = i64::try_from(there).unwrap_or(i64::MAX / NANO) * NANO;
+    if host.nano_cpus == 0 || (NANO / 100..=most).contains(&host.nano_cpus) {
+        return Ok(());
+    }
+    Err(Refusal::bad(format!(
+        "Range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+    )))
+}
+
+fn check_capabilities(host: &HostConfig) -> Result<(), Refusal> {
+    for (key, names) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
+        let is_unknown =
+            |name: &&String| !name.eq_ignore_ascii_case("all") && spec::capability(name).is_err();
+        if let Some(name) = names.iter().find(is_unknown) {
+            let upper = name.to_ascii_uppercase();
+            let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            return Err(Refusal::bad(format!("invalid {key}: unknown capability: \"CAP_{bare}\"")));
+        }
+    }
+    Ok(())
+}
+
+fn check_modes(request: &Create) -> Result<(), Refusal> {
+    let host = &request.host_config;
+    if !matches!(host.runtime.as_str(), "" | "cleat") {
+        return Err(Refusal::bad(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    let is_container = |mode: &str| mode.starts_with("container:");
+    let known = [
+        ("IPC", &host.ipc_mode, &["", "private", "shareable", "host", "none"][..]),
+        ("PID", &host.pid_mode, &["", "host"]),
+        ("UTS", &host.uts_mode, &["", "host"]),
+        ("user namespace", &host.userns_mode, &["", "host"]),
+        ("cgroup namespace", &host.cgroupns_mode, &["", "host", "private"]),
+    ];
+    for (what, mode, words) in known {
+        let joins = matches!(what, "IPC" | "PID") && is_container(mode);
+        if !joins && !words.contains(&mode.as_str()) {
+            return Err(Refusal::bad(format!("Invalid {what} mode: {mode}")));
+        }
+    }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Refusal::bad(format!(
+            "Invalid isolation: {:?} - linux only supports 'default'",
+            host.isolation
+        )));
+    }
+    if host.uts_mode == "host" && !request.hostname.is_empty() {
+        return Err(Refusal::bad("conflicting options: hostname and the UTS mode"));
+    }
+    Ok(())
+}
+
+/// On the networks that there are nobody chooses addresses or names.
+fn check_endpoints(request: &Create) -> Result<(), Refusal> {
+    for endpoint in request.networking_config.endpoints_config.values().flatten() {
+        let Endpoint { ipam_config, aliases, links, mac_address, driver_opts } = endpoint;
+        let chooses = |value: &serde_json::Value| {
+            value.as_str().is_some_and(|text| !text.is_empty())
+                || value.as_array().is_some_and(|list| !list.is_empty())
+        };
+        if ipam_config.values().any(chooses) {
+            return Err(Refusal::bad("user specified IP address is supported on user defined networks only"));
+        }
+        if !aliases.is_empty() {
+            return Err(Refusal::bad(
+                "network-scoped alias is supported only for containers in user defined networks",
+            ));
+        }
+        let missing = [
+            (!links.is_empty(), "links"),
+            (!mac_address.is_empty(), "a MAC address of its own"),
+            (!driver_opts.is_empty(), "options of a network's driver"),
+        ];
+        if let Some((_, what)) = missing.iter().find(|(wanted, _)| *wanted) {
+            return Err(Refusal::not_built(format!("a container with {what}")));
+        }
+    }
+    Ok(())
+}
+
+fn unbuilt_modes(request: &Create) -> Vec<(bool, &'static str)> {
+    let host = &request.host_config;
+    let mode = host.network_mode.as_str();
+    let plain_network =
+        matches!(mode, "" | "default" | "bridge" | "host" | "none") || mode.starts_with("container:");
+    vec![
+        (!plain_network, "a network other than bridge, host, none and another container's"),
+        (host.ipc_mode == "none", "no IPC namespace"),
+        (host.ipc_mode.starts_with("container:"), "another container's IPC namespace"),
+        (host.pid_mode.starts_with("container:"), "another container's process ids"),
+        (host.uts_mode == "host", "the host's UTS namespace"),
+        (host.cgroupns_mode == "host" && !host.privileged, "the host's cgroup namespace"),
+        (!host.device_requests.is_empty(), "device requests"),
+        (!host.links.is_empty(), "links"),
+        (!matches!(host.volume_driver.as_str(), "" | "local"), "this driver of volumes"),
+        (!host.cgroup_parent.is_empty(), "a cgroup parent"),
+        (!host.storage_opt.is_empty(), "options of its storage"),
+        (!request.mac_address.is_empty(), "a MAC address of its own"),
+        (request.network_disabled, "a disabled network (`--network none` has one)"),
+        (
+            !matches!(request.healthcheck.test.first().map(String::as_str), None | Some("NONE")),
+            "a health check",
+        ),
+    ]
+}
+
+fn unbuilt_limits(host: &HostConfig) -> Vec<(bool, &'static str)> {
+    vec![
+        (host.blkio_weight != 0 || !host.blkio_weight_device.is_empty(), "a weight of its disks"),
+        (
+            !(host.blkio_device_read_bps.is_empty()
+                && host.blkio_device_write_bps.is_empty()
+                && host.blkio_device_read_iops.is_empty()
+                && host.blkio_device_write_iops.is_empty()),
+            "a limit of its disks",
+        ),
+        (host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0, "real-time scheduling"),
+        (host.kernel_memory != 0, "a limit of kernel memory"),
+        (!host.device_cgroup_rules.is_empty(), "rules of its own for devices"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        for (text, status) in [
+            (r#"{"HostConfig":{"NetworkMode":"own"}}"#, 501),
+            (r#"{"HostConfig":{"Links":["a:b"]}}"#, 501),
+            (r#"{"HostConfig":{"VolumeDriver":"nfs"}}"#, 501),
+            (r#"{"HostConfig":{"BlkioWeight":300}}"#, 501),
+            (r#"{"HostConfig":{"BlkioDeviceReadIOps":[{"Path":"/dev/sda","Rate":1}]}}"#, 501),
+            (r#"{"HostConfig":{"CgroupnsMode":"host"}}"#, 501),
+            (r#"{"HostConfig":{"PidMode":"container:x"}}"#, 501),
+            (r#"{"Healthcheck":{"Test":["CMD","true"]}}"#, 501),
+            (r#"{"MacAddress":"02:42:ac:11:00:99"}"#, 501),
+            (r#"{"HostConfig":{"PidMode":"nosuch"}}"#, 400),
+            (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, 400),
+            (r#"{"HostConfig":{"Memory":1000}}"#, 400),
+            (r#"{"HostConfig":{"MemorySwappiness":101}}"#, 400),
+            (r#"{"HostConfig":{"OomScoreAdj":1001}}"#, 400),
+            (r#"{"HostConfig":{"CapAdd":["ALL","NOSUCH"]}}"#, 400),
+            (r#"{"HostConfig":{"NanoCpus":1}}"#, 400),
+            (r#"{"HostConfig":{"NanoCpus":1,"CpuQuota":5000}}"#, 400),
+            (
+                r#"{"NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":{"IPv4Address":"1.2.3.4"}}}}}"#,
+                400,
+            ),
+        ] {
+            let refusal = check(&serde_json::from_str(text).unwrap()).unwrap_err();
+            assert_eq!(refusal.status().as_u16(), status, "{text}: {}", refusal.message());
+        }
+    }
+
+    #[test]
+    fn what_clients_send_by_default_is_none_of_it() {
+        for text in [
+            r#"{"HostConfig":{"NetworkMode":"none","RestartPolicy":{"Name":"no"},"PidsLimit":9}}"#,
+            r#"{"HostConfig":{"MemorySwappiness":-1,"CgroupnsMode":"private","Isolation":"default","UsernsMode":"host"}}"#,
+            r#"{"Healthcheck":{"Test":["NONE"]},"NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":{}}}}}"#,
+        ] {
+            check(&serde_json::from_str(text).unwrap()).unwrap();
+        }
+    }
+}
