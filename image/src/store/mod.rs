@@ -60,8 +60,8 @@ pub use image::{FsInfo, Image};
 pub(crate) use layers::{LayerLease, LayerStats, StagedLayer};
 pub(crate) use publish::{NewImage, NewLayer, names_of};
 pub use removal::Removed;
-pub(crate) use rootfs::{merge, merge_for_writing};
 pub use rootfs::{DEFAULT_READ_LIMIT_BYTES, Rootfs};
+pub(crate) use rootfs::{merge, merge_for_writing};
 pub(crate) use tars::LayerTar;
 pub use volume::Volume;
 

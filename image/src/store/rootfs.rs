@@ -170,8 +170,9 @@ fn private_overlay(layers: Layers<'_>) -> Result<OwnedFd, Errno> {
     let name = |folder: &OwnedFd| format!("/proc/self/fd/{}", folder.as_raw_fd());
     let mut options = format!("lowerdir={}", opened.iter().map(name).collect::<Vec<_>>().join(":"));
     let mut mode = MountFlags::NOSUID | MountFlags::NODEV;
-    let changes =
-        layers.changes.map(|(upper, work)| Ok::<_, Errno>((open(upper, flags, Mode::empty())?, open(work, flags, Mode::empty())?)));
+    let changes = layers.changes.map(|(upper, work)| {
+        Ok::<_, Errno>((open(upper, flags, Mode::empty())?, open(work, flags, Mode::empty())?))
+    });
     let changes = changes.transpose()?;
     match &changes {
         Some((upper, work)) => options += &format!(",upperdir={},workdir={}", name(upper), name(work)),
