@@ -39,7 +39,10 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    runtime.block_on(serve(config))
+    let served = runtime.block_on(serve(config));
+    // Not waited for: a thread that reads from a volume that does not answer would keep the daemon for ever.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(config: &Config) -> Result<()> {

@@ -145,9 +145,13 @@ impl Arguments {
                 Some(Arg::Long(name)) => name.to_owned(),
                 Some(Arg::Short(letter)) => letter.to_string(),
             };
-            if !take(Taken { name: &name, parser: &mut self.parser })? {
-                return Err(CommandError::Usage(format!("unknown option {name:?}")));
+            if take(Taken { name: &name, parser: &mut self.parser })? {
+                continue;
             }
+            return Err(match name.as_str() {
+                "help" | "h" => CommandError::HelpWanted,
+                _ => CommandError::Usage(format!("unknown option {name:?}")),
+            });
         }
     }
 

@@ -47,6 +47,9 @@ const EXEC_FAILED: u8 = 255;
 enum CommandError {
     #[error("{0}")]
     Usage(String),
+    /// None: a command's options were asked for instead of it.
+    #[error("see cleat-runtime --help")]
+    HelpWanted,
     #[error("unknown command {0:?}; see cleat-runtime --help")]
     UnknownCommand(String),
     // Engines look for the words of runc in these three.
@@ -104,7 +107,11 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    dispatch(&command, &mut arguments, &global).unwrap_or_else(|error| {
+    let done = dispatch(&command, &mut arguments, &global).or_else(|error| match error {
+        CommandError::HelpWanted => arguments::print_help().map(|()| ExitCode::SUCCESS),
+        other => Err(other),
+    });
+    done.unwrap_or_else(|error| {
         log::report(&global, &error);
         let of_exec = command == "exec" && !matches!(error, CommandError::Usage(_));
         ExitCode::from(if of_exec { EXEC_FAILED } else { FAILED })
