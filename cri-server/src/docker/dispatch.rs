@@ -11,7 +11,7 @@ use serde_json::json;
 use super::refusal::{Answer, Refusal};
 use super::route::{ContainerAct, ImageAct, Route, route};
 use super::version::{ApiVersion, LATEST, split};
-use super::wire::{Body, Query, Sent, empty, json as in_json, read_whole, text};
+use super::wire::{Body, Query, Sent, Upload, empty, json as in_json, read_whole, text};
 use super::{Door, containers, events, images, networks, system, volumes};
 
 /// A request on its way to its endpoint.
@@ -72,12 +72,13 @@ async fn handle(door: &Arc<Door>, mut request: Request<Incoming>) -> Answer {
         let found = route(&head.method, path).ok_or_else(|| Refusal::missing("page not found"));
         found.map(|found| (version, found))
     });
-    // A body that is not read breaks the connection before its client has read why.
+    // A body that is not read breaks the connection before its client has read why: each is read, or reads itself on.
     let is_archive = |found: &Route| {
         matches!(found, Route::ImageCreate | Route::ImageLoad | Route::Container(_, ContainerAct::CopyIn))
     };
     let streams = found.as_ref().is_ok_and(|(_, found)| is_archive(found));
-    let body = if streams { Sent::Streaming(body) } else { Sent::Whole(read_whole(body).await?) };
+    let body =
+        if streams { Sent::Streaming(Upload::new(body)) } else { Sent::Whole(read_whole(body).await?) };
     let (version, found) = found?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
     carry_out(door, found, Ask { version, query, headers: head.headers, body, upgrade }).await

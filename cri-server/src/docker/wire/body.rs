@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::upload::Upload;
 use crate::docker::refusal::Refusal;
 
 /// The body of an answer.
@@ -137,7 +138,7 @@ pub(in crate::docker) enum Sent {
     /// All of it.
     Whole(Bytes),
     /// An archive, as it comes.
-    Streaming(Incoming),
+    Streaming(Upload),
 }
 
 /// Reads a body that is no archive.
@@ -162,7 +163,10 @@ pub(in crate::docker) async fn read_whole(body: Incoming) -> Result<Bytes, Refus
 pub(in crate::docker) async fn read_json<T: DeserializeOwned + Default>(body: Sent) -> Result<T, Refusal> {
     let bytes = match body {
         Sent::Whole(bytes) => bytes,
-        Sent::Streaming(body) => read_whole(body).await?,
+        Sent::Streaming(body) => match body.into_inner() {
+            Some(body) => read_whole(body).await?,
+            None => Bytes::new(),
+        },
     };
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
@@ -217,7 +221,7 @@ impl BodyReader {
     }
 }
 
-async fn pass_on(mut body: Incoming, to: mpsc::Sender<io::Result<Bytes>>) {
+async fn pass_on(mut body: Upload, to: mpsc::Sender<io::Result<Bytes>>) {
     while let Some(frame) = body.frame().await {
         let piece = match frame {
             Ok(frame) => frame.into_data().map(Ok).ok(),

@@ -9,6 +9,7 @@ mod host;
 mod names;
 mod query;
 mod time;
+mod upload;
 
 pub(super) use auth::{Login, credentials};
 pub(super) use body::{
@@ -22,3 +23,4 @@ pub(super) use host::memory_bytes;
 pub(super) use names::{familiar, with_tag};
 pub(super) use query::Query;
 pub(super) use time::{ago, from_rfc3339, now_ns, rfc3339, seconds};
+pub(super) use upload::Upload;

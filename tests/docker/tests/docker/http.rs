@@ -1,5 +1,9 @@
 //! The protocol by curl: versions, statuses, messages.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use cleat_tests_docker::{BUSYBOX, check};
 
@@ -29,6 +33,25 @@ fn privileged_versions_and_refusals_are_dockerds() {
             let message = answer["message"].as_str().context("a message")?;
             ensure!(found == status && message.contains(words), "{method} {path}: {found} {message}");
         }
+        Ok(())
+    });
+}
+
+/// A client that writes all before it reads, as those in Go do, is told why, too.
+#[test]
+fn privileged_a_refused_archive_is_taken_before_its_client_reads_why() {
+    const BYTES: usize = 16 << 20;
+    check(|engine| {
+        let mut client = UnixStream::connect(engine.socket())?;
+        client.set_read_timeout(Some(Duration::from_secs(30)))?;
+        client.set_write_timeout(Some(Duration::from_secs(30)))?;
+        let head =
+            "POST /images/create?fromSrc=-&changes=NOSUCH+x HTTP/1.1\r\nHost: docker\r\nConnection: close";
+        write!(client, "{head}\r\nContent-Length: {BYTES}\r\n\r\n")?;
+        client.write_all(&vec![0; BYTES]).context("write the archive")?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).context("read the answer")?;
+        ensure!(answer.starts_with("HTTP/1.1 400") && answer.contains("NOSUCH"), "{answer}");
         Ok(())
     });
 }
