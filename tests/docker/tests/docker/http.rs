@@ -51,7 +51,10 @@ fn privileged_a_refused_archive_is_taken_before_its_client_reads_why() {
         client.write_all(&vec![0; BYTES]).context("write the archive")?;
         let mut answer = String::new();
         client.read_to_string(&mut answer).context("read the answer")?;
-        ensure!(answer.starts_with("HTTP/1.1 400") && answer.contains("NOSUCH"), "{answer}");
+        ensure!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("nosuch is not a valid change"),
+            "{answer}"
+        );
         Ok(())
     });
 }
