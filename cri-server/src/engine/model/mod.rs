@@ -5,6 +5,7 @@
 mod cdi;
 pub(crate) mod cgroup;
 mod container;
+mod health;
 mod id;
 mod pod;
 mod resources;
@@ -15,6 +16,7 @@ pub(crate) use cdi::CdiName;
 pub(crate) use container::{
     ContainerConfig, Device, ImageChoice, LogRotation, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
 };
+pub(crate) use health::HealthCheck;
 pub(crate) use id::Id;
 pub(crate) use pod::{
     Dns, HostAlias, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
