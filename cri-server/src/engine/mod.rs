@@ -59,6 +59,7 @@ pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
+pub(crate) use images::ImageSources;
 pub(crate) use model::cgroup::Driver as CgroupDriver;
 pub(crate) use networks::CniFolders;
 pub(crate) use one::{Attachment, One};
