@@ -4,6 +4,7 @@
 
 mod containers;
 mod copies;
+mod disks;
 mod doors;
 mod events;
 mod http;
@@ -13,6 +14,7 @@ mod options;
 mod recovery;
 mod restarts;
 mod sdk;
+mod sharing;
 mod states;
 mod streams;
 mod system;
