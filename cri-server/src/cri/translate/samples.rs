@@ -51,6 +51,7 @@ pub(super) fn container() -> Container {
         stop_signal: 3,
         resources: Resources { cpu_shares: Some(512), ..Resources::default() },
         restarts: Restarts::default(),
+        health: None,
         state: ContainerState::Running { pid: 9, started_at_ns: 8 },
     }
 }

@@ -15,10 +15,11 @@ use super::request::{Create, HostConfig, Ulimit};
 use super::security::security;
 use super::settled::settled;
 use super::{devices, group, log_options, restart_policy, sources};
-use crate::docker::Door;
 use crate::docker::dispatch::Ask;
+use crate::docker::healthcheck::Healthcheck;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{json as in_json, read_json};
+use crate::docker::{Door, images};
 use crate::engine::model::{
     CgroupMode, ContainerConfig, Id, ImageChoice, Mount, Resources, RestartPolicy, Rlimit,
 };
@@ -45,7 +46,14 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
     sources::prepare(&request.host_config).await?;
     body["Volumes"] = if volumes.is_empty() { Value::Null } else { json!(volumes) };
     let others = Others::find(door, &request.host_config)?;
-    let config = container(&request, &image, &Findings { mounts, others: &others, machine })?;
+    let written = images::written(door, &image).await?;
+    let health = Healthcheck::settled(&request.healthcheck, &written["config"], ask.version);
+    body["Healthcheck"] = json!(health);
+    let health = health.and_then(|health| health.wanted(&written["config"]));
+    let config = ContainerConfig {
+        health,
+        ..container(&request, &image, &Findings { mounts, others: &others, machine })?
+    };
     let command = spec::process_args(&config, &settings)
         .map_err(|_| Refusal::bad("no command specified: give one, or use an image that has one"))?;
     let around = group::Around { image: &settings, facts: &door.facts, others: &others };

@@ -1,6 +1,7 @@
 //! What a request may not ask for: what cannot be, and what would otherwise be left out silently. Pure.
 
 use super::request::{Create, Endpoint, HostConfig};
+use crate::docker::healthcheck::Healthcheck;
 use crate::docker::refusal::Refusal;
 use crate::spec::{self, Host};
 
@@ -17,6 +18,7 @@ pub(super) fn check(request: &Create, machine: &Host) -> Result<(), Refusal> {
     check_capabilities(&request.host_config)?;
     check_modes(request)?;
     check_endpoints(request)?;
+    request.healthcheck.as_ref().map_or(Ok(()), Healthcheck::check)?;
     let lists = [unbuilt_modes(request), unbuilt_limits(&request.host_config)];
     match lists.into_iter().flatten().find(|(wanted, _)| *wanted) {
         Some((_, what)) => Err(Refusal::not_built(format!("a container with {what}"))),
@@ -199,10 +201,6 @@ fn unbuilt_modes(request: &Create) -> Vec<(bool, &'static str)> {
         (!matches!(host.volume_driver.as_str(), "" | "local"), "this driver of volumes"),
         (!request.mac_address.is_empty(), "a MAC address of its own"),
         (request.network_disabled, "a disabled network (`--network none` has one)"),
-        (
-            !matches!(request.healthcheck.test.first().map(String::as_str), None | Some("NONE")),
-            "a health check",
-        ),
     ]
 }
 
@@ -228,7 +226,7 @@ mod tests {
             (r#"{"HostConfig":{"CpuRealtimePeriod":1000}}"#, 400),
             (r#"{"HostConfig":{"StorageOpt":{"size":"1g"}}}"#, 500),
             (r#"{"HostConfig":{"StorageOpt":{"nosuch":"1"}}}"#, 500),
-            (r#"{"Healthcheck":{"Test":["CMD","true"]}}"#, 501),
+            (r#"{"Healthcheck":{"Test":["CMD","true"],"Interval":5}}"#, 400),
             (r#"{"MacAddress":"02:42:ac:11:00:99"}"#, 501),
             (r#"{"HostConfig":{"PidMode":"nosuch"}}"#, 400),
             (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, 400),

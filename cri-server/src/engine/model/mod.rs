@@ -5,6 +5,7 @@
 mod cdi;
 pub(crate) mod cgroup;
 mod container;
+mod health;
 mod id;
 mod pod;
 mod resources;
@@ -16,6 +17,7 @@ pub(crate) use container::{
     CgroupMode, ContainerConfig, Device, DeviceRule, DiskFigure, DiskLimit, ImageChoice, LogRotation, Mount,
     MountSource, Propagation, RestartPolicy, Rlimit, RuleKind,
 };
+pub(crate) use health::HealthCheck;
 pub(crate) use id::Id;
 pub(crate) use pod::{
     Dns, HostAlias, IpcMode, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,

@@ -7,6 +7,7 @@ mod copies;
 mod disks;
 mod doors;
 mod events;
+mod health;
 mod http;
 mod images;
 mod logs;

@@ -130,6 +130,7 @@ pub(super) mod tests {
             resources: Resources::default(),
             state: ContainerState::Running { pid: 7, started_at_ns: 1 },
             restarts: Default::default(),
+            health: None,
         }
     }
 
