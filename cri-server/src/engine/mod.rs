@@ -80,7 +80,7 @@ use registry::Registry;
 use shared::Shared;
 use steps::CheckpointOrder;
 
-use crate::spec::AppArmorSupport;
+use crate::spec::{AppArmorSupport, Host};
 
 /// The one engine behind every front door. Cheap to clone.
 #[derive(Clone)]
@@ -154,7 +154,7 @@ impl Engine {
 
     /// Changes a container's limits: what `change` states, all of it or nothing.
     pub(crate) async fn update_container(&self, id: impl Into<Key<'_>>, change: Resources) -> Result<()> {
-        self.ask_container(id, Verb::Update(change)).await
+        self.ask_container(id, Verb::Update(Box::new(change))).await
     }
 
     /// Writes a running container's processes and files into an archive at `location`, which is absolute. The container
@@ -363,6 +363,11 @@ impl Engine {
                 remedy: "let `network.subnets` lie within it, or put a CNI configuration in place",
             })
         })
+    }
+
+    /// What this host can do.
+    pub(crate) fn host(&self) -> &Host {
+        &self.shared.host
     }
 
     /// Whether mounts can be made read-only recursively.

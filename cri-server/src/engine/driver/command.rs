@@ -51,7 +51,7 @@ pub(crate) enum Verb {
     /// Remove it, killing it first.
     Remove,
     /// Change its limits.
-    Update(Resources),
+    Update(Box<Resources>),
     /// Write its processes and files into an archive.
     Checkpoint(CheckpointOrder),
 }
