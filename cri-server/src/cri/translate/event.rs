@@ -29,6 +29,8 @@ fn kind(kind: EventKind) -> Option<ContainerEventType> {
         EventKind::Started => ContainerEventType::ContainerStartedEvent,
         EventKind::Stopped => ContainerEventType::ContainerStoppedEvent,
         EventKind::Deleted => ContainerEventType::ContainerDeletedEvent,
-        EventKind::Paused | EventKind::Resumed | EventKind::Renamed => return None,
+        EventKind::Paused | EventKind::Resumed | EventKind::Renamed | EventKind::Joined | EventKind::Left => {
+            return None;
+        }
     })
 }

@@ -15,6 +15,7 @@ use super::settled::settled;
 use super::{group, log_options, restart_policy, sources, user};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
+use crate::docker::networks;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{json as in_json, read_json};
 use crate::engine::model::{
@@ -45,10 +46,10 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
     let command = spec::process_args(&config, &settings)
         .map_err(|_| Refusal::bad("no command specified: give one, or use an image that has one"))?;
     let other = other_group(door, &request)?;
-    let mut group = group::config(
-        &request,
-        &group::Around { image: &settings, facts: &door.facts, other: other.as_ref() },
-    )?;
+    let endpoints = &request.networking_config.endpoints_config;
+    let places = networks::wanted(door, &request.host_config.network_mode, endpoints, &request.mac_address)?;
+    let around = group::Around { image: &settings, facts: &door.facts, other: other.as_ref(), places };
+    let mut group = group::config(&request, around)?;
     if let Some(other) = &other {
         body["HostConfig"]["NetworkMode"] = json!(format!("container:{}", other.container.id));
     }

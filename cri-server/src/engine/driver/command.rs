@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
-use crate::engine::model::{ContainerConfig, Id, PodResources, Resources, RestartPolicy};
+use crate::engine::model::{ContainerConfig, Id, Place, PlaceIn, PodResources, Resources, RestartPolicy};
 use crate::engine::monitor::End;
 use crate::engine::restart::Wanted;
 use crate::engine::steps::CheckpointOrder;
@@ -32,6 +32,10 @@ pub(crate) enum Verb {
     StopPod,
     /// Stop it and remove it with its containers.
     RemovePod,
+    /// Put the group of one on one more network.
+    Join(Place),
+    /// Take it off the network of this name.
+    Leave(PlaceIn),
     /// Prepare a container.
     Create,
     /// Start it.

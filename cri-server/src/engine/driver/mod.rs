@@ -15,6 +15,7 @@ mod commit;
 mod judge;
 mod lane;
 mod member;
+mod networks;
 mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,6 +6,7 @@ mod cdi;
 pub(crate) mod cgroup;
 mod container;
 mod id;
+mod network;
 mod pod;
 mod resources;
 mod security;
@@ -16,6 +17,9 @@ pub(crate) use container::{
     ContainerConfig, Device, ImageChoice, LogRotation, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
 };
 pub(crate) use id::Id;
+pub(crate) use network::{
+    AddressRange, DEFAULT_NETWORK, Joined, Manners, NetworkWish, Place, PlaceIn, RangeWish, UserNetwork,
+};
 pub(crate) use pod::{
     Dns, HostAlias, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
 };
