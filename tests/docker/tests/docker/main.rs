@@ -9,6 +9,7 @@ mod events;
 mod http;
 mod images;
 mod logs;
+mod networks;
 mod options;
 mod recovery;
 mod restarts;
