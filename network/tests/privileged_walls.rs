@@ -11,7 +11,7 @@ use std::{
 };
 
 use cleat_network::{
-    bridge::{Attachment, Bridge, BridgeConfig, BridgeError, Leads, Walls, host_ifname_on},
+    bridge::{Attachment, Bridge, BridgeConfig, BridgeError, Leads, Walls, host_ifname_on, remove_link},
     cni::{PortMapping, PortProtocol},
 };
 use lab::{Lab, Pinned, isolated};
@@ -197,6 +197,11 @@ fn privileged_the_way_out_of_a_pod_can_be_changed() {
             one.lead_out(&pod.netns, "eth1", gateway.parse::<IpAddr>().unwrap()).unwrap();
         }
         leads(["10.88.1.1", "fd00:1::1"], "eth1");
+        for gateway in ["10.88.0.1", "fd00:0::1"] {
+            open.lead_out(&pod.netns, "eth0", gateway.parse::<IpAddr>().unwrap()).unwrap();
+        }
+        remove_link(&host_ifname_on("pod", "br-one")).unwrap();
+        leads(["10.88.0.1", "fd00::1"], "eth0");
         for is_ipv4 in [true, false, true] {
             one.lead_nowhere(&pod.netns, is_ipv4).unwrap();
         }

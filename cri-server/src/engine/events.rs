@@ -15,6 +15,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::container::{Container, ContainerState};
+use super::health::Health;
 use super::model::{Id, Joined, Kind};
 use super::pod::{Pod, PodState};
 use super::view::View;
@@ -47,6 +48,12 @@ pub(crate) enum EventKind {
     Joined,
     /// It has it no longer.
     Left,
+    /// A probe of its health has begun.
+    ProbeBegan,
+    /// A probe of its health is over.
+    ProbeEnded,
+    /// Its probes have made it something else: healthy, or not.
+    HealthChanged,
 }
 
 /// Something that happened to a pod or container.
@@ -196,7 +203,22 @@ fn place_changes(
 fn of_container(before: Option<&Arc<Container>>, after: Option<&Arc<Container>>) -> &'static [EventKind] {
     match (before, after) {
         (Some(old), Some(new)) if old.config.name != new.config.name => &[EventKind::Renamed],
+        // Whatever else changes a container's health is told as itself: a start, a pause, an end.
+        (Some(old), Some(new)) if phase(before) == Phase::Running && phase(after) == Phase::Running => {
+            of_health(old.health.as_ref(), new.health.as_ref())
+        }
         _ => between(phase(before), phase(after)),
+    }
+}
+
+/// What happened to the health of a container that went on running.
+fn of_health(before: Option<&Health>, after: Option<&Health>) -> &'static [EventKind] {
+    let (Some(before), Some(after)) = (before, after) else { return &[] };
+    match (&before.probe, &after.probe) {
+        (None, Some(_)) => &[EventKind::ProbeBegan],
+        (Some(_), None) if before.status == after.status => &[EventKind::ProbeEnded],
+        (Some(_), None) => &[EventKind::ProbeEnded, EventKind::HealthChanged],
+        _ => &[],
     }
 }
 
@@ -273,6 +295,36 @@ mod tests {
             let steps = way.windows(2).flat_map(|pair| between(pair[0], pair[1]));
             assert_eq!(steps.copied().collect::<Vec<_>>(), told, "{way:?}");
         }
+    }
+
+    #[test]
+    fn probes_are_told_while_the_container_runs() {
+        use crate::engine::health::{HealthStatus, ProbeEnd, tests::result};
+        use EventKind::{HealthChanged, ProbeBegan, ProbeEnded, Stopped};
+        let id = Id::random().unwrap();
+        let running = ContainerState::Running { pid: 7, started_at_ns: 0 };
+        let with = |state: &ContainerState, status, probe: Option<&Id>| {
+            let health = Health { status, probe: probe.cloned(), ..Health::begin(None) };
+            let container = crate::engine::container::sample(&id, &id);
+            Some(Arc::new(Container { state: state.clone(), health: Some(health), ..container }))
+        };
+        let (starting, healthy) = (HealthStatus::Starting, HealthStatus::Healthy);
+        let probe = result(ProbeEnd::Exited(0), 1).id;
+        let idle = with(&running, starting, None);
+        let probed = with(&running, starting, Some(&probe));
+        let well = with(&running, healthy, None);
+        let ended = with(&ContainerState::Created, HealthStatus::Unhealthy, None);
+        for (before, after, told) in [
+            (&idle, &probed, &[ProbeBegan][..]),
+            (&probed, &idle, &[ProbeEnded]),
+            (&probed, &well, &[ProbeEnded, HealthChanged]),
+            (&well, &well, &[]),
+        ] {
+            assert_eq!(of_container(before.as_ref(), after.as_ref()), told);
+        }
+        // What an end cuts short has no end of its own.
+        assert_eq!(of_container(probed.as_ref(), None)[..1], [Stopped]);
+        assert_eq!(of_container(probed.as_ref(), ended.as_ref()), []);
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ mod exec;
 pub(crate) mod files;
 mod forward;
 mod free_ports;
+pub(crate) mod health;
 mod host;
 mod images;
 pub(crate) mod metrics;

@@ -18,6 +18,7 @@ use oci_spec::runtime::Spec;
 use tokio::sync::oneshot;
 
 use super::Engine;
+use super::attach::attach_session;
 use super::container::{Container, ContainerState};
 use super::driver::{Command, Reply, Target, Verb};
 use super::error::{EngineError, Result};
@@ -234,7 +235,12 @@ impl Engine {
             return self.attach(id, streams, stall_limit).await.map(Attachment::Now);
         }
         let (reply, session) = oneshot::channel();
-        self.shared.waiting.client(id, Early { streams, stall_limit, reply });
+        let early = Early { streams, stall_limit, reply };
+        if let Some((_, process)) = self.shared.waiting.client(id, early) {
+            let container = &one.container;
+            let session = attach_session(&self.shared, container, &process, streams, stall_limit).await;
+            return session.map(Attachment::Now);
+        }
         self.tell_if_gone(one);
         Ok(Attachment::Later(session))
     }

@@ -141,7 +141,7 @@ impl Case<'_> {
             let started_at_ns = container.state.started_at_ns().unwrap_or_default();
             container.state = ContainerState::Exited(steps::exit_of(&end, started_at_ns));
         }
-        let member = Member { container: Arc::new(container), process: None };
+        let member = Member::of(container);
         self.show(driver, member, None);
     }
 
@@ -222,12 +222,17 @@ impl Case<'_> {
     async fn take_over(&self, driver: &mut Driver, container: Container) -> Result<()> {
         let (mut member, connection) = self.look_at_container(container).await?;
         member.start_again_at_boot();
+        match member.container.state {
+            ContainerState::Running { .. } => member.begin_probing(),
+            _ => member.end_probing(),
+        }
         let id = member.container.id.clone();
         if let Err(error) = self.shared.records.commit_container(&member.container) {
             tracing::error!(container = %id, error = %chain(&error), "a container's state could not be recorded");
         }
         self.show(driver, member, connection);
         driver.schedule(&id);
+        driver.schedule_probe(&id);
         Ok(())
     }
 
@@ -238,7 +243,7 @@ impl Case<'_> {
 
     /// The container in its true state, and the connection that will tell of its end if it runs.
     async fn look_at_container(&self, container: Container) -> Result<(Member, Option<Connection>)> {
-        let mut member = Member { container: Arc::new(container), process: None };
+        let mut member = Member::of(container);
         let state = member.container.state.clone();
         match state {
             ContainerState::Running { pid, started_at_ns }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::{Value, json};
 
 use super::endpoint::{Endpoint, endpoints};
-use super::{defaults, restart_policy};
+use super::{defaults, health, restart_policy};
 use crate::docker::Facts;
 use crate::docker::notices::Attributes;
 use crate::docker::wire::rfc3339;
@@ -50,7 +50,9 @@ pub(super) fn status(container: &Container, now_ns: i64) -> String {
         ContainerState::Exited(exit) if container.is_restarting() => {
             format!("Restarting ({}) {} ago", exit.code, since(exit.finished_at_ns))
         }
-        ContainerState::Running { started_at_ns, .. } => format!("Up {}", since(*started_at_ns)),
+        ContainerState::Running { started_at_ns, .. } => {
+            format!("Up {}{}", since(*started_at_ns), health::suffix(container))
+        }
         ContainerState::Paused { started_at_ns, .. } => format!("Up {} (Paused)", since(*started_at_ns)),
         ContainerState::Exited(exit) if exit.reason != ExitReason::StartError => {
             format!("Exited ({}) {} ago", exit.code, since(exit.finished_at_ns))
@@ -192,6 +194,7 @@ pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
     });
     defaults::fill(&mut network, defaults::network_settings());
     network["Networks"] = networks;
+    let probe = container.health.as_ref().and_then(|health| health.probe.as_ref());
     let command = command(one);
     let (path, args) =
         command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
@@ -201,7 +204,7 @@ pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
         "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"), "HostsPath": file("hosts"),
         "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": container.restarts.count,
         "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
-        "ExecIDs": null, "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
+        "ExecIDs": probe.map(|probe| [probe]), "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
         "Mounts": mounts, "Config": config(one, request),
         "NetworkSettings": network,
     })
@@ -252,13 +255,17 @@ fn state(container: &Container) -> Value {
         ContainerState::Exited(exit) => (Some(exit), 0, exit.started_at_ns),
         _ => (None, 0, 0),
     };
-    json!({
+    let mut told = json!({
         "Status": word(container), "Running": pid != 0 || restarting, "Paused": matches!(state, ContainerState::Paused { .. }), "Restarting": restarting, "Dead": false, "Pid": pid,
         "OOMKilled": exit.is_some_and(|exit| exit.reason == ExitReason::OomKilled),
         "ExitCode": exit.map_or(0, |exit| exit.code),
         "Error": exit.map_or("", |exit| exit.message.as_str()),
         "StartedAt": rfc3339(started), "FinishedAt": rfc3339(exit.map_or(0, |exit| exit.finished_at_ns)),
-    })
+    });
+    if let Some(health) = &container.health {
+        told["Health"] = health::told(health);
+    }
+    told
 }
 
 /// What is mounted; `--tmpfs` alone is told in `HostConfig` only.

@@ -9,6 +9,7 @@ mod diff;
 mod endpoint;
 mod exec;
 mod group;
+pub(super) mod health;
 mod list;
 mod log_files;
 mod log_options;
@@ -39,7 +40,7 @@ use hyper::StatusCode;
 
 pub(super) use create::create;
 pub(super) use endpoint::network_mode_of;
-pub(super) use exec::{Execs, act as exec};
+pub(super) use exec::{Execs, act as exec, action as exec_action};
 pub(super) use list::list;
 pub(super) use remove::prune;
 pub(super) use request::{EndpointRequest, or_default};

@@ -1,6 +1,7 @@
 //! What a request may not ask for: what cannot be, and what would otherwise be left out silently. Pure.
 
 use super::request::{Create, HostConfig};
+use crate::docker::healthcheck::Healthcheck;
 use crate::docker::refusal::Refusal;
 use crate::spec;
 
@@ -13,6 +14,7 @@ pub(super) fn check(request: &Create) -> Result<(), Refusal> {
     check_cpus(&request.host_config)?;
     check_capabilities(&request.host_config)?;
     check_modes(request)?;
+    request.healthcheck.as_ref().map_or(Ok(()), Healthcheck::check)?;
     let lists = [unbuilt_modes(request), unbuilt_limits(&request.host_config)];
     match lists.into_iter().flatten().find(|(wanted, _)| *wanted) {
         Some((_, what)) => Err(Refusal::not_built(format!("a container with {what}"))),
@@ -140,10 +142,6 @@ fn unbuilt_modes(request: &Create) -> Vec<(bool, &'static str)> {
         (!host.cgroup_parent.is_empty(), "a cgroup parent"),
         (!host.storage_opt.is_empty(), "options of its storage"),
         (request.network_disabled, "a disabled network (`--network none` has one)"),
-        (
-            !matches!(request.healthcheck.test.first().map(String::as_str), None | Some("NONE")),
-            "a health check",
-        ),
     ]
 }
 
@@ -176,7 +174,7 @@ mod tests {
             (r#"{"HostConfig":{"BlkioDeviceReadIOps":[{"Path":"/dev/sda","Rate":1}]}}"#, 501),
             (r#"{"HostConfig":{"CgroupnsMode":"host"}}"#, 501),
             (r#"{"HostConfig":{"PidMode":"container:x"}}"#, 501),
-            (r#"{"Healthcheck":{"Test":["CMD","true"]}}"#, 501),
+            (r#"{"Healthcheck":{"Test":["CMD","true"],"Interval":5}}"#, 400),
             (r#"{"HostConfig":{"PidMode":"nosuch"}}"#, 400),
             (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, 400),
             (r#"{"HostConfig":{"Memory":1000}}"#, 400),

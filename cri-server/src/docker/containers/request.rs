@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::docker::healthcheck::Healthcheck;
+
 /// A container that is to be created.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -38,8 +40,7 @@ pub(super) struct Create {
     pub mac_address: String,
     #[serde(deserialize_with = "or_default")]
     pub network_disabled: bool,
-    #[serde(deserialize_with = "or_default")]
-    pub healthcheck: Healthcheck,
+    pub healthcheck: Option<Healthcheck>,
     #[serde(deserialize_with = "or_default")]
     pub networking_config: NetworkingConfig,
     #[serde(deserialize_with = "or_default")]
@@ -175,14 +176,6 @@ pub(super) struct HostConfig {
     pub storage_opt: BTreeMap<String, String>,
     pub masked_paths: Option<Vec<String>>,
     pub readonly_paths: Option<Vec<String>>,
-}
-
-/// How it is found out whether it is well.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(super) struct Healthcheck {
-    #[serde(deserialize_with = "or_default")]
-    pub test: Vec<String>,
 }
 
 /// Its places in networks, by their names.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
+use crate::engine::health::ProbeResult;
 use crate::engine::model::{ContainerConfig, Id, Place, PlaceIn, PodResources, Resources, RestartPolicy};
 use crate::engine::monitor::End;
 use crate::engine::restart::Wanted;
@@ -104,6 +105,18 @@ pub(crate) enum Command {
         container: Id,
         /// For the how manieth time.
         count: u32,
+    },
+    /// A container's next probe is due.
+    Probe {
+        /// Which.
+        container: Id,
+    },
+    /// A probe is over.
+    Probed {
+        /// Of which container.
+        container: Id,
+        /// What it said.
+        result: ProbeResult,
     },
     /// The pod is said to need something else from now on.
     Resize {

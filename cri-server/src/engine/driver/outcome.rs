@@ -225,9 +225,11 @@ impl Driver {
                     let pid = process.pid();
                     member.process = Some(process);
                     member.is_up();
+                    member.begin_probing();
                     member.apply(ContainerEvent::Started { pid, started_at_ns })
                 });
                 self.watch(Target::Container(id.clone()), running.connection);
+                self.schedule_probe(id);
                 recorded
             }
             Err(failure) => {
@@ -246,7 +248,17 @@ impl Driver {
     /// Its processes stand still, or no longer. One that has ended meanwhile has no such state.
     fn container_stands(&mut self, id: &Id, event: ContainerEvent) -> Result<()> {
         let runs = self.members.get(id).is_some_and(|member| member.container.state.pid().is_some());
-        if runs { self.change(id, |member| member.apply(event)) } else { Err(super::missing_process(id)) }
+        if !runs {
+            return Err(super::missing_process(id));
+        }
+        let stood = self.change(id, |member| {
+            if event == ContainerEvent::Paused {
+                member.end_probing();
+            }
+            member.apply(event)
+        });
+        self.schedule_probe(id);
+        stood
     }
 
     fn container_is_updated(&mut self, id: &Id, resources: Resources) -> Result<()> {
@@ -335,6 +347,7 @@ impl Driver {
         let code = exit.code;
         let recorded = self.change(id, |member| {
             member.start_again_after(&exit);
+            member.end_probing();
             member.apply(ContainerEvent::Ended(exit))
         });
         self.shared.waiting.ended(id, code);

@@ -5,6 +5,7 @@
 mod cdi;
 pub(crate) mod cgroup;
 mod container;
+mod health;
 mod id;
 mod network;
 mod pod;
@@ -16,6 +17,7 @@ pub(crate) use cdi::CdiName;
 pub(crate) use container::{
     ContainerConfig, Device, ImageChoice, LogRotation, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
 };
+pub(crate) use health::HealthCheck;
 pub(crate) use id::Id;
 pub(crate) use network::{
     AddressRange, DEFAULT_NETWORK, Joined, Manners, NetworkWish, Place, PlaceIn, RangeWish, UserNetwork,

@@ -373,11 +373,12 @@ pub(crate) async fn leave_running(
 }
 
 fn leave_one(shared: &Shared, pod: &Pod, gone: &Joined, places: Vec<Place>) -> Result<Vec<Joined>> {
+    let joined: Vec<_> = pod.joined.iter().filter(|place| place.network != gone.network).cloned().collect();
+    // First the others lead out: there is no moment without a way.
+    align(shared, pod, &choose(shared, places)?, &joined)?;
     for owed in owed(shared, &pod.id)?.iter().filter(|owed| owed.network == gone.network) {
         leave(shared, pod, owed)?;
     }
-    let joined: Vec<_> = pod.joined.iter().filter(|place| place.network != gone.network).cloned().collect();
-    align(shared, pod, &choose(shared, places)?, &joined)?;
     super::pod_files::remove_addresses(shared, pod, &gone.addresses)?;
     Ok(joined)
 }

@@ -257,7 +257,7 @@ mod tests {
         assert!(!judged(|range| range.gateway = Some("10.3.0.1".parse().unwrap())));
         assert!(judged(|range| range.within = Some(net("10.2.0.128/25"))));
         assert!(!judged(|range| range.within = Some(net("10.2.0.0/16"))));
-        assert!(judged(|range| drop(range.reserved.insert("a".into(), "10.2.0.9".parse().unwrap()))));
-        assert!(!judged(|range| drop(range.reserved.insert("a".into(), "10.2.0.255".parse().unwrap()))));
+        assert!(judged(|range| range.reserved = [("a".to_owned(), "10.2.0.9".parse().unwrap())].into()));
+        assert!(!judged(|range| range.reserved = [("a".to_owned(), "10.2.0.255".parse().unwrap())].into()));
     }
 }

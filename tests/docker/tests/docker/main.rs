@@ -6,6 +6,7 @@ mod containers;
 mod copies;
 mod doors;
 mod events;
+mod health;
 mod http;
 mod images;
 mod logs;

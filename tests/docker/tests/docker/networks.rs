@@ -258,7 +258,7 @@ fn privileged_docker_events_tell_of_networks() {
         let format = "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}}";
         let told = {
             let all =
-                ["events", "--since", "10m", "--until", "0s", "--filter", "type=network", "--format", format];
+                ["events", "--since", "10m", "--until=-1s", "--filter", "type=network", "--format", format];
             engine.run(&all)?
         };
         let expected = ["create n1 bridge", "connect n1 bridge", "disconnect n1 bridge", "destroy n1 bridge"];
