@@ -46,6 +46,7 @@ mod session;
 mod shared;
 pub(crate) mod stats;
 mod steps;
+pub(crate) mod user_networks;
 mod view;
 pub(crate) mod volumes;
 mod waiting;

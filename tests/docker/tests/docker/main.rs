@@ -11,6 +11,7 @@ mod health;
 mod http;
 mod images;
 mod logs;
+mod networks;
 mod options;
 mod recovery;
 mod restarts;
