@@ -30,6 +30,8 @@ mod images;
 pub(crate) mod metrics;
 pub(crate) mod model;
 mod monitor;
+#[allow(dead_code, reason = "the containers that are served come with the networks of users' own")]
+mod names;
 mod networks;
 mod one;
 mod open;
