@@ -42,6 +42,9 @@ use rustix::stdio::dup2_stdin;
 
 use crate::complaint::{best_effort, complain};
 
+#[global_allocator]
+static HEAP: cleat_sys::heap::Heap = cleat_sys::heap::Heap;
+
 const HELP: &str = "\
 cleat-conmon: the monitor of one container
 

@@ -26,12 +26,8 @@ pub(crate) enum SetupError {
     Directory(#[source] io::Error),
 }
 
-/// No allocation of a monitor's that lasts is as large.
-const LARGE_BYTES: u32 = 64 << 10;
-
 /// Makes the process a monitor. SIGPIPE is ignored already, by the standard library.
 pub(crate) fn become_monitor() -> Result<(), SetupError> {
-    cleat_sys::heap::keep_small(LARGE_BYTES);
     leave_group()?;
     cleat_sys::process::become_subreaper().map_err(SetupError::Subreaper)?;
     cleat_sys::descriptors::close_on_exec_from(3).map_err(SetupError::Descriptors)?;

@@ -8,6 +8,9 @@ mod command;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static HEAP: cleat_sys::heap::Heap = cleat_sys::heap::Heap;
+
 fn main() -> ExitCode {
     command::main()
 }

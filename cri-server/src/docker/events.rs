@@ -11,17 +11,18 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::StreamExt as _;
 
 use super::Door;
-use super::containers::describe;
+use super::containers::{describe, exec_action, health};
 use super::dispatch::Ask;
+use super::networks;
 use super::notices::Notice;
 use super::refusal::{Answer, Refusal};
 use super::wire::{Filters, Lines, lines, now_ns, seconds};
-use crate::engine::container::ContainerState;
+use crate::engine::container::{Container, ContainerState};
 use crate::engine::model::Kind;
 use crate::engine::{Event, EventKind, Missed, Subscription};
 
 /// What events are filtered by.
-const KNOWN: &[&str] = &["container", "event", "image", "label", "scope", "type"];
+const KNOWN: &[&str] = &["container", "event", "image", "label", "network", "scope", "type"];
 
 /// Tells what is kept of the time since `since`, then events as they come, until `until` or until the client leaves.
 pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
@@ -32,7 +33,7 @@ pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
         Some(since) => door.engine.subscribe_since(since),
         None => (Vec::new(), door.engine.subscribe()),
     };
-    past.extend(changes.iter().filter_map(|event| notice(event)));
+    past.extend(changes.iter().flat_map(|event| told(event)));
     past.sort_by_key(|notice| notice.at_ns);
     let (to, response) = lines();
     let teller = Teller { filters, until, to };
@@ -85,7 +86,7 @@ impl Coming {
         };
         loop {
             match next {
-                Next::Change(Some(Ok(event))) => all.extend(notice(&event)),
+                Next::Change(Some(Ok(event))) => all.extend(told(&event)),
                 Next::Notice(Ok(notice)) => all.push(notice),
                 Next::Change(None) | Next::Notice(Err(RecvError::Closed)) => return Err(Over::Daemon),
                 Next::Change(Some(Err(_))) | Next::Notice(Err(RecvError::Lagged(_))) => {
@@ -150,27 +151,74 @@ impl Teller {
     }
 }
 
-/// An event of a container without a pod, as Docker's clients read it.
-fn notice(event: &Event) -> Option<Notice> {
-    let Kind::One { container, .. } = &event.pod.config.kind else { return None };
-    if event.subject != *container {
-        return None;
+/// An event of a container without a pod, as Docker's clients read it: a probe is an exec to them.
+fn told(event: &Event) -> Vec<Notice> {
+    let Kind::One { container: id, .. } = &event.pod.config.kind else { return Vec::new() };
+    if event.subject != *id {
+        return Vec::new();
     }
+    let container = event.containers.iter().find(|one| one.id == *id);
+    let notice = |action: &str, details: &[(&str, String)]| {
+        let mut attributes = describe::attributes(&event.pod);
+        attributes.extend(details.iter().map(|(key, value)| ((*key).to_owned(), json!(value))));
+        Notice::new("container", action, id.as_str(), attributes, event.at_ns)
+    };
     let action = match event.kind {
         EventKind::Created => "create",
         EventKind::Started => "start",
-        EventKind::Stopped => "die",
+        EventKind::Stopped => return vec![notice("die", &exit(container))],
         EventKind::Deleted => "destroy",
         EventKind::Paused => "pause",
         EventKind::Resumed => "unpause",
         EventKind::Renamed => "rename",
+        EventKind::Joined => return place_notice("connect", event).into_iter().collect(),
+        EventKind::Left => return place_notice("disconnect", event).into_iter().collect(),
+        EventKind::ProbeBegan | EventKind::ProbeEnded | EventKind::HealthChanged => {
+            let of_probes = container.map(|container| of_probes(event.kind, container)).unwrap_or_default();
+            return of_probes.iter().map(|(action, details)| notice(action, details)).collect();
+        }
     };
-    let mut attributes = describe::attributes(&event.pod);
-    let state = event.containers.iter().find(|one| one.id == *container).map(|one| &one.state);
-    if let (EventKind::Stopped, Some(ContainerState::Exited(exit))) = (event.kind, state) {
-        attributes.insert("exitCode".into(), json!(exit.code.to_string()));
+    vec![notice(action, &[])]
+}
+
+/// What an action has besides what its container has.
+type Details = Vec<(&'static str, String)>;
+
+fn exit(container: Option<&Arc<Container>>) -> Details {
+    match container.map(|container| &container.state) {
+        Some(ContainerState::Exited(exit)) => vec![("exitCode", exit.code.to_string())],
+        _ => Vec::new(),
     }
-    Some(Notice::new("container", action, container.as_str(), attributes, event.at_ns))
+}
+
+/// What is told of a container's probes.
+fn of_probes(kind: EventKind, container: &Container) -> Vec<(String, Details)> {
+    let (Some(health), Some(check)) = (&container.health, &container.config.health) else {
+        return Vec::new();
+    };
+    match (kind, &health.probe, health.log.back()) {
+        (EventKind::ProbeBegan, Some(probe), _) => ["exec_create", "exec_start"]
+            .map(|name| (exec_action(name, &check.command), vec![("execID", probe.to_string())]))
+            .into(),
+        (EventKind::ProbeEnded, _, Some(last)) => {
+            health::process_code(&last.end).map_or_else(Vec::new, |code| {
+                let details = vec![("execID", last.id.to_string()), ("exitCode", code.to_string())];
+                vec![("exec_die".to_owned(), details)]
+            })
+        }
+        (EventKind::HealthChanged, _, _) => {
+            vec![(format!("health_status: {}", health::word(health.status)), Vec::new())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A place in a network that came or went: the network is what it is about.
+fn place_notice(action: &str, event: &Event) -> Option<Notice> {
+    let place = event.place.as_ref()?;
+    let id = place.network.as_ref().map_or_else(networks::default_id, ToString::to_string);
+    let attributes = networks::attributes(&place.name, Some(&event.subject));
+    Some(Notice::new("network", action, &id, attributes, event.at_ns))
 }
 
 fn fits(line: &Value, filters: &Filters) -> bool {
@@ -182,6 +230,10 @@ fn fits(line: &Value, filters: &Filters) -> bool {
         && any("event", &|value| is_action(&line["Action"], value))
         && any("scope", &|value| line["scope"] == value)
         && any("image", &|value| is_of_image(line, value))
+        && any("network", &|value| {
+            let is_id = || line["Actor"]["ID"].as_str().is_some_and(|id| id.starts_with(value));
+            line["Type"] == "network" && (attributes["name"] == value || is_id())
+        })
         && any("container", &|value| {
             let is_id = || line["id"].as_str().is_some_and(|id| id.starts_with(value));
             line["Type"] == "container" && (attributes["name"] == value || is_id())
@@ -226,6 +278,7 @@ mod tests {
             subject,
             pod: Arc::new(pod),
             containers: Vec::new(),
+            place: None,
         }
     }
 
@@ -233,11 +286,11 @@ mod tests {
     fn only_containers_without_a_pod_are_told() {
         let id = Id::random().unwrap();
         let one = Kind::One { container: id.clone(), auto_remove: false };
-        let told = notice(&event(one.clone(), id.clone())).unwrap().line;
-        assert_eq!((&told["Action"], &told["time"]), (&json!("start"), &json!(5)));
-        assert_eq!(told["Actor"]["Attributes"]["name"], "web");
-        assert!(notice(&event(one, Id::random().unwrap())).is_none());
-        assert!(notice(&event(Kind::Pod, id)).is_none());
+        let line = &told(&event(one.clone(), id.clone()))[0].line;
+        assert_eq!((&line["Action"], &line["time"]), (&json!("start"), &json!(5)));
+        assert_eq!(line["Actor"]["Attributes"]["name"], "web");
+        assert!(told(&event(one, Id::random().unwrap())).is_empty());
+        assert!(told(&event(Kind::Pod, id)).is_empty());
     }
 
     #[test]
@@ -262,7 +315,7 @@ mod tests {
     #[test]
     fn filters_choose() {
         let id = Id::random().unwrap();
-        let told = notice(&event(Kind::One { container: id.clone(), auto_remove: false }, id)).unwrap().line;
+        let line = told(&event(Kind::One { container: id.clone(), auto_remove: false }, id)).remove(0).line;
         for (filters, expected) in [
             (r#"{"type":["container"],"event":["start"]}"#, true),
             (r#"{"event":["die"]}"#, false),
@@ -270,7 +323,7 @@ mod tests {
             (r#"{"label":["a=1"]}"#, true),
             (r#"{"type":["image"]}"#, false),
         ] {
-            assert_eq!(fits(&told, &Filters::parse(filters, KNOWN).unwrap()), expected, "{filters}");
+            assert_eq!(fits(&line, &Filters::parse(filters, KNOWN).unwrap()), expected, "{filters}");
         }
     }
 }

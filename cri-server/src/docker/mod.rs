@@ -20,6 +20,7 @@
 mod containers;
 mod dispatch;
 mod events;
+mod healthcheck;
 mod images;
 mod networks;
 mod notices;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Health;
 use super::model::{ContainerConfig, Id, Identity, Resources};
 use super::pod::IllegalTransition;
 use super::restart::Restarts;
@@ -46,6 +47,9 @@ pub(crate) struct Container {
     /// Its starts by itself.
     #[serde(default)]
     pub restarts: Restarts,
+    /// What its probes said, once it was started with a health check.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// Where it is in its life.
     pub state: ContainerState,
 }
@@ -237,6 +241,7 @@ pub(crate) fn sample(id: &Id, pod: &Id) -> Container {
         stop_signal: 15,
         resources: Resources::default(),
         restarts: Restarts::default(),
+        health: None,
         state: ContainerState::Created,
     }
 }

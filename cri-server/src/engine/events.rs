@@ -15,7 +15,8 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::container::{Container, ContainerState};
-use super::model::{Id, Kind};
+use super::health::Health;
+use super::model::{Id, Joined, Kind};
 use super::pod::{Pod, PodState};
 use super::view::View;
 use crate::time::now_ns;
@@ -43,6 +44,16 @@ pub(crate) enum EventKind {
     Resumed,
     /// It has another name.
     Renamed,
+    /// A container without a pod has got a place in a network.
+    Joined,
+    /// It has it no longer.
+    Left,
+    /// A probe of its health has begun.
+    ProbeBegan,
+    /// A probe of its health is over.
+    ProbeEnded,
+    /// Its probes have made it something else: healthy, or not.
+    HealthChanged,
 }
 
 /// Something that happened to a pod or container.
@@ -60,6 +71,8 @@ pub(crate) struct Event {
     pub pod: Arc<Pod>,
     /// The pod's containers right after it.
     pub containers: Vec<Arc<Container>>,
+    /// The place in a network that came or went.
+    pub place: Option<Joined>,
 }
 
 /// Numbers events and hands them to the subscribers.
@@ -91,7 +104,9 @@ impl Announcer {
     /// Tells what a commit that concerned `pod` and its containers changed.
     pub(super) fn announce(&mut self, pod: &Id, before: &View, after: &View) {
         let Some(shown) = after.pods.get(pod).or_else(|| before.pods.get(pod)) else { return };
-        for (subject, kind) in changes(pod, before, after) {
+        let lives = changes(pod, before, after).into_iter().map(|(subject, kind)| (subject, kind, None));
+        let places = place_changes(before.pods.get(pod), after.pods.get(pod));
+        for (subject, kind, place) in lives.chain(places) {
             self.sequence += 1;
             let is_kept = matches!(&shown.config.kind, Kind::One { container, .. } if subject == *container);
             // Nobody listens: the number is taken nevertheless.
@@ -105,6 +120,7 @@ impl Announcer {
                 subject,
                 pod: shown.clone(),
                 containers: after.containers_of(pod).cloned().collect(),
+                place,
             });
             if is_kept {
                 if self.past.len() == KEPT {
@@ -165,10 +181,44 @@ fn changes(pod: &Id, before: &View, after: &View) -> Vec<(Id, EventKind)> {
     told(pod, first).chain(of_containers).chain(told(pod, last)).collect()
 }
 
+/// The places in networks that a container without a pod has lost or got.
+fn place_changes(
+    before: Option<&Arc<Pod>>,
+    after: Option<&Arc<Pod>>,
+) -> Vec<(Id, EventKind, Option<Joined>)> {
+    let Some(Kind::One { container, .. }) = after.or(before).map(|group| &group.config.kind) else {
+        return Vec::new();
+    };
+    fn places(group: Option<&Arc<Pod>>) -> &[Joined] {
+        group.map_or(&[], |group| &group.joined)
+    }
+    let (old, new) = (places(before), places(after));
+    let without = |all: &[Joined], others: &[Joined], kind| {
+        let only = all.iter().filter(|place| others.iter().all(|other| other.endpoint != place.endpoint));
+        only.map(|place| (container.clone(), kind, Some(place.clone()))).collect::<Vec<_>>()
+    };
+    [without(old, new, EventKind::Left), without(new, old, EventKind::Joined)].concat()
+}
+
 fn of_container(before: Option<&Arc<Container>>, after: Option<&Arc<Container>>) -> &'static [EventKind] {
     match (before, after) {
         (Some(old), Some(new)) if old.config.name != new.config.name => &[EventKind::Renamed],
+        // Whatever else changes a container's health is told as itself: a start, a pause, an end.
+        (Some(old), Some(new)) if phase(before) == Phase::Running && phase(after) == Phase::Running => {
+            of_health(old.health.as_ref(), new.health.as_ref())
+        }
         _ => between(phase(before), phase(after)),
+    }
+}
+
+/// What happened to the health of a container that went on running.
+fn of_health(before: Option<&Health>, after: Option<&Health>) -> &'static [EventKind] {
+    let (Some(before), Some(after)) = (before, after) else { return &[] };
+    match (&before.probe, &after.probe) {
+        (None, Some(_)) => &[EventKind::ProbeBegan],
+        (Some(_), None) if before.status == after.status => &[EventKind::ProbeEnded],
+        (Some(_), None) => &[EventKind::ProbeEnded, EventKind::HealthChanged],
+        _ => &[],
     }
 }
 
@@ -247,6 +297,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn probes_are_told_while_the_container_runs() {
+        use crate::engine::health::{HealthStatus, ProbeEnd, tests::result};
+        use EventKind::{HealthChanged, ProbeBegan, ProbeEnded, Stopped};
+        let id = Id::random().unwrap();
+        let running = ContainerState::Running { pid: 7, started_at_ns: 0 };
+        let with = |state: &ContainerState, status, probe: Option<&Id>| {
+            let health = Health { status, probe: probe.cloned(), ..Health::begin(None) };
+            let container = crate::engine::container::sample(&id, &id);
+            Some(Arc::new(Container { state: state.clone(), health: Some(health), ..container }))
+        };
+        let (starting, healthy) = (HealthStatus::Starting, HealthStatus::Healthy);
+        let probe = result(ProbeEnd::Exited(0), 1).id;
+        let idle = with(&running, starting, None);
+        let probed = with(&running, starting, Some(&probe));
+        let well = with(&running, healthy, None);
+        let ended = with(&ContainerState::Created, HealthStatus::Unhealthy, None);
+        for (before, after, told) in [
+            (&idle, &probed, &[ProbeBegan][..]),
+            (&probed, &idle, &[ProbeEnded]),
+            (&probed, &well, &[ProbeEnded, HealthChanged]),
+            (&well, &well, &[]),
+        ] {
+            assert_eq!(of_container(before.as_ref(), after.as_ref()), told);
+        }
+        // What an end cuts short has no end of its own.
+        assert_eq!(of_container(probed.as_ref(), None)[..1], [Stopped]);
+        assert_eq!(of_container(probed.as_ref(), ended.as_ref()), []);
+    }
+
     #[tokio::test]
     async fn subscribers_get_numbers_without_a_gap_and_the_last_state_of_what_is_gone() {
         let (id, mut announcer) = (Id::random().unwrap(), Announcer::default());
@@ -283,6 +363,44 @@ mod tests {
         assert_eq!(past.len(), KEPT);
         assert!(past.iter().all(|event| event.subject == container));
         assert!(announcer.subscribe_since(i64::MAX).0.is_empty());
+    }
+
+    #[test]
+    fn places_in_networks_come_and_go() {
+        let (id, container) = (Id::random().unwrap(), Id::random().unwrap());
+        let group = |names: &[(&str, &Id)]| {
+            let mut group = Pod::clone(&pod(&id, PodState::NotReady));
+            group.config.kind = Kind::One { container: container.clone(), auto_remove: false };
+            let place = |(name, endpoint): &(&str, &Id)| Joined {
+                network: None,
+                name: (*name).to_owned(),
+                endpoint: (*endpoint).clone(),
+                interface: "eth0".to_owned(),
+                mac: None,
+                addresses: Vec::new(),
+                gateways: Vec::new(),
+            };
+            group.joined = names.iter().map(place).collect();
+            Arc::new(group)
+        };
+        let [one, two] = [(); 2].map(|()| Id::random().unwrap());
+        let told = |before: Option<&Arc<Pod>>, after: Option<&Arc<Pod>>| {
+            let all = place_changes(before, after);
+            all.into_iter().map(|(_, kind, place)| (kind, place.unwrap().name)).collect::<Vec<_>>()
+        };
+        let (none, a, ab) = (group(&[]), group(&[("a", &one)]), group(&[("a", &one), ("b", &two)]));
+        assert_eq!(
+            told(Some(&none), Some(&ab)),
+            [(EventKind::Joined, "a".into()), (EventKind::Joined, "b".into())]
+        );
+        assert_eq!(told(Some(&ab), Some(&a)), [(EventKind::Left, "b".into())]);
+        let anew = group(&[("a", &two)]);
+        assert_eq!(
+            told(Some(&a), Some(&anew)),
+            [(EventKind::Left, "a".into()), (EventKind::Joined, "a".into())]
+        );
+        assert_eq!(told(Some(&a), None), [(EventKind::Left, "a".into())]);
+        assert!(told(None, Some(&none)).is_empty() && told(Some(&ab), Some(&ab)).is_empty());
     }
 
     #[tokio::test]

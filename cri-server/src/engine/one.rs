@@ -18,10 +18,11 @@ use oci_spec::runtime::Spec;
 use tokio::sync::oneshot;
 
 use super::Engine;
+use super::attach::attach_session;
 use super::container::{Container, ContainerState};
 use super::driver::{Command, Reply, Target, Verb};
 use super::error::{EngineError, Result};
-use super::model::{ContainerConfig, Id, Kind, PodConfig, PodName, RestartPolicy};
+use super::model::{ContainerConfig, Id, Kind, Place, PlaceIn, PodConfig, PodName, RestartPolicy};
 use super::pod::Pod;
 use super::restart::Wanted;
 use super::session::{Session, Streams};
@@ -174,6 +175,21 @@ impl Engine {
         self.ask_container(&one.container.id, Verb::Stop { grace, signal }).await
     }
 
+    /// Gives it a place in a network: now, if it runs, and whenever it runs.
+    pub(crate) async fn connect_one(&self, one: &One, place: Place) -> Result<()> {
+        self.change_places(one, Verb::Join(place)).await
+    }
+
+    /// Takes its place in a network away.
+    pub(crate) async fn disconnect_one(&self, one: &One, network: PlaceIn) -> Result<()> {
+        self.change_places(one, Verb::Leave(network)).await
+    }
+
+    async fn change_places(&self, one: &One, verb: Verb) -> Result<()> {
+        let changed = self.registry.ask(&one.group.id, Target::Pod, verb).await;
+        changed.unwrap_or_else(|| Err(super::gone("container", &one.container.id))).map(drop)
+    }
+
     /// Makes its processes stand still.
     pub(crate) async fn pause_one(&self, one: &One) -> Result<()> {
         self.ask_container(&one.container.id, Verb::Pause).await
@@ -219,7 +235,12 @@ impl Engine {
             return self.attach(id, streams, stall_limit).await.map(Attachment::Now);
         }
         let (reply, session) = oneshot::channel();
-        self.shared.waiting.client(id, Early { streams, stall_limit, reply });
+        let early = Early { streams, stall_limit, reply };
+        if let Some((_, process)) = self.shared.waiting.client(id, early) {
+            let container = &one.container;
+            let session = attach_session(&self.shared, container, &process, streams, stall_limit).await;
+            return session.map(Attachment::Now);
+        }
         self.tell_if_gone(one);
         Ok(Attachment::Later(session))
     }

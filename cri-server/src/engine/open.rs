@@ -24,6 +24,7 @@ use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
 use super::stats::Layers;
+use super::user_networks::UserNetworks;
 use super::view::Board;
 use super::volumes::Volumes;
 use super::waiting::Waiting;
@@ -122,6 +123,7 @@ impl Engine {
             settings: parts.settings,
             images,
             networks: Networks::new(parts.bridge, parts.cni),
+            user_networks: UserNetworks::default(),
             cgroups,
             paths,
         });

@@ -21,7 +21,7 @@ use super::pod::{Pod, PodEvent, PodState};
 use super::records::{Everything, Operation};
 use super::registry::Registry;
 use super::shared::{Shared, entries};
-use super::steps;
+use super::{steps, user_networks};
 
 /// A process that still runs, and the connection that will tell of its end.
 type Alive = (Arc<Process>, Connection);
@@ -61,17 +61,12 @@ fn collect_attachments(shared: &Arc<Shared>, registry: &Registry) {
     });
 }
 
-/// Tells the built-in network of every pod that is on it, before it is asked for anything else: what it has in the kernel
+/// Tells every network of the pods that are on it, before it is asked for anything else: what it has in the kernel
 /// is made from what it knows.
 fn restore_networks(shared: &Shared, pods: &[Pod]) -> Result<()> {
+    user_networks::restore(shared)?;
     for pod in pods {
-        let object = || format!("pod {}", pod.id);
-        let attached = shared
-            .records
-            .attachment(&pod.id)
-            .map_err(|error| EngineError::step("read the network attachment", object(), &error))?;
-        let Some(attached) = attached else { continue };
-        if let Err(error) = shared.networks.detacher().restore(&pod.id.to_string(), &attached) {
+        if let Err(error) = steps::take_over(shared, &pod.id) {
             tracing::error!(pod = %pod.id, error = %chain(&error), "the pod's host ports could not be taken over");
         }
     }
@@ -146,7 +141,7 @@ impl Case<'_> {
             let started_at_ns = container.state.started_at_ns().unwrap_or_default();
             container.state = ContainerState::Exited(steps::exit_of(&end, started_at_ns));
         }
-        let member = Member { container: Arc::new(container), process: None };
+        let member = Member::of(container);
         self.show(driver, member, None);
     }
 
@@ -166,7 +161,10 @@ impl Case<'_> {
     async fn look_at_pod(&self, mut pod: Pod, open: Option<Operation>) -> Result<(Pod, Option<Alive>)> {
         let pause_pid = match pod.state {
             PodState::Ready { pause_pid: Some(pid) } => pid,
-            PodState::Ready { pause_pid: None } if open.is_none() => return Ok((pod, None)),
+            PodState::Ready { pause_pid: None } if open.is_none() => {
+                pod.joined = steps::still_joined(self.shared, &pod)?;
+                return Ok((pod, None));
+            }
             PodState::NotReady if open.is_none() => return Ok((pod, None)),
             _ => 0,
         };
@@ -181,6 +179,7 @@ impl Case<'_> {
             .state
             .next(PodEvent::Stopped)
             .map_err(|error| EngineError::step("change the state", format!("pod {}", pod.id), &error))?;
+        pod.joined.clear();
         Ok((pod, None))
     }
 
@@ -223,12 +222,17 @@ impl Case<'_> {
     async fn take_over(&self, driver: &mut Driver, container: Container) -> Result<()> {
         let (mut member, connection) = self.look_at_container(container).await?;
         member.start_again_at_boot();
+        match member.container.state {
+            ContainerState::Running { .. } => member.begin_probing(),
+            _ => member.end_probing(),
+        }
         let id = member.container.id.clone();
         if let Err(error) = self.shared.records.commit_container(&member.container) {
             tracing::error!(container = %id, error = %chain(&error), "a container's state could not be recorded");
         }
         self.show(driver, member, connection);
         driver.schedule(&id);
+        driver.schedule_probe(&id);
         Ok(())
     }
 
@@ -239,7 +243,7 @@ impl Case<'_> {
 
     /// The container in its true state, and the connection that will tell of its end if it runs.
     async fn look_at_container(&self, container: Container) -> Result<(Member, Option<Connection>)> {
-        let mut member = Member { container: Arc::new(container), process: None };
+        let mut member = Member::of(container);
         let state = member.container.state.clone();
         match state {
             ContainerState::Running { pid, started_at_ns }

@@ -17,6 +17,7 @@ use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
 use super::stats::Layers;
+use super::user_networks::UserNetworks;
 use super::view::Board;
 use super::volumes::Volumes;
 use super::waiting::Waiting;
@@ -83,6 +84,8 @@ pub(crate) struct Shared {
     pub layers: Layers,
     /// The networks pods are attached to.
     pub(crate) networks: Networks,
+    /// Networks of their users' own.
+    pub(super) user_networks: UserNetworks,
     /// The host's cgroup hierarchies.
     pub cgroups: Layout,
     /// What this host can do.

@@ -2,13 +2,14 @@
 //! first byte. The driver tells them after the commit; nothing here is kept through a restart, as no client is.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::error::Result;
 use super::model::Id;
+use super::monitor::Process;
 use super::session::{Session, Streams};
 
 /// A client that came before the program.
@@ -31,6 +32,8 @@ struct Expected {
     ends: Vec<oneshot::Sender<i32>>,
     removals: Vec<oneshot::Sender<i32>>,
     clients: Vec<Early>,
+    /// The program that the clients were taken for, until it has ended: who comes then has not to wait for the next one.
+    made: Option<Arc<Process>>,
 }
 
 impl Waiting {
@@ -54,23 +57,34 @@ impl Waiting {
         receiver
     }
 
-    /// Lets a client wait for the program.
-    pub(crate) fn client(&self, id: &Id, client: Early) {
+    /// Lets a client wait for the program; gives it back with the program that those who waited were taken for.
+    pub(crate) fn client(&self, id: &Id, client: Early) -> Option<(Early, Arc<Process>)> {
         let mut all = self.lock();
-        let clients = &mut all.entry(id.clone()).or_default().clients;
-        clients.retain(|waiter| !waiter.reply.is_closed());
-        clients.push(client);
+        let expected = all.entry(id.clone()).or_default();
+        if let Some(made) = &expected.made {
+            return Some((client, made.clone()));
+        }
+        expected.clients.retain(|waiter| !waiter.reply.is_closed());
+        expected.clients.push(client);
+        None
     }
 
-    /// The clients that wait for the program, which is about to be executed.
-    pub(crate) fn take_clients(&self, id: &Id) -> Vec<Early> {
-        self.lock().get_mut(id).map(|expected| std::mem::take(&mut expected.clients)).unwrap_or_default()
+    /// The clients that wait for the program, which is about to be executed as `process`. Whoever comes from now on is told
+    /// of that process.
+    pub(crate) fn take_clients(&self, id: &Id, process: &Arc<Process>) -> Vec<Early> {
+        let mut all = self.lock();
+        let expected = all.entry(id.clone()).or_default();
+        expected.made = Some(process.clone());
+        std::mem::take(&mut expected.clients)
     }
 
     /// The program has ended, or could not be executed.
     pub(crate) fn ended(&self, id: &Id, code: i32) {
         let (ends, clients) = match self.lock().get_mut(id) {
-            Some(expected) => (std::mem::take(&mut expected.ends), std::mem::take(&mut expected.clients)),
+            Some(expected) => {
+                expected.made = None;
+                (std::mem::take(&mut expected.ends), std::mem::take(&mut expected.clients))
+            }
             None => return,
         };
         drop(clients);
@@ -118,11 +132,33 @@ mod tests {
         let (waiting, id) = (Waiting::default(), Id::random().unwrap());
         let early = |reply| Early { streams: Streams::default(), stall_limit: None, reply };
         let (reply, mut session) = oneshot::channel();
-        waiting.client(&id, early(reply));
+        assert!(waiting.client(&id, early(reply)).is_none());
         waiting.ended(&id, 127);
         assert!(matches!(session.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         let (reply, _gone) = oneshot::channel();
-        waiting.client(&id, early(reply));
-        assert_eq!(waiting.take_clients(&id).len(), 1);
+        assert!(waiting.client(&id, early(reply)).is_none());
+        assert_eq!(waiting.take_clients(&id, &this_process()).len(), 1);
+    }
+
+    /// The process of the tests, which is nobody's container.
+    fn this_process() -> Arc<Process> {
+        let (own, parent) = (nix::unistd::getpid(), nix::unistd::getppid());
+        Arc::new(Process::hold(own.as_raw(), parent.as_raw(), std::path::Path::new("/")).unwrap())
+    }
+
+    #[test]
+    fn a_client_of_the_very_moment_of_a_start_does_not_wait_for_the_next_one() {
+        let (waiting, id) = (Waiting::default(), Id::random().unwrap());
+        let early = |reply| Early { streams: Streams::default(), stall_limit: None, reply };
+        let process = this_process();
+        // Nobody waits when the program is made, and its start is not told yet.
+        assert!(waiting.take_clients(&id, &process).is_empty());
+        let (reply, _session) = oneshot::channel();
+        let told = waiting.client(&id, early(reply));
+        assert!(told.is_some_and(|(_, told)| Arc::ptr_eq(&told, &process)));
+        waiting.ended(&id, 0);
+        let (reply, _session) = oneshot::channel();
+        assert!(waiting.client(&id, early(reply)).is_none());
+        assert_eq!(waiting.take_clients(&id, &process).len(), 1);
     }
 }

@@ -17,8 +17,9 @@ use crate::unpack::{UnpackError, UnpackLimits, unpack_confined};
 pub struct Import {
     /// Its tag, if it is to have one.
     pub name: Option<Reference>,
-    /// The `config` of its configuration: command, environment, user and so on.
-    pub config: oci_spec::image::Config,
+    /// The `config` of its configuration: command, environment, user and so on, in the words of the image specification;
+    /// Docker has some more.
+    pub config: serde_json::Map<String, serde_json::Value>,
     /// When it was made, in the form of RFC 3339.
     pub created: Option<String>,
     /// A remark for its history.

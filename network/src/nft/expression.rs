@@ -62,6 +62,9 @@ const WORDS_IPV6: u32 = 4;
 /// `NFT_CT_STATUS` and `IPS_DST_NAT` in it: the connection's destination has been translated.
 const CT_STATUS: u32 = 2;
 const TRANSLATED: u32 = 1 << 5;
+/// `NFT_CT_STATE` and its bits for established and related ones (`NF_CT_STATE_BIT`).
+const CT_STATE: u32 = 0;
+const KNOWN_CONNECTION: u32 = (1 << 1) | (1 << 2);
 /// `NFT_CT_PROTO_DST`, `NFT_CT_DST_IP`, `NFT_CT_DST_IP6` of the direction `IP_CT_DIR_ORIGINAL`: where the connection's
 /// first packet was sent.
 const CT_PORT: u32 = 12;
@@ -151,6 +154,11 @@ impl Expressions {
         self.meta(META_OUTPUT_NAME).compare(EQUAL, &padded(name))
     }
 
+    /// Goes on where the packet came by another interface than `name`.
+    pub(super) fn came_not_by(self, name: &str) -> Self {
+        self.meta(META_INPUT_NAME).compare(NOT_EQUAL, &padded(name))
+    }
+
     /// Goes on where the packet came by the interface `name`.
     pub(super) fn came_by(self, name: &str) -> Self {
         self.meta(META_INPUT_NAME).compare(EQUAL, &padded(name))
@@ -173,6 +181,17 @@ impl Expressions {
         self.connection(CT_STATUS, None, REGISTER)
             .mask(&TRANSLATED.to_ne_bytes())
             .compare(NOT_EQUAL, &0_u32.to_ne_bytes())
+    }
+
+    /// Goes on where the packet belongs to no connection that was let through before, and nobody has translated its
+    /// destination.
+    pub(super) fn uninvited(self) -> Self {
+        self.connection(CT_STATE, None, REGISTER)
+            .mask(&KNOWN_CONNECTION.to_ne_bytes())
+            .compare(EQUAL, &0_u32.to_ne_bytes())
+            .connection(CT_STATUS, None, REGISTER)
+            .mask(&TRANSLATED.to_ne_bytes())
+            .compare(EQUAL, &0_u32.to_ne_bytes())
     }
 
     /// Goes on where the packet's destination is in `map`, whose value is loaded.

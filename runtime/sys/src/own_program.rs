@@ -9,8 +9,7 @@
 //! data               copied into memory of no file, which then takes the place of the original
 //! ```
 //! Each replacement is one system call of the only thread, which finds the same bytes at the same addresses after it. A
-//! new execution would cost the C library's start once more: it asks the processor for its caches by an instruction that
-//! a virtual machine has to emulate, some hundred times.
+//! new execution would cost a program's start once more, from its new address space to the C library's beginning.
 
 use std::fs;
 use std::io;

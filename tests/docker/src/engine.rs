@@ -43,7 +43,7 @@ impl Said {
     }
 }
 
-/// Runs `body` on an engine that has busybox, then removes every container and image and looks for leaks. A failure is a
+/// Runs `body` on an engine that has busybox, then removes every container, network and image and looks for leaks. A failure is a
 /// panic while the engine still exists, so that its log is kept and shown.
 ///
 /// # Panics
@@ -177,13 +177,14 @@ impl Engine {
         Ok((status, serde_json::from_str(&text).with_context(|| format!("the answer to {path}: {text:?}"))?))
     }
 
-    /// Removes every container and image.
+    /// Removes every container, network and image.
     fn clear(&self) -> Result<()> {
         let containers = self.run(&["ps", "-aq"])?;
         if !containers.is_empty() {
             let all: Vec<&str> = ["rm", "-f"].into_iter().chain(containers.lines()).collect();
             self.run(&all)?;
         }
+        self.run(&["network", "prune", "-f"])?;
         self.run(&["image", "prune", "-a", "-f"]).map(drop)
     }
 }

@@ -21,6 +21,8 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
     let (pid, user) = namespace::of_container(context.namespace_options.take())?;
     let annotations = ordered(config.annotations);
     Ok(ContainerConfig {
+        // The kubelet asks by itself.
+        health: None,
         name: name("config.metadata.name", metadata.name)?,
         attempt: metadata.attempt,
         image: image(config.image)?,

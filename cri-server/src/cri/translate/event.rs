@@ -29,6 +29,13 @@ fn kind(kind: EventKind) -> Option<ContainerEventType> {
         EventKind::Started => ContainerEventType::ContainerStartedEvent,
         EventKind::Stopped => ContainerEventType::ContainerStoppedEvent,
         EventKind::Deleted => ContainerEventType::ContainerDeletedEvent,
-        EventKind::Paused | EventKind::Resumed | EventKind::Renamed => return None,
+        EventKind::Paused
+        | EventKind::Resumed
+        | EventKind::Renamed
+        | EventKind::ProbeBegan
+        | EventKind::ProbeEnded
+        | EventKind::Joined
+        | EventKind::Left
+        | EventKind::HealthChanged => return None,
     })
 }

@@ -13,10 +13,12 @@ use super::refused::check;
 use super::request::{Create, HostConfig, Ulimit};
 use super::settled::settled;
 use super::{group, log_options, restart_policy, sources, user};
-use crate::docker::Door;
 use crate::docker::dispatch::Ask;
+use crate::docker::healthcheck::Healthcheck;
+use crate::docker::networks;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{json as in_json, read_json};
+use crate::docker::{Door, images};
 use crate::engine::model::{
     AppArmor, Capabilities, ContainerConfig, Device, Id, ImageChoice, Mount, PidMode, Resources,
     RestartPolicy, Rlimit, Seccomp, Security,
@@ -41,14 +43,18 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
     let mounts = mounts::mounts(&request.host_config, &volumes, &lenders(door, &request)?)?;
     sources::prepare(&request.host_config).await?;
     body["Volumes"] = if volumes.is_empty() { Value::Null } else { json!(volumes) };
-    let config = container(&request, &image, mounts)?;
+    let written = images::written(door, &image).await?;
+    let health = Healthcheck::settled(&request.healthcheck, &written["config"], ask.version);
+    body["Healthcheck"] = json!(health);
+    let health = health.and_then(|health| health.wanted(&written["config"]));
+    let config = ContainerConfig { health, ..container(&request, &image, mounts)? };
     let command = spec::process_args(&config, &settings)
         .map_err(|_| Refusal::bad("no command specified: give one, or use an image that has one"))?;
     let other = other_group(door, &request)?;
-    let mut group = group::config(
-        &request,
-        &group::Around { image: &settings, facts: &door.facts, other: other.as_ref() },
-    )?;
+    let endpoints = &request.networking_config.endpoints_config;
+    let places = networks::wanted(door, &request.host_config.network_mode, endpoints, &request.mac_address)?;
+    let around = group::Around { image: &settings, facts: &door.facts, other: other.as_ref(), places };
+    let mut group = group::config(&request, around)?;
     if let Some(other) = &other {
         body["HostConfig"]["NetworkMode"] = json!(format!("container:{}", other.container.id));
     }

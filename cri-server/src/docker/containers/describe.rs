@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 
-use super::endpoint::Endpoint;
-use super::{defaults, restart_policy};
+use super::endpoint::{Endpoint, endpoints};
+use super::{defaults, health, restart_policy};
 use crate::docker::Facts;
 use crate::docker::notices::Attributes;
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
 use crate::engine::container::{Container, ContainerState, Exit, ExitReason};
-use crate::engine::model::{Mount, MountSource, PortMapping};
+use crate::engine::model::{DEFAULT_NETWORK, Mount, MountSource, PortMapping};
 use crate::engine::pod::Pod;
 use crate::spec;
 
@@ -50,7 +50,9 @@ pub(super) fn status(container: &Container, now_ns: i64) -> String {
         ContainerState::Exited(exit) if container.is_restarting() => {
             format!("Restarting ({}) {} ago", exit.code, since(exit.finished_at_ns))
         }
-        ContainerState::Running { started_at_ns, .. } => format!("Up {}", since(*started_at_ns)),
+        ContainerState::Running { started_at_ns, .. } => {
+            format!("Up {}{}", since(*started_at_ns), health::suffix(container))
+        }
         ContainerState::Paused { started_at_ns, .. } => format!("Up {} (Paused)", since(*started_at_ns)),
         ContainerState::Exited(exit) if exit.reason != ExitReason::StartError => {
             format!("Exited ({}) {} ago", exit.code, since(exit.finished_at_ns))
@@ -179,16 +181,20 @@ pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
     if host["LogConfig"]["Type"] == "" {
         host["LogConfig"]["Type"] = json!("json-file");
     }
-    let (place, mounts) = (json!(Endpoint::of(one, &facts.subnets)), mounts(one, &host, facts));
+    let (networks, mounts) = (json!(endpoints(one)), mounts(one, &host, facts));
+    // The fields of before there were several networks are about the default one.
+    let place = networks.get(DEFAULT_NETWORK).cloned().unwrap_or_else(|| json!(Endpoint::default()));
     let owner = one.group.config.network_of.as_ref().unwrap_or(&one.group.id);
     let file = |name: &str| facts.root.join("pods").join(owner.as_str()).join(name);
     let mut network = json!({
         "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one), "Gateway": place["Gateway"],
+        "EndpointID": place["EndpointID"], "MacAddress": place["MacAddress"],
         "IPAddress": place["IPAddress"], "IPPrefixLen": place["IPPrefixLen"], "IPv6Gateway": place["IPv6Gateway"],
         "GlobalIPv6Address": place["GlobalIPv6Address"], "GlobalIPv6PrefixLen": place["GlobalIPv6PrefixLen"],
     });
     defaults::fill(&mut network, defaults::network_settings());
-    network["Networks"] = json!({mode: place});
+    network["Networks"] = networks;
+    let probe = container.health.as_ref().and_then(|health| health.probe.as_ref());
     let command = command(one);
     let (path, args) =
         command.split_first().map_or((String::new(), &[][..]), |(path, args)| (path.clone(), args));
@@ -198,7 +204,7 @@ pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
         "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"), "HostsPath": file("hosts"),
         "LogPath": container.log_path, "Name": format!("/{}", one.name()), "RestartCount": container.restarts.count,
         "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
-        "ExecIDs": null, "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
+        "ExecIDs": probe.map(|probe| [probe]), "HostConfig": host, "GraphDriver": {"Name": "overlayfs", "Data": null},
         "Mounts": mounts, "Config": config(one, request),
         "NetworkSettings": network,
     })
@@ -249,13 +255,17 @@ fn state(container: &Container) -> Value {
         ContainerState::Exited(exit) => (Some(exit), 0, exit.started_at_ns),
         _ => (None, 0, 0),
     };
-    json!({
+    let mut told = json!({
         "Status": word(container), "Running": pid != 0 || restarting, "Paused": matches!(state, ContainerState::Paused { .. }), "Restarting": restarting, "Dead": false, "Pid": pid,
         "OOMKilled": exit.is_some_and(|exit| exit.reason == ExitReason::OomKilled),
         "ExitCode": exit.map_or(0, |exit| exit.code),
         "Error": exit.map_or("", |exit| exit.message.as_str()),
         "StartedAt": rfc3339(started), "FinishedAt": rfc3339(exit.map_or(0, |exit| exit.finished_at_ns)),
-    })
+    });
+    if let Some(health) = &container.health {
+        told["Health"] = health::told(health);
+    }
+    told
 }
 
 /// What is mounted; `--tmpfs` alone is told in `HostConfig` only.

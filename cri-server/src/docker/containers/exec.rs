@@ -217,7 +217,7 @@ async fn start(door: &Arc<Door>, id: &str, ask: Ask) -> Answer {
 }
 
 /// The action of an event, with the command as dockerd writes it: a blank behind the program, also without arguments.
-fn action(action: &str, command: &[String]) -> String {
+pub(in crate::docker) fn action(action: &str, command: &[String]) -> String {
     let (program, arguments) =
         command.split_first().map_or(("", &[][..]), |(one, rest)| (one.as_str(), rest));
     format!("{action}: {program} {}", arguments.join(" "))

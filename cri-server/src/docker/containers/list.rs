@@ -5,20 +5,27 @@ use std::path::Path;
 
 use hyper::StatusCode;
 
-use super::describe;
-use super::endpoint::network;
+use super::endpoint::network_mode_of;
 use super::row::Row;
+use super::{describe, health};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{Filters, json, now_ns};
 use crate::engine::One;
-use crate::engine::model::MountSource;
+use crate::engine::model::{Joined, MountSource};
 
 /// What lists are filtered by.
 const KNOWN: &[&str] = &[
-    "ancestor", "before", "exited", "id", "label", "label!", "name", "network", "since", "status", "volume",
+    "ancestor", "before", "exited", "health", "id", "label", "label!", "name", "network", "since", "status",
+    "volume",
 ];
+
+/// States in Docker's words.
+const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+
+/// What containers' health may be; none where nobody asks.
+const HEALTHS: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 
 /// `GET /containers/json`: those that run, or all; the newest first.
 pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
@@ -46,7 +53,13 @@ pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
             && since.is_none_or(|since| created > since)
             && fits(one, &filters)
     });
-    check_states(filters.get("status").unwrap_or_default())?;
+    let known = |key, words: &[&str]| unknown(words, filters.get(key).unwrap_or_default());
+    if let Some(word) = known("status", &STATES) {
+        return Err(Refusal::bad(format!("invalid filter 'status={word}'")));
+    }
+    if let Some(word) = known("health", &HEALTHS) {
+        return Err(Refusal::bad(format!("Unrecognised filter value for health: {word}")));
+    }
     let now = now_ns();
     let mut meant = HashMap::new();
     let shown = fitting.take(limit.unwrap_or(usize::MAX));
@@ -54,13 +67,9 @@ pub(in crate::docker) fn list(door: &Door, ask: &Ask) -> Answer {
     Ok(json(StatusCode::OK, &list))
 }
 
-/// Refuses words that are no state.
-fn check_states(words: &[String]) -> Result<(), Refusal> {
-    let states = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-    match words.iter().find(|word| !states.contains(&word.as_str())) {
-        Some(word) => Err(Refusal::bad(format!("invalid filter 'status={word}'"))),
-        None => Ok(()),
-    }
+/// The first word that is not one of the `known`.
+fn unknown<'a>(known: &[&str], words: &'a [String]) -> Option<&'a str> {
+    words.iter().map(String::as_str).find(|word| !known.contains(word))
 }
 
 /// A row of the list. A name that means another image by now, or none, is told no more. `meant` has what the names mean that
@@ -95,6 +104,7 @@ fn fits(one: &One, filters: &Filters) -> bool {
     any("id", &|value| container.id.as_str().starts_with(value))
         && any("name", &|value| fits_name(value, one.name()))
         && any("status", &|value| describe::word(container) == value)
+        && any("health", &|value| health::filtered(container) == value)
         && any("exited", &|value| {
             describe::exit_code(&container.state).is_some_and(|code| code.to_string() == value)
         })
@@ -105,7 +115,7 @@ fn fits(one: &One, filters: &Filters) -> bool {
                 _ => mount.destination == Path::new(value),
             })
         })
-        && any("network", &|value| network(one) == value)
+        && any("network", &|value| is_on(one, value))
         && any("ancestor", &|value| {
             let requested = &container.config.image.user_specified;
             requested == value
@@ -113,6 +123,17 @@ fn fits(one: &One, filters: &Filters) -> bool {
                 || container.image.id.contains(value)
         })
         && filters.fits_labels(|key| container.config.labels.get(key).map(String::as_str))
+}
+
+/// Whether it is on the network of this name or id, or is to be.
+fn is_on(one: &One, network: &str) -> bool {
+    let has_id = |joined: &Joined| {
+        joined.network.as_ref().is_some_and(|id| !network.is_empty() && id.as_str().starts_with(network))
+    };
+    let places = one.group.config.places();
+    places.iter().any(|place| place.network.name() == network)
+        || one.group.joined.iter().any(has_id)
+        || (places.is_empty() && network_mode_of(one) == network)
 }
 
 /// `GET /containers/{id}/json`.
@@ -149,9 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_no_state_are_refused() {
-        assert!(check_states(&["exited".to_owned(), "dead".to_owned()]).is_ok());
-        let refusal = check_states(&["nosuch".to_owned()]).unwrap_err();
-        assert_eq!(refusal.message(), "invalid filter 'status=nosuch'");
+    fn words_that_are_no_state_are_found() {
+        let words = ["exited", "dead", "nosuch", "other"].map(str::to_owned);
+        assert_eq!(unknown(&STATES, &words[..2]), None);
+        assert_eq!(unknown(&STATES, &words), Some("nosuch"));
     }
 }

@@ -9,6 +9,7 @@ mod diff;
 mod endpoint;
 mod exec;
 mod group;
+pub(super) mod health;
 mod list;
 mod log_files;
 mod log_options;
@@ -38,10 +39,11 @@ use std::sync::Arc;
 use hyper::StatusCode;
 
 pub(super) use create::create;
-pub(super) use exec::{Execs, act as exec};
+pub(super) use endpoint::network_mode_of;
+pub(super) use exec::{Execs, act as exec, action as exec_action};
 pub(super) use list::list;
 pub(super) use remove::prune;
-pub(super) use request::or_default;
+pub(super) use request::{EndpointRequest, or_default};
 
 use super::Door;
 use super::dispatch::Ask;

@@ -1,6 +1,7 @@
 //! What a request may not ask for: what cannot be, and what would otherwise be left out silently. Pure.
 
-use super::request::{Create, Endpoint, HostConfig};
+use super::request::{Create, HostConfig};
+use crate::docker::healthcheck::Healthcheck;
 use crate::docker::refusal::Refusal;
 use crate::spec;
 
@@ -13,7 +14,7 @@ pub(super) fn check(request: &Create) -> Result<(), Refusal> {
     check_cpus(&request.host_config)?;
     check_capabilities(&request.host_config)?;
     check_modes(request)?;
-    check_endpoints(request)?;
+    request.healthcheck.as_ref().map_or(Ok(()), Healthcheck::check)?;
     let lists = [unbuilt_modes(request), unbuilt_limits(&request.host_config)];
     match lists.into_iter().flatten().find(|(wanted, _)| *wanted) {
         Some((_, what)) => Err(Refusal::not_built(format!("a container with {what}"))),
@@ -127,41 +128,9 @@ fn check_modes(request: &Create) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// On the networks that there are nobody chooses addresses or names.
-fn check_endpoints(request: &Create) -> Result<(), Refusal> {
-    for endpoint in request.networking_config.endpoints_config.values().flatten() {
-        let Endpoint { ipam_config, aliases, links, mac_address, driver_opts } = endpoint;
-        let chooses = |value: &serde_json::Value| {
-            value.as_str().is_some_and(|text| !text.is_empty())
-                || value.as_array().is_some_and(|list| !list.is_empty())
-        };
-        if ipam_config.values().any(chooses) {
-            return Err(Refusal::bad("user specified IP address is supported on user defined networks only"));
-        }
-        if !aliases.is_empty() {
-            return Err(Refusal::bad(
-                "network-scoped alias is supported only for containers in user defined networks",
-            ));
-        }
-        let missing = [
-            (!links.is_empty(), "links"),
-            (!mac_address.is_empty(), "a MAC address of its own"),
-            (!driver_opts.is_empty(), "options of a network's driver"),
-        ];
-        if let Some((_, what)) = missing.iter().find(|(wanted, _)| *wanted) {
-            return Err(Refusal::not_built(format!("a container with {what}")));
-        }
-    }
-    Ok(())
-}
-
 fn unbuilt_modes(request: &Create) -> Vec<(bool, &'static str)> {
     let host = &request.host_config;
-    let mode = host.network_mode.as_str();
-    let plain_network =
-        matches!(mode, "" | "default" | "bridge" | "host" | "none") || mode.starts_with("container:");
     vec![
-        (!plain_network, "a network other than bridge, host, none and another container's"),
         (host.ipc_mode == "none", "no IPC namespace"),
         (host.ipc_mode.starts_with("container:"), "another container's IPC namespace"),
         (host.pid_mode.starts_with("container:"), "another container's process ids"),
@@ -172,12 +141,7 @@ fn unbuilt_modes(request: &Create) -> Vec<(bool, &'static str)> {
         (!matches!(host.volume_driver.as_str(), "" | "local"), "this driver of volumes"),
         (!host.cgroup_parent.is_empty(), "a cgroup parent"),
         (!host.storage_opt.is_empty(), "options of its storage"),
-        (!request.mac_address.is_empty(), "a MAC address of its own"),
         (request.network_disabled, "a disabled network (`--network none` has one)"),
-        (
-            !matches!(request.healthcheck.test.first().map(String::as_str), None | Some("NONE")),
-            "a health check",
-        ),
     ]
 }
 
@@ -204,15 +168,13 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_by_name() {
         for (text, status) in [
-            (r#"{"HostConfig":{"NetworkMode":"own"}}"#, 501),
             (r#"{"HostConfig":{"Links":["a:b"]}}"#, 501),
             (r#"{"HostConfig":{"VolumeDriver":"nfs"}}"#, 501),
             (r#"{"HostConfig":{"BlkioWeight":300}}"#, 501),
             (r#"{"HostConfig":{"BlkioDeviceReadIOps":[{"Path":"/dev/sda","Rate":1}]}}"#, 501),
             (r#"{"HostConfig":{"CgroupnsMode":"host"}}"#, 501),
             (r#"{"HostConfig":{"PidMode":"container:x"}}"#, 501),
-            (r#"{"Healthcheck":{"Test":["CMD","true"]}}"#, 501),
-            (r#"{"MacAddress":"02:42:ac:11:00:99"}"#, 501),
+            (r#"{"Healthcheck":{"Test":["CMD","true"],"Interval":5}}"#, 400),
             (r#"{"HostConfig":{"PidMode":"nosuch"}}"#, 400),
             (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, 400),
             (r#"{"HostConfig":{"Memory":1000}}"#, 400),
@@ -221,10 +183,6 @@ mod tests {
             (r#"{"HostConfig":{"CapAdd":["ALL","NOSUCH"]}}"#, 400),
             (r#"{"HostConfig":{"NanoCpus":1}}"#, 400),
             (r#"{"HostConfig":{"NanoCpus":1,"CpuQuota":5000}}"#, 400),
-            (
-                r#"{"NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":{"IPv4Address":"1.2.3.4"}}}}}"#,
-                400,
-            ),
         ] {
             let refusal = check(&serde_json::from_str(text).unwrap()).unwrap_err();
             assert_eq!(refusal.status().as_u16(), status, "{text}: {}", refusal.message());

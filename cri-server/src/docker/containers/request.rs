@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::docker::healthcheck::Healthcheck;
+
 /// A container that is to be created.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -38,8 +40,7 @@ pub(super) struct Create {
     pub mac_address: String,
     #[serde(deserialize_with = "or_default")]
     pub network_disabled: bool,
-    #[serde(deserialize_with = "or_default")]
-    pub healthcheck: Healthcheck,
+    pub healthcheck: Option<Healthcheck>,
     #[serde(deserialize_with = "or_default")]
     pub networking_config: NetworkingConfig,
     #[serde(deserialize_with = "or_default")]
@@ -177,26 +178,18 @@ pub(super) struct HostConfig {
     pub readonly_paths: Option<Vec<String>>,
 }
 
-/// How it is found out whether it is well.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(super) struct Healthcheck {
-    #[serde(deserialize_with = "or_default")]
-    pub test: Vec<String>,
-}
-
 /// Its places in networks, by their names.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct NetworkingConfig {
     #[serde(deserialize_with = "or_default")]
-    pub endpoints_config: BTreeMap<String, Option<Endpoint>>,
+    pub endpoints_config: BTreeMap<String, Option<EndpointRequest>>,
 }
 
 /// What is asked of a place in a network.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub(super) struct Endpoint {
+pub(in crate::docker) struct EndpointRequest {
     #[serde(rename = "IPAMConfig", deserialize_with = "or_default")]
     pub ipam_config: BTreeMap<String, serde_json::Value>,
     #[serde(deserialize_with = "or_default")]
@@ -207,6 +200,8 @@ pub(super) struct Endpoint {
     pub mac_address: String,
     #[serde(deserialize_with = "or_default")]
     pub driver_opts: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    pub gw_priority: i32,
 }
 
 /// A mount of `--mount`.

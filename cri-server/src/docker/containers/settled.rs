@@ -31,6 +31,12 @@ pub(super) fn settled(mut body: Value, image: &Config) -> Value {
     if is_unset(&body["Volumes"]) {
         body["Volumes"] = Value::Null;
     }
+    // Where there is no check nothing is told of one.
+    if let Value::Object(fields) = &mut body
+        && fields.get("Healthcheck").is_some_and(Value::is_null)
+    {
+        fields.remove("Healthcheck");
+    }
     let host = &mut body["HostConfig"];
     if host.is_null() {
         *host = json!({});

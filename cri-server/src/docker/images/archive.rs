@@ -8,7 +8,7 @@ use cleat_image::{Image, Import, Loaded, Reference};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::changes::apply;
+use super::changes::{Settings, apply};
 use super::{find, named, noted, on_store};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
@@ -80,7 +80,7 @@ pub(in crate::docker) async fn import(door: &Door, ask: Ask) -> Answer {
     let created = rfc3339(now_ns());
     let import = Import {
         name,
-        config: apply(ask.query.all("changes"))?,
+        config: apply(Settings::new(), ask.query.all("changes"))?,
         created: Some(created),
         comment: comment.to_owned(),
     };

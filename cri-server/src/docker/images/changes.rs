@@ -1,24 +1,33 @@
-//! Changes to an image's configuration, written as instructions of a Dockerfile (`docker import --change`). Pure.
+//! Changes to an image's configuration, written as instructions of a Dockerfile (`docker import --change`, `docker commit
+//! --change`). Pure.
 
 use oci_spec::image::Config;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::docker::healthcheck::Healthcheck;
 use crate::docker::refusal::Refusal;
 
-/// The configuration that `changes` make.
+/// An image's `config`: what OCI has in it, and what Docker has besides.
+pub(super) type Settings = Map<String, Value>;
+
+/// What `changes` make of `config`.
 ///
 /// # Errors
 /// When one of them is no instruction that changes a configuration.
-pub(super) fn apply<'a>(changes: impl Iterator<Item = &'a str>) -> Result<Config, Refusal> {
-    let mut config = Map::new();
+pub(super) fn apply<'a>(
+    mut config: Settings,
+    changes: impl Iterator<Item = &'a str>,
+) -> Result<Settings, Refusal> {
     for change in changes {
         change_one(&mut config, change.trim())?;
     }
     let wrong = |error| Refusal::bad(format!("the changes make no configuration: {error}"));
-    serde_json::from_value(Value::Object(config)).map_err(wrong)
+    Config::deserialize(&Value::Object(config.clone())).map_err(wrong)?;
+    Ok(config)
 }
 
-fn change_one(config: &mut Map<String, Value>, change: &str) -> Result<(), Refusal> {
+fn change_one(config: &mut Settings, change: &str) -> Result<(), Refusal> {
     let (instruction, rest) = change.split_once(char::is_whitespace).unwrap_or((change, ""));
     let rest = rest.trim();
     let instruction = instruction.to_ascii_uppercase();
@@ -51,7 +60,8 @@ fn change_one(config: &mut Map<String, Value>, change: &str) -> Result<(), Refus
             let paths = list(rest).unwrap_or_else(|| rest.split_whitespace().map(str::to_owned).collect());
             insert_all(config, "Volumes", paths.into_iter().map(|path| (path, json!({}))).collect());
         }
-        "ONBUILD" | "HEALTHCHECK" => return Err(Refusal::not_built(format!("the change {instruction}"))),
+        "HEALTHCHECK" => set(config, "Healthcheck", json!(Healthcheck::from_instruction(rest)?)),
+        "ONBUILD" => add_trigger(config, rest)?,
         other => {
             let other = other.to_ascii_lowercase();
             return Err(Refusal::bad(format!("{other} is not a valid change command")));
@@ -60,18 +70,35 @@ fn change_one(config: &mut Map<String, Value>, change: &str) -> Result<(), Refus
     Ok(())
 }
 
-fn set(config: &mut Map<String, Value>, key: &str, value: Value) {
+/// An instruction for whoever builds on the image.
+fn add_trigger(config: &mut Settings, text: &str) -> Result<(), Refusal> {
+    let instruction = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    match instruction.as_str() {
+        "ONBUILD" => Err(Refusal::bad("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
+        "MAINTAINER" | "FROM" => {
+            Err(Refusal::bad(format!("{instruction} isn't allowed as an ONBUILD trigger")))
+        }
+        _ => {
+            if let Value::Array(present) = config.entry("OnBuild").or_insert_with(|| json!([])) {
+                present.push(text.into());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn set(config: &mut Settings, key: &str, value: Value) {
     config.insert(key.to_owned(), value);
 }
 
-fn insert_all(config: &mut Map<String, Value>, key: &str, entries: Map<String, Value>) {
+fn insert_all(config: &mut Settings, key: &str, entries: Map<String, Value>) {
     if let Value::Object(present) = config.entry(key).or_insert_with(|| json!({})) {
         present.extend(entries);
     }
 }
 
 /// A variable replaces the one of the same name.
-fn add_variable(config: &mut Map<String, Value>, key: &str, value: &str) {
+fn add_variable(config: &mut Settings, key: &str, value: &str) {
     let Value::Array(present) = config.entry("Env").or_insert_with(|| json!([])) else { return };
     let prefix = format!("{key}=");
     present.retain(|one| !one.as_str().is_some_and(|one| one.starts_with(&prefix)));
@@ -136,7 +163,7 @@ mod tests {
     use super::*;
 
     fn applied(changes: &[&str]) -> Value {
-        serde_json::to_value(apply(changes.iter().copied()).unwrap()).unwrap()
+        Value::Object(apply(Settings::new(), changes.iter().copied()).unwrap())
     }
 
     #[test]
@@ -152,13 +179,21 @@ mod tests {
             ("USER 1:2", "User", json!("1:2")),
             ("WORKDIR /w", "WorkingDir", json!("/w")),
             ("STOPSIGNAL SIGINT", "StopSignal", json!("SIGINT")),
+            (
+                "HEALTHCHECK --retries=2 CMD x",
+                "Healthcheck",
+                json!({"Test": ["CMD-SHELL", "x"], "Retries": 2}),
+            ),
+            ("ONBUILD RUN echo a", "OnBuild", json!(["RUN echo a"])),
         ] {
             assert_eq!(applied(&[change])[field], expected, "{change}");
         }
         assert_eq!(applied(&["ENV A=1", "ENV A=2"])["Env"], json!(["A=2"]));
-        let both = apply(["EXPOSE 80 81/udp", "VOLUME [\"/v\"]"].into_iter()).unwrap();
-        assert_eq!(both.exposed_ports().as_ref().map(Vec::len), Some(2));
-        assert_eq!(both.volumes().as_ref().map(Vec::len), Some(1));
+        let both = applied(&["EXPOSE 80 81/udp", "VOLUME [\"/v\"]"]);
+        assert_eq!(both["ExposedPorts"], json!({"80/tcp": {}, "81/udp": {}}));
+        assert_eq!(both["Volumes"], json!({"/v": {}}));
+        let over = apply(both.as_object().unwrap().clone(), ["EXPOSE 82"].into_iter()).unwrap();
+        assert_eq!(over["ExposedPorts"].as_object().map(Map::len), Some(3));
     }
 
     #[test]
@@ -169,9 +204,11 @@ mod tests {
             ("ENV A", 400),
             ("ENV A=\"x", 400),
             ("LABEL a=1 b", 400),
-            ("HEALTHCHECK NONE", 501),
+            ("HEALTHCHECK RUN x", 400),
+            ("ONBUILD ONBUILD RUN x", 400),
+            ("ONBUILD FROM x", 400),
         ] {
-            let refusal = apply([change].into_iter()).unwrap_err();
+            let refusal = apply(Settings::new(), [change].into_iter()).unwrap_err();
             assert_eq!(refusal.status().as_u16(), status, "{change}");
         }
     }

@@ -145,10 +145,15 @@ fn with_fitting_names(image: &Image, filters: &Filters) -> Image {
 /// `GET /images/{name}/json`.
 pub(super) async fn inspect(door: &Door, name: &str) -> Answer {
     let image = find(door, name)?;
+    let written = written(door, &image).await?;
+    Ok(json(StatusCode::OK, &describe::inspect(&image, written)))
+}
+
+/// An image's configuration as its author wrote it: Docker has more in it than OCI.
+pub(super) async fn written(door: &Door, image: &Image) -> Result<Value, Refusal> {
     let id = image.id.clone();
     let config = on_store(door, move |store| store.config_json(&id)).await?;
-    let config = serde_json::from_slice(&config.unwrap_or_default()).unwrap_or_default();
-    Ok(json(StatusCode::OK, &describe::inspect(&image, config)))
+    Ok(serde_json::from_slice(&config.unwrap_or_default()).unwrap_or_default())
 }
 
 /// `GET /images/{name}/history`.

@@ -22,5 +22,5 @@ pub(super) use handover::{HandoverError, take_over};
 pub(super) use host::memory_bytes;
 pub(super) use names::{familiar, with_tag};
 pub(super) use query::Query;
-pub(super) use time::{ago, from_rfc3339, now_ns, rfc3339, seconds};
+pub(super) use time::{ago, duration, from_rfc3339, now_ns, rfc3339, seconds};
 pub(super) use upload::Upload;

@@ -41,7 +41,7 @@ pub(in crate::docker) fn ago(text: &str) -> Option<i64> {
 }
 
 /// A duration in Go's notation, nanoseconds.
-fn duration(text: &str) -> Option<i64> {
+pub(in crate::docker) fn duration(text: &str) -> Option<i64> {
     const UNITS: [(&str, f64); 6] =
         [("h", 3.6e12), ("ms", 1e6), ("us", 1e3), ("ns", 1.0), ("m", 6e10), ("s", 1e9)];
     let mut rest = text;

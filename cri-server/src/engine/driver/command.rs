@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
-use crate::engine::model::{ContainerConfig, Id, PodResources, Resources, RestartPolicy};
+use crate::engine::health::ProbeResult;
+use crate::engine::model::{ContainerConfig, Id, Place, PlaceIn, PodResources, Resources, RestartPolicy};
 use crate::engine::monitor::End;
 use crate::engine::restart::Wanted;
 use crate::engine::steps::CheckpointOrder;
@@ -32,6 +33,10 @@ pub(crate) enum Verb {
     StopPod,
     /// Stop it and remove it with its containers.
     RemovePod,
+    /// Put the group of one on one more network.
+    Join(Place),
+    /// Take it off the network of this name.
+    Leave(PlaceIn),
     /// Prepare a container.
     Create,
     /// Start it.
@@ -100,6 +105,18 @@ pub(crate) enum Command {
         container: Id,
         /// For the how manieth time.
         count: u32,
+    },
+    /// A container's next probe is due.
+    Probe {
+        /// Which.
+        container: Id,
+    },
+    /// A probe is over.
+    Probed {
+        /// Of which container.
+        container: Id,
+        /// What it said.
+        result: ProbeResult,
     },
     /// The pod is said to need something else from now on.
     Resize {

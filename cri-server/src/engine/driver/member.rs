@@ -3,6 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::engine::container::{Container, ContainerEvent, ContainerState, ImageUse};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{ContainerConfig, Id, Identity, Kind, cgroup};
@@ -20,6 +22,8 @@ pub(crate) struct Member {
     pub container: Arc<Container>,
     /// The live handle, kept after the end: a removal waits for the monitor.
     pub process: Option<Arc<Process>>,
+    /// Waits for its next probe, or is that.
+    pub(super) probing: Option<AbortOnDropHandle<()>>,
 }
 
 impl Member {
@@ -54,11 +58,17 @@ impl Member {
             stop_signal,
             resources: config.resources.clone(),
             restarts: Restarts { policy: config.restart, ..Restarts::default() },
+            health: None,
             state: ContainerState::Creating,
             config,
             id,
         };
-        Ok(Self { container: Arc::new(container), process: None })
+        Ok(Self::of(container))
+    }
+
+    /// A container whose program does not run, as far as is known.
+    pub(in crate::engine) fn of(container: Container) -> Self {
+        Self { container: Arc::new(container), process: None, probing: None }
     }
 
     /// Shows it to readers.

@@ -12,9 +12,11 @@ mod acts;
 mod again;
 mod command;
 mod commit;
+mod health;
 mod judge;
 mod lane;
 mod member;
+mod networks;
 mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,6 +144,8 @@ impl Driver {
                 answer(reply, noted.map(|()| self.pod.id.clone()));
             }
             Command::Again { container, count } => self.start_again(&container, count),
+            Command::Probe { container } => self.probe(&container),
+            Command::Probed { container, result } => self.probed(&container, result),
             Command::Resize { change, reply } => {
                 let outcome = self.resize(&change).map(|()| self.pod.id.clone());
                 answer(reply, outcome);

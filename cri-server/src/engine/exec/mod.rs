@@ -1,7 +1,8 @@
 //! One more process in a running container.
 //!
 //! ```text
-//!  sync.rs      a probe: runs to its end or its limit; collect.rs keeps what it printed
+//!  sync.rs      a client's probe: runs to its end or its limit; collect.rs keeps what it printed
+//!  probe.rs     a probe of the engine's own, of a container's health
 //!  session.rs   a person: streams to a client, or a terminal (see `engine::session`)
 //!  accounts.rs  whom a name means in the container as it is now
 //! ```
@@ -10,25 +11,46 @@
 //! through the monitor. They differ in what a lost daemon or client means, see each.
 mod accounts;
 mod collect;
+mod probe;
 mod session;
 mod sync;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use cleat_conmon_proto::{Exec, ExecStdio};
+use cleat_conmon_proto::{Exec, ExecStdio, Message, Request};
 use oci_spec::runtime::Spec;
+use tokio::time::timeout;
 
 pub(crate) use collect::ExecOutput;
+pub(super) use probe::probe;
 pub(super) use session::exec_session;
 pub(crate) use session::{Command, ExecEnd};
 pub(super) use sync::exec_sync;
 
 use super::container::Container;
 use super::error::{EngineError, Result};
-use super::monitor::Process;
+use super::monitor::{Connection, MonitorError, Process};
 use super::shared::Shared;
 use crate::spec;
+
+/// How long a killed exec may take to end before its caller goes on.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Kills an exec'd process and all it started; whether the monitor has said in time that it has ended.
+async fn kill(connection: &mut Connection) -> bool {
+    let killed = async {
+        connection.send(&Request::KillExec, &[]).await?;
+        while let Some(message) = connection.receive().await? {
+            if matches!(message, Message::ExecExited { .. }) {
+                return Ok(());
+            }
+        }
+        Err(MonitorError::Gone)
+    };
+    matches!(timeout(KILL_LIMIT, killed).await, Ok(Ok(())))
+}
 
 /// What tells one exec of a container from another.
 struct Kind {

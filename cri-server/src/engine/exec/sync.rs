@@ -7,17 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cleat_conmon_proto::{ExecStdio, ExitStatus, Message, Request};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::collect::{ExecOutput, Output};
-use super::{Kind, Place};
+use super::{Kind, Place, kill};
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::monitor::{Connection, MonitorError, Process};
 use crate::engine::shared::Shared;
-
-/// How long a killed exec may take to end before the caller is told anyway.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs `command` in a running container, for at most `limit`.
 pub(in crate::engine) async fn exec_sync(
@@ -74,20 +71,9 @@ async fn wait(
 /// Kills the process and all it started, and waits for the monitor to say that it has ended.
 async fn give_up(connection: &mut Connection, limit: Duration) -> EngineError {
     let what = "the command".to_owned();
-    let deadline = Instant::now() + KILL_LIMIT;
-    let killed = async {
-        connection.send(&Request::KillExec, &[]).await?;
-        while let Some(message) = connection.receive().await? {
-            if matches!(message, Message::ExecExited { .. }) {
-                return Ok(());
-            }
-        }
-        Err(MonitorError::Gone)
+    let outcome = match kill(connection).await {
+        true => "; it was killed with everything it started",
+        false => "; it was sent a kill, its end was not seen",
     };
-    match timeout_at(deadline, killed).await {
-        Ok(Ok(())) => {
-            EngineError::Timeout { what, limit, outcome: "; it was killed with everything it started" }
-        }
-        _ => EngineError::Timeout { what, limit, outcome: "; it was sent a kill, its end was not seen" },
-    }
+    EngineError::Timeout { what, limit, outcome }
 }

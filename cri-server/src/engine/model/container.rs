@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CdiName, IdRange, PidMode, Resources, Security, UserMode};
+use super::{CdiName, HealthCheck, IdRange, PidMode, Resources, Security, UserMode};
 
 /// What a client asked a container to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub(crate) struct ContainerConfig {
     /// Resource limits of the program (getrlimit(2)); the daemon's own where it states none.
     #[serde(default)]
     pub rlimits: Vec<Rlimit>,
+    /// How it is found out whether it is well; nobody asks when absent.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
 }
 
 /// How a container's log is kept small.

@@ -5,7 +5,9 @@
 mod cdi;
 pub(crate) mod cgroup;
 mod container;
+mod health;
 mod id;
+mod network;
 mod pod;
 mod resources;
 mod security;
@@ -15,7 +17,11 @@ pub(crate) use cdi::CdiName;
 pub(crate) use container::{
     ContainerConfig, Device, ImageChoice, LogRotation, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
 };
+pub(crate) use health::HealthCheck;
 pub(crate) use id::Id;
+pub(crate) use network::{
+    AddressRange, DEFAULT_NETWORK, Joined, Manners, NetworkWish, Place, PlaceIn, RangeWish, UserNetwork,
+};
 pub(crate) use pod::{
     Dns, HostAlias, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
 };

@@ -98,7 +98,7 @@ async fn launch_container(
 
 /// Attaches the clients that came before the program, so that they get its first byte.
 async fn attach_waiting(shared: &Arc<Shared>, container: &Arc<Container>, process: &Arc<Process>) {
-    for Early { streams, stall_limit, reply } in shared.waiting.take_clients(&container.id) {
+    for Early { streams, stall_limit, reply } in shared.waiting.take_clients(&container.id, process) {
         let session = attach_session(shared, container, process, streams, stall_limit).await;
         if reply.send(session).is_err() {
             tracing::debug!(container = %container.id, "a client left before the program it was to be attached to");

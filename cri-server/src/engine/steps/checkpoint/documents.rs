@@ -130,6 +130,7 @@ pub(super) mod tests {
             resources: Resources::default(),
             state: ContainerState::Running { pid: 7, started_at_ns: 1 },
             restarts: Default::default(),
+            health: None,
         }
     }
 
@@ -143,6 +144,7 @@ pub(super) mod tests {
             resized: PodResources::default(),
             created_at_ns: 0,
             cgroup: String::new(),
+            joined: Vec::new(),
             addresses: vec![IpAddr::from([10, 1, 2, 3])],
             ports: Default::default(),
             state: PodState::NotReady,
