@@ -31,7 +31,6 @@ mod images;
 pub(crate) mod metrics;
 pub(crate) mod model;
 mod monitor;
-#[allow(dead_code, reason = "the containers that are served come with the networks of users' own")]
 mod names;
 mod networks;
 mod one;
@@ -402,6 +401,7 @@ impl Engine {
         let all = async {
             self.puller.shutdown().await;
             self.registry.drain().await;
+            self.shared.names.close_all().await;
         };
         if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!(?limit, "operations are still under way; the next start finishes or undoes them");

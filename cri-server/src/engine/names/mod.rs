@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `query.rs` | what a packet asks, if anything: the one place that reads what a container sent |
 //! | `directory.rs` | what the server may know of the networks, and which of several meanings of a name holds |
+//! | `neighbours.rs` | the directory of the engine's view |
 //! | `judge.rs` | what becomes of a packet; pure |
 //! | `reply.rs` | messages of our own |
 //! | `upstream.rs` | asking somebody else's server |
@@ -26,6 +27,7 @@
 
 mod directory;
 mod judge;
+mod neighbours;
 mod query;
 mod reply;
 mod resolution;
@@ -45,6 +47,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use directory::Directory;
+pub(super) use neighbours::Neighbours;
 pub(super) use resolution::Resolution;
 use server::Server;
 

@@ -347,6 +347,7 @@ fn join_one_more(shared: &Shared, pod: &Pod, places: Vec<Place>) -> Result<Vec<J
     align(shared, pod, &chosen, &joined)?;
     let added = joined.last().map(|place| &place.addresses[..]).unwrap_or_default();
     super::pod_files::add_addresses(shared, pod, added)?;
+    super::names::open_later(shared, pod, &joined)?;
     Ok(joined)
 }
 

@@ -2,6 +2,7 @@
 //! checker.
 #![forbid(unsafe_code)]
 
+mod compose;
 mod containers;
 mod copies;
 mod doors;
@@ -10,6 +11,7 @@ mod health;
 mod http;
 mod images;
 mod logs;
+mod names;
 mod networks;
 mod options;
 mod recovery;
