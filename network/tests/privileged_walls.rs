@@ -202,7 +202,7 @@ fn privileged_the_way_out_of_a_pod_can_be_changed() {
         }
         remove_link(&host_ifname_on("pod", "br-one")).unwrap();
         leads(["10.88.0.1", "fd00::1"], "eth0");
-        for is_ipv4 in [true, false, true] {
+        for is_ipv4 in [true, false, true, false] {
             one.lead_nowhere(&pod.netns, is_ipv4).unwrap();
         }
         assert_eq!(routes(), [Vec::<String>::new(), Vec::new()]);

@@ -301,6 +301,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Where the Docker Engine API is served, such as `unix:///run/cleat/docker.sock`; empty serves none. Who can write \
          to it is root on this node.",
     ),
+    row(
+        "metrics.listen",
+        Kind::SocketAddress,
+        Fallback::Unset,
+        "Address and port where figures of the daemon are served to Prometheus, such as `127.0.0.1:9537`, by `GET /metrics`; \
+         unset serves none. Whoever reaches it may read.",
+    ),
 ];
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+pub(crate) mod activity;
 mod apparmor;
 mod attach;
 pub(crate) mod container;
@@ -68,6 +69,7 @@ pub(crate) use session::{Ending, Resizer, Session, Streams, TerminalSize};
 pub(crate) use shared::Settings;
 pub(crate) use view::{Key, View};
 
+use activity::Activity;
 use cleat_conmon_proto::Request;
 use container::Container;
 use driver::{Command, Target, Verb};
@@ -90,6 +92,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// What is done and how long it takes, for a door that shows it.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.shared.activity
+    }
+
     /// Makes a pod, or joins the making of the one with this name and configuration.
     pub(crate) async fn run_pod(&self, config: PodConfig) -> Result<Id> {
         self.registry.run_pod(&self.shared, config).await

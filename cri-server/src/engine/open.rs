@@ -11,6 +11,7 @@ use cleat_network::bridge::Bridge;
 use cleat_sys::cgroup::{CgroupError, Layout};
 
 use super::Engine;
+use super::activity::Activity;
 use super::apparmor;
 use super::container_files::Written;
 use super::error::EngineError;
@@ -120,6 +121,7 @@ impl Engine {
             free_ports: FreePorts::default(),
             volumes: Volumes::open(paths.volumes())
                 .map_err(|source| OpenError::Folder { path: paths.volumes(), source })?,
+            activity: Activity::default(),
             written: Written::default(),
             settings: parts.settings,
             images,

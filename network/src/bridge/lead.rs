@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use nix::errno::Errno;
+
 use super::{Bridge, BridgeError};
 use crate::{
     Netns,
@@ -26,7 +28,11 @@ impl Bridge {
 
     /// Takes the pod's default route of a family away; done where there is none.
     pub fn lead_nowhere(&self, netns: &Netns, is_ipv4: bool) -> Result<(), BridgeError> {
-        let leave = || self.ask(&self.route()?, remove_default_route(is_ipv4)).map(drop);
+        let leave = || match self.route()?.ask(remove_default_route(is_ipv4)) {
+            // What IPv4 and IPv6 say where there is none.
+            Err(error) if matches!(error.errno(), Some(Errno::ESRCH | Errno::ENOENT)) => Ok(()),
+            removed => removed.map(drop).map_err(|source| self.netlink(source)),
+        };
         netns.run(leave).map_err(|source| self.in_netns(netns, source))?
     }
 

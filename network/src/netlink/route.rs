@@ -8,7 +8,6 @@ use netlink_packet_route::{
     AddressFamily,
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
-use nix::errno::Errno;
 
 use super::{
     NetlinkError, Protocol, Request, Socket, attributes,
@@ -44,13 +43,13 @@ pub(crate) fn replace_default_route(link_index: u32, link_name: &str, gateway: I
     Request::new(RTM_NEWROUTE, CREATE | REPLACE, default_route(link_index, gateway), words)
 }
 
-/// Removes the default route of a family; done where there is none.
+/// Removes the default route of a family; the kernel refuses where there is none.
 pub(crate) fn remove_default_route(is_ipv4: bool) -> Request {
     let mut message = RouteMessage::default();
     message.header.address_family = if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     let payload = encoded(&message);
-    Request::new(RTM_DELROUTE, 0, payload, "remove the default route".to_owned()).tolerating(Errno::ESRCH)
+    Request::new(RTM_DELROUTE, 0, payload, "remove the default route".to_owned())
 }
 
 fn default_route(link_index: u32, gateway: IpAddr) -> Vec<u8> {

@@ -236,7 +236,7 @@ impl Driver {
             self.forget_unborn(&target);
             return answer(reply, Err(error));
         }
-        let running = Running::new(verb, reply);
+        let running = Running::new(verb, reply, &self.shared.activity);
         let act = self.act(&target, &running);
         let task = self.operations.spawn(act);
         let lane = self.lanes.entry(target).or_default();

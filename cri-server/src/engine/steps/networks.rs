@@ -336,25 +336,26 @@ fn join_one_more(shared: &Shared, pod: &Pod, places: Vec<Place>) -> Result<Vec<J
             why: "a network plugin makes it, as the first only".to_owned(),
         });
     }
-    let interface = free_interface(&joined);
-    match join(shared, pod, new, &interface, (Leads::NONE, &[])) {
-        Ok(place) => joined.push(place),
-        Err(error) => {
-            undo(shared, pod, new.on.id());
-            return Err(error);
-        }
+    let got = join(shared, pod, new, &free_interface(&joined), (Leads::NONE, &[])).and_then(|place| {
+        let added = place.addresses.clone();
+        joined.push(place);
+        align(shared, pod, &chosen, &joined)?;
+        super::pod_files::add_addresses(shared, pod, &added)?;
+        super::names::open_later(shared, pod, &joined)
+    });
+    if let Err(error) = got {
+        undo(shared, pod, &chosen);
+        return Err(error);
     }
-    align(shared, pod, &chosen, &joined)?;
-    let added = joined.last().map(|place| &place.addresses[..]).unwrap_or_default();
-    super::pod_files::add_addresses(shared, pod, added)?;
-    super::names::open_later(shared, pod, &joined)?;
     Ok(joined)
 }
 
-/// What is left stays owed; it goes with the group.
-fn undo(shared: &Shared, pod: &Pod, network: Option<&Id>) {
-    let undone = owed(shared, &pod.id).and_then(|all| {
-        let mut of_network = all.iter().filter(|owed| owed.network.as_ref() == network);
+/// Undoes a join of the last one. What is left stays owed; it goes with the group.
+fn undo(shared: &Shared, pod: &Pod, chosen: &[Chosen]) {
+    let Some((new, before)) = chosen.split_last() else { return };
+    let undone = align(shared, pod, before, &pod.joined).and_then(|()| {
+        let all = owed(shared, &pod.id)?;
+        let mut of_network = all.iter().filter(|owed| owed.network.as_ref() == new.on.id());
         of_network.try_for_each(|owed| leave(shared, pod, owed))
     });
     if let Err(left) = undone {

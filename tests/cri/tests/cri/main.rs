@@ -27,6 +27,7 @@ mod neighbours;
 mod network;
 mod node_status;
 mod pod_options;
+mod prometheus;
 mod refusals;
 mod resources;
 mod retries;
