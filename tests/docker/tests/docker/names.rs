@@ -77,19 +77,19 @@ fn privileged_docker_names_are_of_those_who_share_a_network() {
         let (first, second) = (address(engine, "c1", "n1")?, address(engine, "c2", "n1")?);
         let third = address(engine, "c3", "n2")?;
         for name in ["c1", "C1", "c1.n1", &id[..12]] {
-            ensure!(found(engine, "c2", name)? == [first.clone()], "{name}");
+            ensure!(found(engine, "c2", name)? == std::slice::from_ref(&first), "{name}");
         }
         let mut both = vec![first.clone(), second];
         both.sort();
         ensure!(found(engine, "c1", "web")? == both);
-        ensure!(found(engine, "c1", "c1")? == [first.clone()], "itself");
+        ensure!(found(engine, "c1", "c1")? == std::slice::from_ref(&first), "itself");
         let reverse = engine.run(&["exec", "c2", "nslookup", &first])?;
         ensure!(reverse.contains("name = c1.n1"), "{reverse}");
         let file = engine.run(&["exec", "c1", "cat", "/etc/resolv.conf"])?;
         ensure!(file.contains("nameserver 127.0.0.11\n") && file.contains("ndots:0"), "{file}");
 
         engine.run(&["network", "connect", "--alias", "more", "n2", "c1"])?;
-        ensure!(found(engine, "c1", "c3")? == [third.clone()]);
+        ensure!(found(engine, "c1", "c3")? == std::slice::from_ref(&third));
         ensure!(found(engine, "c3", "more")? == [address(engine, "c1", "n2")?]);
         ensure!(found(engine, "c1", "web.n2")? == [third], "the other network's");
         engine.run(&["network", "disconnect", "n1", "c1"])?;
