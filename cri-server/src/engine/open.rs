@@ -19,6 +19,7 @@ use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
 use super::images::ImageSources;
 use super::monitor::{Launcher, MonitorError};
+use super::names::Names;
 use super::networks::{CniFolders, Networks};
 use super::paths::Paths;
 use super::records::{Records, RecordsError};
@@ -27,7 +28,6 @@ use super::registry::Registry;
 use super::shared::{Settings, Shared};
 use super::stats::Layers;
 use super::user_networks::UserNetworks;
-use super::view::Board;
 use super::volumes::Volumes;
 use super::waiting::Waiting;
 
@@ -108,7 +108,8 @@ impl Engine {
             launcher: Launcher::new(&parts.settings.conmon).map_err(OpenError::Monitor)?,
             snapshots: Overlay::new(images.clone()),
             layers: Layers::default(),
-            board: Board::default(),
+            board: Arc::default(),
+            names: Names::default(),
             waiting: Waiting::default(),
             free_ports: FreePorts::default(),
             volumes: Volumes::open(paths.volumes())

@@ -117,8 +117,21 @@ impl Case<'_> {
         self.publish_pod(&pod);
         if driver.has_ended_alone() {
             driver.rest();
+        } else {
+            self.reopen_names(&pod).await;
         }
         self.registry.adopt((driver, inbox), &pod);
+    }
+
+    /// The name server of a pod that runs ended with the daemon before.
+    async fn reopen_names(&self, pod: &Pod) {
+        if pod.joined.is_empty() {
+            return;
+        }
+        let served = pod.clone();
+        if let Err(error) = self.shared.blocking(move |shared| steps::open_names(shared, &served)).await {
+            tracing::error!(pod = %pod.id, error = %chain(&error), "the container finds no names");
+        }
     }
 
     /// Shows a pod that could not be removed, and its containers as ended: for its removal to be asked for again.

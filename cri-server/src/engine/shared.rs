@@ -14,6 +14,7 @@ use super::error::{EngineError, Result};
 use super::free_ports::FreePorts;
 use super::model::cgroup;
 use super::monitor::Launcher;
+use super::names::Names;
 use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
@@ -75,8 +76,10 @@ pub(crate) struct Shared {
     pub paths: Paths,
     /// What is on record.
     pub records: Records,
-    /// What readers see.
-    pub board: Board,
+    /// What readers see; name servers read it too.
+    pub board: Arc<Board>,
+    /// The name servers that run.
+    pub(crate) names: Names,
     /// Images.
     pub images: Store,
     /// Containers' writable layers.

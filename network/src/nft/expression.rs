@@ -3,7 +3,7 @@
 //! A rule is a little program: an expression loads a value into register 1, the next compares it and leaves the rule
 //! where it differs, the last is the verdict.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -243,6 +243,38 @@ impl Expressions {
             .be_u32(ADDRESS, VALUE_REGISTER)
             .be_u32(PORT, VALUE_REGISTER + words);
         self.push("nat", &data)
+    }
+
+    /// Goes on where the packet's destination is this address.
+    pub(super) fn destined_to_ipv4(self, address: Ipv4Addr) -> Self {
+        let octets = address.octets();
+        self.meta(META_PROTOCOL)
+            .compare(EQUAL, &[PROTOCOL_IPV4])
+            .payload(DESTINATION_OFFSET_IPV4, octets.len())
+            .compare(EQUAL, &octets)
+    }
+
+    /// Goes on where the packet goes to this port by this transport protocol.
+    pub(super) fn destined_to_port(self, protocol: u8, port: u16) -> Self {
+        self.meta(META_TRANSPORT)
+            .compare(EQUAL, &[protocol])
+            .load(TRANSPORT_HEADER, DESTINATION_PORT_OFFSET, PORT_BYTES, REGISTER)
+            .compare(EQUAL, &port.to_be_bytes())
+    }
+
+    /// Sends the packet, and with it its connection, to another port of its destination.
+    pub(super) fn send_to_ipv4_port(self, port: u16) -> Self {
+        const DREG: u16 = 1;
+        const DATA: u16 = 2;
+        const TYPE: u16 = 1;
+        const FAMILY: u16 = 2;
+        const PORT: u16 = 5;
+        let data = Attributes::new().be_u32(DREG, REGISTER).nested(DATA, &value(&port.to_be_bytes()));
+        let translation = Attributes::new()
+            .be_u32(TYPE, NAT_DESTINATION)
+            .be_u32(FAMILY, PROTOCOL_IPV4.into())
+            .be_u32(PORT, REGISTER);
+        self.push("immediate", &data).push("nat", &translation)
     }
 
     /// Goes on with the rules of `chain`, and behind this rule where none of them judges.

@@ -340,7 +340,8 @@ fn join_one_more(shared: &Shared, pod: &Pod, places: Vec<Place>) -> Result<Vec<J
         let added = place.addresses.clone();
         joined.push(place);
         align(shared, pod, &chosen, &joined)?;
-        super::pod_files::add_addresses(shared, pod, &added)
+        super::pod_files::add_addresses(shared, pod, &added)?;
+        super::names::open_later(shared, pod, &joined)
     });
     if let Err(error) = got {
         undo(shared, pod, &chosen);

@@ -15,7 +15,7 @@ use cleat_network::{Netns, PodNetwork};
 use nix::mount::{MsFlags, mount};
 
 use super::launch::{LaunchFailure, Running, launch, make_private_dir, make_state_dir};
-use super::{networks, pod_files, user_namespace};
+use super::{names, networks, pod_files, user_namespace};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::{Joined, Mode, PortMapping, UserMapping, cgroup};
 use crate::engine::monitor::Process;
@@ -163,6 +163,7 @@ fn connect(shared: &Shared, pod: &Pod) -> Result<Connected> {
             .map_err(|error| EngineError::step("find a free port", format!("pod {}", pod.id), &error))?;
     }
     pod.joined = networks::join_all(shared, &pod, &chosen, ways)?;
+    names::open_names(shared, &pod)?;
     pod_files::write(shared, &pod)?;
     let main = ways.publisher().and_then(|index| pod.joined.get(index)).or(pod.joined.first());
     let addresses = main.map(|place| place.addresses.iter().map(ipnet::IpNet::addr).collect());

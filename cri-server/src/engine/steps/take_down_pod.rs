@@ -44,6 +44,7 @@ fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
     let mut cleanup = Cleanup::of(format!("pod {}", pod.id));
     cleanup.step("end the pause process", empty_cgroup(shared, &pause_cgroup(pod)));
     if pod.config.owns_network() {
+        shared.names.close(&pod.id);
         cleanup.step("detach from the networks", networks::leave_all(shared, pod));
         cleanup.step("remove the network namespace", Netns::remove(&paths.netns));
     }

@@ -2,6 +2,7 @@
 //! checker.
 #![forbid(unsafe_code)]
 
+mod compose;
 mod containers;
 mod copies;
 mod disks;
@@ -11,6 +12,7 @@ mod health;
 mod http;
 mod images;
 mod logs;
+mod names;
 mod networks;
 mod options;
 mod recovery;
