@@ -7,6 +7,7 @@ mod config;
 mod cri;
 mod docker;
 mod engine;
+mod news;
 mod serve;
 mod spec;
 mod streams;

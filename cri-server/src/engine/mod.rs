@@ -16,8 +16,10 @@
 //!   daemon left open.
 mod apparmor;
 mod attach;
+mod commit;
 pub(crate) mod container;
 mod container_files;
+mod deeds;
 mod driver;
 mod error;
 mod events;
@@ -54,6 +56,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use container_files::{Access, ContainerFiles};
+pub(crate) use deeds::{Deed, DeedKind};
 pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};

@@ -9,6 +9,7 @@ use cleat_network::Network;
 use cleat_sys::cgroup::Layout;
 
 use super::container_files::Written;
+use super::deeds::Deeds;
 use super::error::{EngineError, Result};
 use super::free_ports::FreePorts;
 use super::model::cgroup;
@@ -89,6 +90,8 @@ pub(crate) struct Shared {
     pub host: spec::Host,
     /// Starts monitors.
     pub launcher: Launcher,
+    /// What was done beside commits.
+    pub(super) deeds: Arc<Deeds>,
     /// Who waits for something to happen to a container.
     pub(crate) waiting: Waiting,
     /// Ports of the host for who asks for any.

@@ -28,7 +28,7 @@ use crate::spec;
 /// `POST /containers/create`.
 pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
     let mut body: Value = read_json(ask.body).await?;
-    let request: Create = serde_json::from_value(body.clone())
+    let mut request: Create = serde_json::from_value(body.clone())
         .map_err(|error| Refusal::bad(format!("invalid JSON: {error}")))?;
     let image = door.engine.images().resolve(&request.image);
     let image = image.ok_or_else(|| Refusal::no_image(&request.image))?;
@@ -38,6 +38,9 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
         name => checked_name(name)?.to_owned(),
     };
     let settings = image.config.config().clone().unwrap_or_default();
+    for (key, value) in settings.labels().iter().flatten() {
+        request.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
     let volumes = volumes(&request, &settings);
     let mounts = mounts::mounts(&request.host_config, &volumes, &lenders(door, &request)?)?;
     sources::prepare(&request.host_config).await?;
