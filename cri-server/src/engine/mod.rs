@@ -14,6 +14,7 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+pub(crate) mod activity;
 mod apparmor;
 mod attach;
 mod commit;
@@ -61,6 +62,7 @@ pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
+pub(crate) use images::ImageSources;
 pub(crate) use model::cgroup::Driver as CgroupDriver;
 pub(crate) use networks::CniFolders;
 pub(crate) use one::{Attachment, One};
@@ -69,6 +71,7 @@ pub(crate) use session::{Ending, Resizer, Session, Streams, TerminalSize};
 pub(crate) use shared::Settings;
 pub(crate) use view::{Key, View};
 
+use activity::Activity;
 use cleat_conmon_proto::Request;
 use container::Container;
 use driver::{Command, Target, Verb};
@@ -80,7 +83,7 @@ use registry::Registry;
 use shared::Shared;
 use steps::CheckpointOrder;
 
-use crate::spec::AppArmorSupport;
+use crate::spec::{AppArmorSupport, Host};
 
 /// The one engine behind every front door. Cheap to clone.
 #[derive(Clone)]
@@ -91,6 +94,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// What is done and how long it takes, for a door that shows it.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.shared.activity
+    }
+
     /// Makes a pod, or joins the making of the one with this name and configuration.
     pub(crate) async fn run_pod(&self, config: PodConfig) -> Result<Id> {
         self.registry.run_pod(&self.shared, config).await
@@ -149,7 +157,7 @@ impl Engine {
 
     /// Changes a container's limits: what `change` states, all of it or nothing.
     pub(crate) async fn update_container(&self, id: impl Into<Key<'_>>, change: Resources) -> Result<()> {
-        self.ask_container(id, Verb::Update(change)).await
+        self.ask_container(id, Verb::Update(Box::new(change))).await
     }
 
     /// Writes a running container's processes and files into an archive at `location`, which is absolute. The container
@@ -358,6 +366,11 @@ impl Engine {
                 remedy: "let `network.subnets` lie within it, or put a CNI configuration in place",
             })
         })
+    }
+
+    /// What this host can do.
+    pub(crate) fn host(&self) -> &Host {
+        &self.shared.host
     }
 
     /// Whether mounts can be made read-only recursively.

@@ -8,6 +8,7 @@ use cleat_image::{Overlay, Store};
 use cleat_network::Network;
 use cleat_sys::cgroup::Layout;
 
+use super::activity::Activity;
 use super::container_files::Written;
 use super::deeds::Deeds;
 use super::error::{EngineError, Result};
@@ -98,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) free_ports: FreePorts,
     /// Volumes.
     pub(super) volumes: Volumes,
+    /// What is done and how long it takes.
+    pub(super) activity: Activity,
     /// Resting containers whose files are being written to.
     pub(super) written: Written,
 }

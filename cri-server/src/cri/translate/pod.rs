@@ -31,6 +31,7 @@ pub(in crate::cri) fn config(config: Option<PodSandboxConfig>, runtime_handler: 
     Ok(PodConfig {
         is_unconnected: false,
         network_of: None,
+        ipc_of: None,
         extra_hosts: Vec::new(),
         kind: Kind::Pod,
         name: pod_name(config.metadata)?,

@@ -51,9 +51,28 @@ pub(crate) enum Verb {
     /// Remove it, killing it first.
     Remove,
     /// Change its limits.
-    Update(Resources),
+    Update(Box<Resources>),
     /// Write its processes and files into an archive.
     Checkpoint(CheckpointOrder),
+}
+
+impl Verb {
+    /// Its name in figures.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::RunPod => "run_pod",
+            Self::StopPod => "stop_pod",
+            Self::RemovePod => "remove_pod",
+            Self::Create => "create_container",
+            Self::Start => "start_container",
+            Self::Stop { .. } => "stop_container",
+            Self::Pause => "pause_container",
+            Self::Resume => "resume_container",
+            Self::Remove => "remove_container",
+            Self::Update(_) => "update_container",
+            Self::Checkpoint(_) => "checkpoint_container",
+        }
+    }
 }
 
 /// A message to a driver.

@@ -72,6 +72,7 @@ impl Driver {
         };
         let Some(target) = target else { return };
         let running = self.lanes.get_mut(&target).and_then(|lane| lane.running.take());
+        running.iter().for_each(|running| running.measured.end(result.is_ok()));
         let id = self.id_of(&target);
         let did = |verb: fn(&Verb) -> bool| running.as_ref().is_some_and(|running| verb(&running.verb));
         let failed_start = result.is_err() && did(|verb| matches!(verb, Verb::Start));
