@@ -5,6 +5,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::describe;
+use super::settled::is_unset;
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::healthcheck::Healthcheck;
@@ -119,16 +120,6 @@ fn with_entries(own: Value, more: Value) -> Value {
             Value::Object(all)
         }
         (own, _) => own,
-    }
-}
-
-fn is_unset(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
     }
 }
 

@@ -81,7 +81,7 @@ fn environment(own: &Value, of_image: &[String]) -> Vec<String> {
 }
 
 /// Null, or empty.
-fn is_unset(value: &Value) -> bool {
+pub(super) fn is_unset(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
