@@ -4,6 +4,7 @@
 
 mod containers;
 mod copies;
+mod disks;
 mod doors;
 mod events;
 mod health;
@@ -15,6 +16,7 @@ mod options;
 mod recovery;
 mod restarts;
 mod sdk;
+mod sharing;
 mod states;
 mod streams;
 mod system;
