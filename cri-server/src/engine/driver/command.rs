@@ -67,8 +67,6 @@ impl Verb {
             Self::RunPod => "run_pod",
             Self::StopPod => "stop_pod",
             Self::RemovePod => "remove_pod",
-            Self::Join(_) => "join_network",
-            Self::Leave(_) => "leave_network",
             Self::Create => "create_container",
             Self::Start => "start_container",
             Self::Stop { .. } => "stop_container",
@@ -77,6 +75,8 @@ impl Verb {
             Self::Remove => "remove_container",
             Self::Update(_) => "update_container",
             Self::Checkpoint(_) => "checkpoint_container",
+            Self::Join(_) => "join_network",
+            Self::Leave(_) => "leave_network",
         }
     }
 }
