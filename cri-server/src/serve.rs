@@ -15,9 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, LogLevel};
 use crate::engine::Engine;
+use crate::reload::Reload;
 use crate::streams::Sessions;
 use crate::{assemble, cri, docker, metrics};
 
@@ -31,7 +33,7 @@ const WORKERS: usize = 2;
 const IDLE_THREAD: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(config: &Config) -> Result<()> {
+pub(crate) fn run(config: &Config, reload: Reload) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_keep_alive(IDLE_THREAD)
@@ -39,13 +41,13 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(config, reload));
     // Not waited for: a thread that reads from a volume that does not answer would keep the daemon for ever.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: &Config) -> Result<()> {
+async fn serve(config: &Config, reload: Reload) -> Result<()> {
     let parts = assemble::parts(config)?;
     let engine = Engine::open(parts).await.context("open the engine")?;
     // All others before the CRI's socket is there, by which the daemon counts as ready.
@@ -56,6 +58,8 @@ async fn serve(config: &Config) -> Result<()> {
     let listener = listen(&config.listen)?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
+    let hangup = signal(SignalKind::hangup()).context("watch for SIGHUP")?;
+    let _reloads = AbortOnDropHandle::new(tokio::spawn(reload.at_each(hangup, engine.clone())));
     let end = async {
         tokio::select! {
             _ = terminate.recv() => {}

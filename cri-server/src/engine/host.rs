@@ -74,6 +74,9 @@ pub(super) fn probe(
         cgroup_v2: cgroups.mode() == Mode::Unified,
         swap_accounting: swap_accounting(cgroups),
         hugetlb: cgroups.has("hugetlb"),
+        disk_weights: disk_weights(cgroups),
+        cpu_realtime: hierarchy_of(cgroups, "cpu")
+            .is_some_and(|hierarchy| hierarchy.dir.join("cpu.rt_runtime_us").exists()),
         user_namespaces: kernel >= MAPPED_LAYERS && can_map_owners(images),
         recursive_read_only: kernel >= KernelVersion { major: 5, minor: 12 },
         pids_limit: defaults.pids_limit,
@@ -172,11 +175,28 @@ const BY_NUMBER: [Capability; 41] = [
 
 /// v2 has the files with the controller, v1 only when the kernel was started with `swapaccount=1` (before 5.8).
 fn swap_accounting(cgroups: &Layout) -> bool {
-    let has_memory = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|name| name == "memory");
-    match cgroups.v1().iter().find(has_memory) {
+    match hierarchy_of(cgroups, "memory") {
         Some(hierarchy) => hierarchy.dir.join("memory.memsw.limit_in_bytes").exists(),
         None => true,
     }
+}
+
+/// The hierarchy of a controller of cgroup v1.
+fn hierarchy_of<'a>(cgroups: &'a Layout, controller: &str) -> Option<&'a Hierarchy> {
+    let has_it = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|name| name == controller);
+    cgroups.v1().iter().find(has_it)
+}
+
+/// The root has no weight: whether other cgroups have one shows in any of them. A kernel without a scheduler that weighs
+/// (v1: BFQ) has no such files.
+fn disk_weights(cgroups: &Layout) -> bool {
+    let (folder, file) = match (hierarchy_of(cgroups, "blkio"), cgroups.unified()) {
+        (Some(hierarchy), _) => (hierarchy.dir.as_path(), "blkio.bfq.weight"),
+        (None, Some(folder)) if cgroups.has("io") => (folder, "io.weight"),
+        (None, _) => return false,
+    };
+    let below = entries(folder).unwrap_or_default();
+    below.iter().any(|name| folder.join(name).join(file).exists())
 }
 
 /// Where the kernel tells of CPUs.

@@ -61,6 +61,7 @@ pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
+pub(crate) use images::ImageSources;
 pub(crate) use model::cgroup::Driver as CgroupDriver;
 pub(crate) use networks::CniFolders;
 pub(crate) use one::{Attachment, One};
@@ -81,7 +82,7 @@ use registry::Registry;
 use shared::Shared;
 use steps::CheckpointOrder;
 
-use crate::spec::AppArmorSupport;
+use crate::spec::{AppArmorSupport, Host};
 
 /// The one engine behind every front door. Cheap to clone.
 #[derive(Clone)]
@@ -155,7 +156,7 @@ impl Engine {
 
     /// Changes a container's limits: what `change` states, all of it or nothing.
     pub(crate) async fn update_container(&self, id: impl Into<Key<'_>>, change: Resources) -> Result<()> {
-        self.ask_container(id, Verb::Update(change)).await
+        self.ask_container(id, Verb::Update(Box::new(change))).await
     }
 
     /// Writes a running container's processes and files into an archive at `location`, which is absolute. The container
@@ -364,6 +365,11 @@ impl Engine {
                 remedy: "let `network.subnets` lie within it, or put a CNI configuration in place",
             })
         })
+    }
+
+    /// What this host can do.
+    pub(crate) fn host(&self) -> &Host {
+        &self.shared.host
     }
 
     /// Whether mounts can be made read-only recursively.

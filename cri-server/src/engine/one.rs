@@ -22,7 +22,7 @@ use super::attach::attach_session;
 use super::container::{Container, ContainerState};
 use super::driver::{Command, Reply, Target, Verb};
 use super::error::{EngineError, Result};
-use super::model::{ContainerConfig, Id, Kind, Place, PlaceIn, PodConfig, PodName, RestartPolicy};
+use super::model::{ContainerConfig, Id, Kind, Mode, Place, PlaceIn, PodConfig, PodName, RestartPolicy};
 use super::pod::Pod;
 use super::restart::Wanted;
 use super::session::{Session, Streams};
@@ -65,7 +65,11 @@ impl Engine {
         config: ContainerConfig,
     ) -> Result<Id> {
         let id = Id::random().map_err(|error| EngineError::step("make an id", "a container", &error))?;
-        let hostname = if group.hostname.is_empty() { id.short().to_owned() } else { group.hostname.clone() };
+        let hostname = match group.namespaces.uts {
+            Mode::Node => self.shared.host.hostname.clone(),
+            Mode::Pod if group.hostname.is_empty() => id.short().to_owned(),
+            Mode::Pod => group.hostname.clone(),
+        };
         let group = PodConfig {
             name: PodName { name: name.to_owned(), namespace: NAMESPACE.to_owned(), ..PodName::default() },
             kind: Kind::One { container: id, auto_remove },

@@ -120,9 +120,11 @@ impl Paths {
         }
     }
 
-    /// What the group `id` has and uses: with the network of another group come the files that tell of it.
+    /// What the group `id` has and uses: with the IPC namespace of another group comes its /dev/shm, with the network the
+    /// files that tell of it.
     pub(crate) fn of_group(&self, id: &Id, config: &PodConfig) -> PodPaths {
-        let own = self.pod(id);
+        let shm = self.pod(config.ipc_of.as_ref().unwrap_or(id)).shm;
+        let own = PodPaths { shm, ..self.pod(id) };
         let Some(other) = &config.network_of else { return own };
         let PodPaths { hosts, hostname, resolv_conf, netns, .. } = self.pod(other);
         PodPaths { hosts, hostname, resolv_conf, netns, ..own }

@@ -150,13 +150,13 @@ impl Volumes {
     /// Makes the volumes of a container that is to be created, and keeps them until its claim is dropped.
     pub(super) fn claim(&self, config: &ContainerConfig) -> Result<Claim> {
         let mut claim = Claim { claimed: self.claimed.clone(), names: Vec::new() };
-        for (name, is_anonymous) in of_container(config) {
+        for (name, is_anonymous, labels) in wanted(config) {
             *self.claims().entry(name.to_owned()).or_default() += 1;
             claim.names.push(name.to_owned());
             let wanted = Volume {
                 name: name.to_owned(),
                 is_anonymous,
-                labels: BTreeMap::new(),
+                labels: labels.clone(),
                 created_at_ns: now_ns(),
             };
             self.ensure(&wanted).map_err(|error| EngineError::step("make", object(name), &error))?;
@@ -206,8 +206,15 @@ fn object(name: &str) -> String {
 
 /// The names of a container's volumes, and which of them nobody named.
 pub(crate) fn of_container(config: &ContainerConfig) -> impl Iterator<Item = (&str, bool)> {
+    wanted(config).map(|(name, is_anonymous, _)| (name, is_anonymous))
+}
+
+/// The same with the labels that one gets where it is made.
+fn wanted(config: &ContainerConfig) -> impl Iterator<Item = (&str, bool, &BTreeMap<String, String>)> {
     config.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { name, is_anonymous, .. } => Some((name.as_str(), *is_anonymous)),
+        MountSource::Volume { name, is_anonymous, labels, .. } => {
+            Some((name.as_str(), *is_anonymous, labels))
+        }
         MountSource::Host(_) | MountSource::Tmpfs(_) | MountSource::Image { .. } => None,
     })
 }
@@ -353,17 +360,14 @@ mod tests {
 
     fn config(name: &str) -> ContainerConfig {
         let mut config = ContainerConfig::default();
-        let source = MountSource::Volume { name: name.into(), is_anonymous: true, copy: true };
-        config.mounts.push(crate::engine::model::Mount {
-            destination: "/v".into(),
-            source,
-            read_only: false,
-            recursive_read_only: false,
-            selinux_relabel: false,
-            propagation: crate::engine::model::Propagation::Private,
-            users: Vec::new(),
-            groups: Vec::new(),
-        });
+        let source = MountSource::Volume {
+            name: name.into(),
+            is_anonymous: true,
+            copy: true,
+            sub_path: String::new(),
+            labels: BTreeMap::new(),
+        };
+        config.mounts.push(crate::engine::model::Mount::new("/v", source));
         config
     }
 

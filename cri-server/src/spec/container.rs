@@ -5,7 +5,8 @@ use oci_spec::runtime::{Linux, LinuxResources, Root, Spec};
 use super::mounts::Mounts;
 use super::{ContainerFacts, Host, PodFacts, SpecError};
 use super::{
-    annotations, capability, devices, lsm, masks, mounts, namespaces, process, resources, seccomp, sysctl,
+    annotations, capability, devices, disks, lsm, masks, mounts, namespaces, process, resources, seccomp,
+    sysctl,
 };
 
 /// Version of the OCI runtime specification that is written: the first with recursive read-only mounts.
@@ -66,8 +67,10 @@ fn confined_process(
 fn linux(host: &Host, pod: &PodFacts<'_>, facts: &ContainerFacts<'_>) -> Result<Linux, SpecError> {
     let security = &facts.config.security;
     let held = capability::sets(host, security)?.bounding().clone().unwrap_or_default();
-    let devices = devices::devices(facts.host_devices, security.privileged, facts.devices)?;
+    let mut devices = devices::devices(facts.host_devices, security.privileged, facts.devices)?;
+    devices.rules.extend(devices::asked_rules(&facts.config.device_rules)?);
     let mut resources: LinuxResources = resources::on_host(host, &facts.config.resources)?;
+    disks::limit(&mut resources, facts.disks)?;
     resources.set_devices(Some(devices.rules));
     let sysctls = if pod.pause_pid.is_none() { sysctl::sysctls(pod)? } else { Default::default() };
     let [users, groups] = namespaces::id_mappings(pod);
@@ -89,7 +92,7 @@ fn linux(host: &Host, pod: &PodFacts<'_>, facts: &ContainerFacts<'_>) -> Result<
 
 /// The name of a UTS namespace that the container makes itself; one it joins has its name already.
 fn own_hostname(pod: &PodFacts<'_>) -> Option<String> {
-    let makes_it = pod.pause_pid.is_none() && !pod.config.hostname.is_empty();
+    let makes_it = pod.pause_pid.is_none() && !pod.uses_host_uts() && !pod.config.hostname.is_empty();
     makes_it.then(|| pod.config.hostname.clone())
 }
 

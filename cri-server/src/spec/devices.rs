@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::path::normalised;
 use super::{DeviceGrant, DeviceKind, HostDevice, SpecError};
+use crate::engine::model::{DeviceRule, RuleKind};
 
 /// Full access.
 const ALL: &str = "rwm";
@@ -81,10 +82,33 @@ pub(super) fn default_rules() -> Vec<LinuxDeviceCgroup> {
     [deny_all, make_block].into_iter().chain(characters).collect()
 }
 
+/// The rules that a client has written itself, each of which allows.
+pub(super) fn asked_rules(asked: &[DeviceRule]) -> Result<Vec<LinuxDeviceCgroup>, SpecError> {
+    let one = |asked: &DeviceRule| {
+        if !are_permissions(&asked.permissions) {
+            return Err(SpecError::RulePermissions(asked.permissions.clone()));
+        }
+        let kind = match asked.kind {
+            // The kernel reads no numbers behind it.
+            RuleKind::All => return Ok(rule(true, None, None, None, ALL)),
+            RuleKind::Block => LinuxDeviceType::B,
+            RuleKind::Character => LinuxDeviceType::C,
+        };
+        let (major, minor) = (asked.major.map(i64::from), asked.minor.map(i64::from));
+        Ok(rule(true, Some(kind), major, minor, &asked.permissions))
+    };
+    asked.iter().map(one).collect()
+}
+
+/// Any of r, w and m, each at most once.
+fn are_permissions(text: &str) -> bool {
+    let once = |c: char| text.matches(c).count() == 1;
+    !text.is_empty() && text.chars().all(|c| matches!(c, 'r' | 'w' | 'm') && once(c))
+}
+
 fn grant_rule(grant: &DeviceGrant) -> Result<LinuxDeviceCgroup, SpecError> {
     let permissions = &grant.permissions;
-    let once = |c: char| permissions.matches(c).count() == 1;
-    if permissions.is_empty() || !permissions.chars().all(|c| matches!(c, 'r' | 'w' | 'm') && once(c)) {
+    if !are_permissions(permissions) {
         return Err(SpecError::DevicePermissions {
             path: grant.device.path.clone(),
             permissions: permissions.clone(),

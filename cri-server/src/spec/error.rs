@@ -55,6 +55,14 @@ pub(crate) enum SpecError {
         /// The option.
         option: String,
     },
+    /// A part of a volume that could be outside of it.
+    #[error("mount on {}: subpath {sub_path:?} must be a relative path within the volume", destination.display())]
+    SubPath {
+        /// Where it is mounted.
+        destination: PathBuf,
+        /// The part.
+        sub_path: String,
+    },
     /// An image whose layers cannot all be mounted.
     #[error(
         "mount on {}: this kernel cannot merge the {layers} layers of the image (Linux 6.7 is needed)",
@@ -86,6 +94,9 @@ pub(crate) enum SpecError {
     /// A process namespace of another container was asked for, but that has no process.
     #[error("the process namespace of container {0} was asked for, but it is not running")]
     TargetNotRunning(String),
+    /// A rule for devices with permissions other than r, w, m.
+    #[error("rule for devices: permissions {0:?} are not made of r, w and m")]
+    RulePermissions(String),
     /// The pod's process namespace was asked for, but nothing holds it.
     #[error("the pod's process namespace was asked for, but the pod has no process that holds one")]
     NoPodProcess,

@@ -6,7 +6,7 @@ use oci_spec::image::Config;
 use oci_spec::runtime::{Capabilities, PosixRlimit};
 
 use super::Profile;
-use crate::engine::model::{ContainerConfig, Id, Identity, PodConfig};
+use crate::engine::model::{ContainerConfig, DiskFigure, Id, Identity, Mode, PodConfig};
 
 /// What this machine and this daemon can do, probed once at start.
 #[derive(Clone, Debug)]
@@ -35,6 +35,10 @@ pub(crate) struct Host {
     pub swap_accounting: bool,
     /// Whether huge pages can be limited: there is a `hugetlb` controller.
     pub hugetlb: bool,
+    /// Whether containers' shares of disks can be weighed.
+    pub disk_weights: bool,
+    /// Whether real-time CPU time can be given out: cgroup v1 of a kernel with `CONFIG_RT_GROUP_SCHED`.
+    pub cpu_realtime: bool,
     /// Whether pods can have user namespaces of their own.
     pub user_namespaces: bool,
     /// Whether mounts can be made read-only recursively (`mount_setattr(2)`, kernel 5.12).
@@ -138,6 +142,19 @@ pub(crate) struct DeviceGrant {
     pub permissions: String,
 }
 
+/// A limit of a disk, or a weight at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DiskRate {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// What is limited.
+    pub figure: DiskFigure,
+    /// Bytes or operations a second; or the weight, 10 to 1000.
+    pub rate: u64,
+}
+
 /// Where a group's network is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NetworkNamespace<'a> {
@@ -160,7 +177,7 @@ pub(crate) struct PodFacts<'a> {
     pub user: Option<&'a Path>,
     /// The pause process in the host's pid namespace; none in a group without one, whose container owns the namespaces.
     pub pause_pid: Option<i32>,
-    /// A mounted memory filesystem that all containers share as /dev/shm; none where a container has its own.
+    /// A mounted memory filesystem that all containers share as /dev/shm; none where a container has its own, or none.
     pub shm: Option<&'a Path>,
     /// The generated /etc/resolv.conf on the host.
     pub resolv_conf: &'a Path,
@@ -183,6 +200,8 @@ pub(crate) struct ContainerFacts<'a> {
     pub identity: &'a Identity,
     /// The devices of `config.devices`, folders expanded, numbers read.
     pub devices: &'a [DeviceGrant],
+    /// The disks of `config.disk_limits`, numbers read.
+    pub disks: &'a [DiskRate],
     /// The host's devices as they are now, where the container is privileged.
     pub host_devices: &'a [HostDevice],
     /// The folders of each image among the mounts, in the order of the mounts: one file or folder to bind, or several
@@ -211,11 +230,12 @@ impl NetworkNamespace<'_> {
 }
 
 impl PodFacts<'_> {
-    /// Whether the group shares the host's UTS namespace: only one that shares the host's network and has no name of
-    /// its own does. A pod without a hostname but with a network gets a namespace, whose name is a copy of the host's.
+    /// Whether the group shares the host's UTS namespace: one that asks for it, or that shares the host's network and has
+    /// no name of its own. A pod without a hostname but with a network gets a namespace, whose name is a copy of the host's.
     #[must_use]
     pub(crate) fn uses_host_uts(&self) -> bool {
-        self.network.is_host() && self.config.hostname.is_empty()
+        let has_no_name = self.network.is_host() && self.config.hostname.is_empty();
+        has_no_name || self.config.namespaces.uts == Mode::Node
     }
 }
 

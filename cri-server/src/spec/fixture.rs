@@ -11,7 +11,7 @@ use super::{
 use crate::engine::model::{ContainerConfig, Id, IdRange, Identity, PodConfig, UserMapping, UserMode};
 
 /// A machine with everything but AppArmor, SELinux and CAP_SYS_RESOURCE.
-pub(super) fn host() -> Host {
+pub(crate) fn host() -> Host {
     let mut bounding: Capabilities = all_capabilities().into_iter().collect();
     bounding.remove(&Capability::SysResource);
     Host {
@@ -27,6 +27,8 @@ pub(super) fn host() -> Host {
         cgroup_v2: true,
         swap_accounting: true,
         hugetlb: true,
+        disk_weights: true,
+        cpu_realtime: false,
         user_namespaces: true,
         recursive_read_only: true,
         pids_limit: None,
@@ -179,6 +181,7 @@ impl Scene {
             image: &self.image,
             identity: &self.identity,
             devices: &[],
+            disks: &[],
             host_devices: &[],
             volumes: &[],
             volume_folder: Path::new("/volumes"),

@@ -15,7 +15,7 @@
 //! | `process`, `signal` | what is executed, with which environment, and how it is asked to stop |
 //! | `capability`, `seccomp`, `lsm`, `masks`, `devices` | what it may do |
 //! | `mounts`, `namespaces`, `sysctl` | what it sees |
-//! | `resources` | how much it gets |
+//! | `resources`, `disks` | how much it gets |
 //! | `cdi` | what the devices it was given by name add to all that |
 //! | `files` | the text of /etc/hosts, /etc/hostname and /etc/resolv.conf |
 //!
@@ -27,6 +27,7 @@ mod capability;
 pub(crate) mod cdi;
 mod container;
 mod devices;
+mod disks;
 mod error;
 mod facts;
 mod files;
@@ -45,14 +46,14 @@ mod signal;
 mod sysctl;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 pub(crate) use capability::parse as capability;
 pub(crate) use container::container;
 pub(crate) use error::SpecError;
 pub(crate) use facts::{
-    AppArmorSupport, Architecture, ContainerFacts, DeviceGrant, DeviceKind, Host, HostDevice, KernelVersion,
-    NetworkNamespace, PodFacts,
+    AppArmorSupport, Architecture, ContainerFacts, DeviceGrant, DeviceKind, DiskRate, Host, HostDevice,
+    KernelVersion, NetworkNamespace, PodFacts,
 };
 pub(crate) use files::{
     FileError, HostsEntry, host_lines, hostname_file, hosts_file, read_resolv_conf, resolv_conf,
@@ -60,6 +61,7 @@ pub(crate) use files::{
 pub(crate) use identity::identity;
 pub(crate) use masks::{MASKED as MASKED_PATHS, READ_ONLY as READ_ONLY_PATHS};
 pub(crate) use mounts::VOLUME_DATA;
+pub(crate) use namespaces::{Joined, join};
 pub(crate) use pause::pause;
 pub(crate) use process::{exec_process, make_privileged, process_args, run_as};
 pub(crate) use resources::on_host as resources;

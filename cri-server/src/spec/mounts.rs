@@ -8,7 +8,7 @@
 //! namespace of whoever mounts it, and unlike a bind of the host's /sys it brings nothing along that is mounted below. The
 //! exception is the host's network in a user namespace, which may not mount what shows a network that it does not own.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
@@ -16,7 +16,7 @@ use super::namespaces::mapping_list;
 use super::path::{depth, normalised};
 use super::process::INIT_DESTINATION;
 use super::{ContainerFacts, Host, KernelVersion, NetworkNamespace, PodFacts, SpecError};
-use crate::engine::model::{self, Mode, MountSource, Propagation};
+use crate::engine::model::{self, IpcMode, MountSource, Propagation};
 
 /// Options of every memory filesystem of a client that does not say otherwise, with what says otherwise.
 const TMPFS_DEFAULTS: [(&str, &str); 3] = [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
@@ -29,6 +29,9 @@ const MAX_OPTION_BYTES: usize = 255;
 
 /// What containers see of a volume, in the folder of its name.
 pub(crate) const VOLUME_DATA: &str = "_data";
+
+/// What begins our runtime's option for a part of what is bound (`runtime/src/spec/mounts.rs`).
+const BENEATH: &str = "X-cleat.beneath=";
 
 /// Group of terminals in every distribution.
 const TTY_GID: u32 = 5;
@@ -65,7 +68,7 @@ pub(super) fn mounts(
             .filter(|mount| mount.destination() == bound.destination())
             .for_each(|mount| *mount = bound.clone());
     }
-    list.push(shm(host, pod));
+    list.extend(shm(host, pod));
     list.extend(pod_files(pod, facts.config.security.read_only_rootfs));
     list.extend(facts.init.map(|program| bind(INIT_DESTINATION, program, &["rbind", "rprivate", "ro"])));
     list.retain(|ours| !asked.iter().any(|theirs| replaces(theirs.destination(), ours.destination())));
@@ -100,19 +103,16 @@ fn kernel_mounts(privileged: bool) -> Vec<Mount> {
 }
 
 /// Shared memory: that of the IPC namespace the container is in.
-fn shm(host: &Host, pod: &PodFacts<'_>) -> Mount {
+fn shm(host: &Host, pod: &PodFacts<'_>) -> Option<Mount> {
     let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
     match (pod.config.namespaces.ipc, pod.shm) {
-        (Mode::Node, _) => bind("/dev/shm", Path::new("/dev/shm"), &options),
-        (Mode::Pod, Some(shared)) => bind("/dev/shm", shared, &options),
-        (Mode::Pod, None) => {
-            let size = pod.config.shm_size_bytes.unwrap_or(host.shm_size_bytes);
-            mount(
-                "/dev/shm",
-                "tmpfs",
-                "shm",
-                &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={size}")],
-            )
+        (IpcMode::Node, _) => Some(bind("/dev/shm", Path::new("/dev/shm"), &options)),
+        (IpcMode::WithoutMemory, _) => None,
+        (IpcMode::Pod | IpcMode::Shareable, Some(shared)) => Some(bind("/dev/shm", shared, &options)),
+        (IpcMode::Pod | IpcMode::Shareable, None) => {
+            let size = format!("size={}", pod.config.shm_size_bytes.unwrap_or(host.shm_size_bytes));
+            let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+            Some(mount("/dev/shm", "tmpfs", "shm", &options))
         }
     }
 }
@@ -144,7 +144,7 @@ fn asked<'a>(
         MountSource::Host(source) => {
             let source =
                 normalised(source).map_err(|source| SpecError::Path { what: "mount source", source })?;
-            let options = ["rbind", propagation_option(asked.propagation), write];
+            let options = [bind_option(asked), propagation_option(asked.propagation), write];
             let mut bound = bind(destination, &source, &options);
             if !asked.users.is_empty() {
                 bound.set_uid_mappings(Some(mapping_list(&asked.users)));
@@ -156,12 +156,33 @@ fn asked<'a>(
             let options = tmpfs_options(options, &destination, write)?;
             Ok(mount(destination, "tmpfs", "tmpfs", &options))
         }
-        MountSource::Volume { name, .. } => {
-            let options = ["rbind", propagation_option(asked.propagation), write];
+        MountSource::Volume { name, sub_path, .. } => {
+            let mut options = vec![bind_option(asked), propagation_option(asked.propagation), write];
+            let beneath = beneath(&destination, sub_path)?;
+            options.extend(beneath.as_deref());
             Ok(bind(destination, &volume_folder.join(name).join(VOLUME_DATA), &options))
         }
         MountSource::Image { .. } => volume(host, destination, volumes.next().unwrap_or_default()),
     }
+}
+
+/// The option by which our runtime binds a part of the source, which it finds beneath the source's descriptor: whoever
+/// writes to a volume may put links there.
+fn beneath(destination: &Path, sub_path: &str) -> Result<Option<String>, SpecError> {
+    if sub_path.is_empty() {
+        return Ok(None);
+    }
+    let parts = || Path::new(sub_path).components();
+    let is_plain = parts().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !is_plain || sub_path.chars().any(char::is_control) {
+        let (destination, sub_path) = (destination.to_owned(), sub_path.to_owned());
+        return Err(SpecError::SubPath { destination, sub_path });
+    }
+    Ok(Some(format!("{BENEATH}{sub_path}")))
+}
+
+fn bind_option(asked: &model::Mount) -> &'static str {
+    if asked.non_recursive { "bind" } else { "rbind" }
 }
 
 /// An image, of which nothing is executed (KEP-4639) and nothing written.
@@ -360,7 +381,7 @@ mod tests {
     #[test]
     fn shared_memory_goes_with_the_ipc_namespace() {
         let mut pod = PodConfig::default();
-        pod.namespaces.ipc = Mode::Node;
+        pod.namespaces.ipc = IpcMode::Node;
         let mounts = decide(pod, ContainerConfig::default()).unwrap();
         assert_eq!(at(&mounts, "/dev/shm")[0].source().as_deref(), Some(Path::new("/dev/shm")));
 

@@ -6,10 +6,12 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType as Kind};
+use oci_spec::runtime::{
+    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType as Kind, Spec,
+};
 
 use super::{ContainerFacts, NetworkNamespace, PodFacts, SpecError};
-use crate::engine::model::{IdRange, Mode, PidMode, UserMapping, UserMode};
+use crate::engine::model::{CgroupMode, IdRange, IpcMode, PidMode, UserMapping, UserMode};
 
 /// The namespaces of the pause process, which makes those that the pod's containers join.
 pub(super) fn of_pause(pod: &PodFacts<'_>) -> Vec<LinuxNamespace> {
@@ -18,7 +20,7 @@ pub(super) fn of_pause(pod: &PodFacts<'_>) -> Vec<LinuxNamespace> {
     if wanted.pid != PidMode::Node {
         list.push(new(Kind::Pid));
     }
-    if wanted.ipc == Mode::Pod {
+    if wanted.ipc != IpcMode::Node {
         list.push(new(Kind::Ipc));
     }
     if !pod.uses_host_uts() {
@@ -35,11 +37,16 @@ pub(super) fn of_container(
     facts: &ContainerFacts<'_>,
 ) -> Result<Vec<LinuxNamespace>, SpecError> {
     let mut list = vec![new(Kind::Mount)];
-    if !facts.config.security.privileged {
+    let has_cgroups = match facts.config.cgroup_namespace {
+        CgroupMode::ByPrivilege => !facts.config.security.privileged,
+        CgroupMode::Container => true,
+        CgroupMode::Node => false,
+    };
+    if has_cgroups {
         list.push(new(Kind::Cgroup));
     }
     list.extend(pid(pod, facts)?);
-    if pod.config.namespaces.ipc == Mode::Pod {
+    if pod.config.namespaces.ipc != IpcMode::Node {
         list.push(of_pod(pod, Kind::Ipc, "ipc"));
     }
     if !pod.uses_host_uts() {
@@ -55,11 +62,35 @@ fn pid(pod: &PodFacts<'_>, facts: &ContainerFacts<'_>) -> Result<Option<LinuxNam
     match &facts.config.pid {
         PidMode::Container => Ok(Some(new(Kind::Pid))),
         PidMode::Pod => pod.pause_pid.map(joined).ok_or(SpecError::NoPodProcess),
+        // Whose it is another process holds at each start: see `join`.
+        PidMode::Target(_) if pod.config.kind.is_one() => Ok(Some(new(Kind::Pid))),
         PidMode::Target(id) => {
             facts.target_pid.map(joined).ok_or_else(|| SpecError::TargetNotRunning(id.short().to_owned()))
         }
         PidMode::Node => Ok(None),
     }
+}
+
+/// A namespace of another container that a container without a pod joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joined {
+    /// Its processes.
+    Pid,
+    /// Its IPC objects.
+    Ipc,
+}
+
+/// Has the container of `spec` join a namespace of the process `pid`, in place of one of its own or of another process's.
+pub(crate) fn join(spec: &mut Spec, joined: Joined, pid: i32) {
+    let (kind, file) = match joined {
+        Joined::Pid => (Kind::Pid, "pid"),
+        Joined::Ipc => (Kind::Ipc, "ipc"),
+    };
+    let Some(linux) = spec.linux_mut() else { return };
+    let mut list = linux.namespaces().clone().unwrap_or_default();
+    list.retain(|known| known.typ() != kind);
+    list.push(at(kind, format!("/proc/{pid}/ns/{file}").into()));
+    linux.set_namespaces(Some(list));
 }
 
 /// The pause process's namespace, or a new one in a group without a pause.
@@ -195,7 +226,7 @@ mod tests {
     #[test]
     fn the_hosts_namespaces_are_not_listed() {
         let mut scene = Scene { host_network: true, ..Scene::default() };
-        scene.pod.namespaces.ipc = Mode::Node;
+        scene.pod.namespaces.ipc = IpcMode::Node;
         scene.pod.namespaces.pid = PidMode::Node;
         for hostname in ["", "named"] {
             scene.pod.hostname = hostname.into();

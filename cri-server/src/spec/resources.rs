@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::{Host, SpecError};
 use crate::engine::model::{HugepageLimit, Resources};
@@ -13,6 +13,8 @@ const CPU_PERIOD_US: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
 const CPU_QUOTA_MIN_US: i64 = 1_000;
 /// The kernel's bounds of `cpu.shares`. Weights of cgroup v2 are made from them by the runtime.
 const CPU_SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
+/// The bounds of a disk weight in the OCI specification. Weights of cgroup v2 are made from them by the runtime.
+const DISK_WEIGHT: std::ops::RangeInclusive<u16> = 10..=1000;
 /// The kernel's bounds of `oom_score_adj`.
 const OOM_SCORE_ADJ: std::ops::RangeInclusive<i32> = -1000..=1000;
 /// More CPUs or memory nodes than any kernel is built for.
@@ -32,6 +34,9 @@ pub(crate) enum ResourceError {
     /// The CPU weight.
     #[error("CPU shares of {0}, 2 to 262144 are possible")]
     CpuShares(u64),
+    /// The disk weight.
+    #[error("disk weight of {0}, 10 to 1000 are possible")]
+    DiskWeight(u64),
     /// The memory limit.
     #[error("memory limit of {0} bytes, -1 (unlimited) or more than 0 are possible")]
     Memory(i64),
@@ -89,6 +94,7 @@ fn resources(limits: &Resources) -> Result<LinuxResources, ResourceError> {
     resources
         .set_cpu(cpu(limits)?)
         .set_memory(memory(limits)?)
+        .set_block_io(disk_weight(limits)?)
         .set_hugepage_limits(hugepages(&limits.hugepage_limits)?)
         .set_unified(unified(&limits.unified)?);
     Ok(resources)
@@ -143,9 +149,25 @@ fn cpu(limits: &Resources) -> Result<Option<LinuxCpu>, ResourceError> {
     cpu.set_period(period)
         .set_quota(quota)
         .set_shares(shares)
+        .set_realtime_period(limits.cpu_realtime_period_us.filter(|&period| period != 0))
+        .set_realtime_runtime(limits.cpu_realtime_runtime_us.filter(|&runtime| runtime != 0))
         .set_cpus(cpuset(&limits.cpuset_cpus)?)
         .set_mems(cpuset(&limits.cpuset_mems)?);
     Ok((cpu != LinuxCpu::default()).then_some(cpu))
+}
+
+/// A weight at disks that can be one.
+pub(super) fn checked_disk_weight(weight: u64) -> Result<u16, ResourceError> {
+    let fitting = u16::try_from(weight).ok().filter(|weight| DISK_WEIGHT.contains(weight));
+    fitting.ok_or(ResourceError::DiskWeight(weight))
+}
+
+fn disk_weight(limits: &Resources) -> Result<Option<LinuxBlockIo>, ResourceError> {
+    let Some(weight) = limits.disk_weight.filter(|&weight| weight != 0) else { return Ok(None) };
+    let weight = checked_disk_weight(weight.into())?;
+    let mut disks = LinuxBlockIo::default();
+    disks.set_weight(Some(weight));
+    Ok(Some(disks))
 }
 
 fn memory(limits: &Resources) -> Result<Option<LinuxMemory>, ResourceError> {
@@ -264,11 +286,16 @@ mod tests {
             memory_reservation_bytes: Some(32 << 20),
             memory_swappiness: Some(7),
             disable_oom_killer: true,
+            cpu_realtime_period_us: Some(1_000_000),
+            cpu_realtime_runtime_us: Some(950_000),
+            disk_weight: Some(300),
         };
         let resources = resources(&limits).unwrap();
         let cpu = resources.cpu().as_ref().unwrap();
         assert_eq!((cpu.period(), cpu.quota(), cpu.shares()), (Some(100_000), Some(50_000), Some(512)));
         assert_eq!((cpu.cpus().as_deref(), cpu.mems().as_deref()), (Some("0-2,7"), Some("0")));
+        assert_eq!((cpu.realtime_period(), cpu.realtime_runtime()), (Some(1_000_000), Some(950_000)));
+        assert_eq!(resources.block_io().as_ref().unwrap().weight(), Some(300));
         let memory = resources.memory().unwrap();
         assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(64 << 20)));
         assert_eq!((memory.reservation(), memory.swappiness()), (Some(32 << 20), Some(7)));
@@ -285,6 +312,9 @@ mod tests {
             cpu_shares: Some(0),
             memory_limit_bytes: Some(0),
             memory_swap_limit_bytes: Some(0),
+            cpu_realtime_period_us: Some(0),
+            cpu_realtime_runtime_us: Some(0),
+            disk_weight: Some(0),
             ..Resources::default()
         };
         for limits in [Resources::default(), zeros] {
@@ -317,6 +347,8 @@ mod tests {
                 Resources { memory_limit_bytes: Some(-1), memory_swap_limit_bytes: Some(8), ..base() },
                 ResourceError::Swap { swap: 8, memory: -1 },
             ),
+            (Resources { disk_weight: Some(9), ..base() }, ResourceError::DiskWeight(9)),
+            (Resources { disk_weight: Some(1001), ..base() }, ResourceError::DiskWeight(1001)),
             (Resources { oom_score_adj: Some(1001), ..base() }, ResourceError::OomScoreAdj(1001)),
             (Resources { oom_score_adj: Some(-1001), ..base() }, ResourceError::OomScoreAdj(-1001)),
             (

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{PodFacts, SpecError};
-use crate::engine::model::Mode;
+use crate::engine::model::IpcMode;
 
 /// Parameters of the IPC namespace (`ipc_namespaces(7)`), besides those below [`MQUEUE`].
 const IPC: [&str; 8] = [
@@ -56,7 +56,9 @@ fn owned(name: &str, pod: &PodFacts<'_>) -> Result<(), &'static str> {
     let (belongs_to_pod, otherwise) = if name.starts_with(NET) {
         (!pod.network.is_host(), "the pod uses the host's network")
     } else if name.starts_with(MQUEUE) || IPC.contains(&name) {
-        (pod.config.namespaces.ipc == Mode::Pod, "the pod uses the host's IPC namespace")
+        let config = pod.config;
+        let owns_it = config.namespaces.ipc != IpcMode::Node && config.ipc_of.is_none();
+        (owns_it, "the pod uses the IPC namespace of the host or of another container")
     } else if name == DOMAIN_NAME {
         (!pod.uses_host_uts(), "the pod uses the host's UTS namespace")
     } else {
@@ -152,7 +154,7 @@ mod tests {
     #[test]
     fn the_hosts_namespaces_are_not_the_pods_to_change() {
         let mut scene = Scene { host_network: true, ..Scene::default() };
-        scene.pod.namespaces.ipc = Mode::Node;
+        scene.pod.namespaces.ipc = IpcMode::Node;
         scene.pod.hostname = String::new();
         for name in ["net.ipv4.ip_forward", "kernel.sem", "fs.mqueue.msg_max", "kernel.domainname"] {
             assert!(decide(&mut scene, name, "1").is_err(), "{name}");

@@ -1,7 +1,9 @@
 //! Limits as values of cgroup files, v1 and v2.
 
 use cleat_sys::cgroup::Layout;
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
+};
 
 use super::{ResourceError, rare};
 
@@ -209,21 +211,11 @@ fn page_size(size: &str) -> Result<&str, ResourceError> {
 }
 
 fn block_io(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
-    if io.leaf_weight().is_some_and(|weight| weight != 0)
-        || io.weight_device().as_ref().is_some_and(|l| !l.is_empty())
-    {
-        return Err(ResourceError::Unsupported("blockIO.leafWeight and weightDevice"));
+    let leaves = io.weight_device().iter().flatten().map(LinuxWeightDevice::leaf_weight);
+    if std::iter::once(io.leaf_weight()).chain(leaves).flatten().any(|weight| weight != 0) {
+        return Err(ResourceError::Unsupported("blockIO.leafWeight"));
     }
-    if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
-        if !(10..=1000).contains(&weight) {
-            return Err(invalid("blockIO.weight", weight));
-        }
-        if v1 {
-            list.add("blkio", "blkio.bfq.weight", weight);
-        } else {
-            list.add("io", "io.weight", io_weight(weight));
-        }
-    }
+    weights(list, io, v1)?;
     let throttles = [
         (io.throttle_read_bps_device(), "blkio.throttle.read_bps_device", "rbps"),
         (io.throttle_write_bps_device(), "blkio.throttle.write_bps_device", "wbps"),
@@ -235,6 +227,29 @@ fn block_io(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
             .iter()
             .flatten()
             .for_each(|device| throttle(list, device, if v1 { Ok(file) } else { Err(key) }));
+    }
+    Ok(())
+}
+
+/// The weight among all, then those at single disks.
+fn weights(list: &mut List, io: &LinuxBlockIo, v1: bool) -> Outcome {
+    let of_disks = io.weight_device().iter().flatten();
+    let of_disks = of_disks.map(|disk| (Some((disk.major(), disk.minor())), disk.weight()));
+    for (disk, weight) in std::iter::once((None, io.weight())).chain(of_disks) {
+        let Some(weight) = weight.filter(|weight| *weight != 0) else { continue };
+        if !(10..=1000).contains(&weight) {
+            return Err(invalid("blockIO.weight", weight));
+        }
+        match (v1, disk) {
+            (true, None) => list.add("blkio", "blkio.bfq.weight", weight),
+            (true, Some((major, minor))) => {
+                list.add("blkio", "blkio.bfq.weight_device", format!("{major}:{minor} {weight}"));
+            }
+            (false, None) => list.add("io", "io.weight", io_weight(weight)),
+            (false, Some((major, minor))) => {
+                list.add("io", "io.weight", format!("{major}:{minor} {}", io_weight(weight)));
+            }
+        }
     }
     Ok(())
 }
@@ -296,6 +311,27 @@ mod tests {
         assert_eq!(v2, [pair("memory.swap.max", "50"), pair("memory.max", "100")]);
         let none = memory(-1, None, true).unwrap();
         assert_eq!(none, [pair("memory.limit_in_bytes", "-1"), pair("memory.memsw.limit_in_bytes", "-1")]);
+    }
+
+    #[test]
+    fn disks_are_weighed_together_and_one_by_one() {
+        let asked = r#"{"weight":10,"weightDevice":[{"major":8,"minor":1,"weight":1000}]}"#;
+        let told = |asked: &str, v1| {
+            let mut list = List::default();
+            block_io(&mut list, &serde_json::from_str(asked).unwrap(), v1)?;
+            Ok::<_, ResourceError>(list.0.into_iter().map(|one| (one.file, one.value)).collect::<Vec<_>>())
+        };
+        let pair = |file: &str, value: &str| (file.to_owned(), value.to_owned());
+        let v1 = [pair("blkio.bfq.weight", "10"), pair("blkio.bfq.weight_device", "8:1 1000")];
+        assert_eq!(told(asked, true).unwrap(), v1);
+        assert_eq!(told(asked, false).unwrap(), [pair("io.weight", "1"), pair("io.weight", "8:1 10000")]);
+        for bad in [
+            r#"{"weight":9}"#,
+            r#"{"weightDevice":[{"major":8,"minor":1,"weight":1001}]}"#,
+            r#"{"leafWeight":10}"#,
+        ] {
+            assert!(told(bad, true).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use options::{CgroupsMode, Checkpoint, CriuOptions, DumpOptions, PageServer,
 pub use restore::Restored;
 
 use crate::failure::Step;
-use crate::spec::{MountNamespace, Plan};
+use crate::spec::{Mount, MountKind, MountNamespace, Plan};
 use crate::{Failure, birth};
 use rpc::{Kind, Response};
 
@@ -53,12 +53,17 @@ pub fn restore(asked: &Restore<'_>) -> Result<Restored, Failure> {
     restore::restore(asked)
 }
 
-/// The plan of the container; one whose mounts are in a namespace of others is refused.
+/// The plan of the container; one whose mounts are in a namespace of others, or of parts of folders, is refused.
 fn plan(id: &str, bundle: &Path, systemd_cgroup: bool) -> Result<Plan, Failure> {
     let plan = birth::read_plan(id, bundle, systemd_cgroup)?;
     if plan.namespaces.mounts != MountNamespace::New {
         let reason = "criu takes no mount namespace apart in which others live";
         return Err(Failure::because("check linux.namespaces", reason));
+    }
+    let is_a_part = |mount: &&Mount| matches!(mount.kind, MountKind::Bind { beneath: Some(_), .. });
+    if let Some(mount) = plan.mounts.iter().find(is_a_part) {
+        let reason = "criu finds sources by their paths, which links in them could change";
+        return Err(Failure::because(format!("check the mount {}", mount.target.display()), reason));
     }
     Ok(plan)
 }

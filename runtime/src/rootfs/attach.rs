@@ -5,12 +5,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use cleat_sys::mount::{Attributes, set_attributes};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::Tree;
+use crate::Failure;
+use crate::failure::Step;
 use crate::spec::{Mount, MountKind, OptionList};
 
 /// A new filesystem, mounted nowhere yet.
@@ -47,6 +50,19 @@ pub(super) fn mount_context(context: &OwnedFd, attributes: u64) -> io::Result<Ow
 /// A copy of the mount at `path` on the host, beginning at that file or folder.
 pub(super) fn clone_path(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, clone_flags(recursive))?)
+}
+
+/// A copy of the source of a bind mount: of the mount at `path` on the host, or of what is at `beneath` in that folder.
+pub(super) fn clone_source(path: &Path, beneath: Option<&Path>, recursive: bool) -> Result<OwnedFd, Failure> {
+    let Some(part) = beneath else {
+        return clone_path(path, recursive).step(|| format!("open {}", path.display()));
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty()).step(|| format!("open {}", path.display()))?;
+    let found = Tree::new(folder).find_beneath(part);
+    found
+        .and_then(|found| clone_descriptor(&found, recursive))
+        .step(|| format!("open {} without leaving {}", part.display(), path.display()))
 }
 
 /// A copy of the mount that `descriptor` lies in, beginning there.

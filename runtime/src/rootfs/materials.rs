@@ -112,8 +112,8 @@ fn copy_sources(
 
 /// A copy of the mount that will be bound, with its owners mapped; none where nothing is bound.
 fn copy_source(mount: &Mount, mapping: Option<&OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
-    let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
-    let copy = attach::clone_path(source, *recursive).step(|| format!("open {}", source.display()))?;
+    let MountKind::Bind { source, recursive, beneath } = &mount.kind else { return Ok(None) };
+    let copy = attach::clone_source(source, beneath.as_deref(), *recursive)?;
     if let (Some(owners), Some(mapping)) = (&mount.owners, mapping) {
         map_owners(&copy, mapping, owners.recursive)
             .step(|| format!("map the owners of mount {}", mount.target.display()))?;

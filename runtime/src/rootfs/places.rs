@@ -30,9 +30,8 @@ pub(crate) fn make_places(plan: &Plan) -> Result<(), Failure> {
 fn make_place(tree: &Tree, mount: &Mount) -> Result<(), Failure> {
     let step = || format!("make the place of mount {}", mount.target.display());
     match &mount.kind {
-        MountKind::Bind { source, recursive } => {
-            let copy =
-                attach::clone_path(source, *recursive).step(|| format!("open {}", source.display()))?;
+        MountKind::Bind { source, recursive, beneath } => {
+            let copy = attach::clone_source(source, beneath.as_deref(), *recursive)?;
             let wanted = if tree::is_folder(&copy).step(step)? { Wanted::Folder } else { Wanted::File };
             let target = tree.find_or_create(&mount.target, wanted).step(step)?;
             attach::attach(&copy, &target).step(step)

@@ -42,8 +42,17 @@ impl Tree {
         self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
     }
 
+    /// As [`Tree::find`] for a relative path, but a symbolic link that leads out of the tree is `EXDEV`.
+    pub(crate) fn find_beneath(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open(path, OFlags::PATH, ResolveFlags::BENEATH)
+    }
+
     fn resolve(&self, path: &Path, flags: OFlags, more: ResolveFlags) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
+        self.open(path, flags, ResolveFlags::IN_ROOT | more)
+    }
+
+    fn open(&self, path: &Path, flags: OFlags, how: ResolveFlags) -> io::Result<OwnedFd> {
+        let resolve = how | ResolveFlags::NO_MAGICLINKS;
         let mut attempt = 0;
         loop {
             match rustix::fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {

@@ -7,6 +7,10 @@ use oci_spec::runtime as oci;
 
 use super::{IdMaps, RootPropagation, SpecError};
 
+/// What begins an option of ours: options that begin with `X-` are not the kernel's (mount(8)). With it not the source is
+/// bound, but what is found at this path without leaving the source, whatever links somebody who can write to it puts there.
+const BENEATH: &str = "X-cleat.beneath=";
+
 /// One mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
@@ -37,8 +41,8 @@ pub(crate) struct Owners {
 /// What is mounted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum MountKind {
-    /// A file or folder of the host.
-    Bind { source: PathBuf, recursive: bool },
+    /// A file or folder of the host; with `beneath` the one at that path, which must not lead out of the source.
+    Bind { source: PathBuf, recursive: bool, beneath: Option<PathBuf> },
     /// A new filesystem.
     Filesystem { name: String, source: String, options: OptionList },
     /// The container's own cgroups, in the host's layout.
@@ -58,6 +62,8 @@ enum Effect {
     Bind,
     MapOwners,
     CopyUp,
+    /// A part of a bind mount's source.
+    Beneath,
     /// It is so already.
     Nothing,
     Unsupported,
@@ -84,8 +90,8 @@ impl Mount {
         let name = specified.typ().as_deref().unwrap_or_default();
         let source = specified.source().clone().unwrap_or_default();
         let kind = match (parsed.bind, name) {
-            (None, "bind") => MountKind::Bind { source, recursive: false },
-            (Some(recursive), _) => MountKind::Bind { source, recursive },
+            (None, "bind") => MountKind::Bind { source, recursive: false, beneath: parsed.beneath.take() },
+            (Some(recursive), _) => MountKind::Bind { source, recursive, beneath: parsed.beneath.take() },
             (None, "cgroup" | "cgroup2") => MountKind::Cgroup,
             (None, "") => return Err(invalid("type is missing")),
             (None, name) => {
@@ -98,6 +104,9 @@ impl Mount {
             && !source.is_absolute()
         {
             return Err(invalid("source of a bind mount has to be absolute"));
+        }
+        if parsed.beneath.is_some() {
+            return Err(invalid("X-cleat.beneath is for bind mounts"));
         }
         if parsed.copy_up && name != "tmpfs" {
             return Err(invalid("tmpcopyup is for tmpfs"));
@@ -148,6 +157,7 @@ struct Parsed {
     /// Whether recursively.
     map_owners: Option<bool>,
     copy_up: bool,
+    beneath: Option<PathBuf>,
     parameters: OptionList,
 }
 
@@ -166,6 +176,7 @@ impl Parsed {
             Effect::Bind => self.bind = Some(recursive),
             Effect::MapOwners => self.map_owners = Some(recursive),
             Effect::CopyUp => self.copy_up = true,
+            Effect::Beneath => self.beneath = Some(part(option).ok_or(Refusal::Invalid)?),
             Effect::Propagation(kind) => self.propagation = Some(RootPropagation { kind, recursive }),
             Effect::Nothing => {}
             Effect::Unsupported => return Err(Refusal::Unsupported),
@@ -201,6 +212,13 @@ fn owners(specified: &oci::Mount, option: Option<bool>, is_bind: bool) -> Result
         (_, _) if !is_bind => Err(SpecError::Unsupported(format!("{field}: mappings of a new filesystem"))),
         (maps, option) => Ok(Some(Owners { maps, recursive: option.unwrap_or(false) })),
     }
+}
+
+/// The path of an option for a part of the source: relative, and it does not go up.
+fn part(option: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(option.strip_prefix(BENEATH)?);
+    let is_plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    (is_plain && path != PathBuf::new()).then_some(path)
 }
 
 fn parameter(option: &str) -> (String, Option<String>) {
@@ -257,6 +275,7 @@ fn effect(option: &str) -> Effect {
         "tmpcopyup" => Effect::CopyUp,
         "remount" | "copy-symlink" | "dest-nofollow" | "src-nofollow" => Effect::Unsupported,
         _ if option.starts_with("idmap=") || option.starts_with("ridmap=") => Effect::Unsupported,
+        _ if option.starts_with(BENEATH) => Effect::Beneath,
         _ => Effect::Parameter,
     }
 }
@@ -292,7 +311,7 @@ mod tests {
     #[test]
     fn a_leading_r_means_recursive_where_it_is_no_part_of_the_name() {
         let mount = plan("", "/x", &["rbind", "rslave", "rro", "relatime"]).unwrap();
-        assert_eq!(mount.kind, MountKind::Bind { source: "/x".into(), recursive: true });
+        assert_eq!(mount.kind, MountKind::Bind { source: "/x".into(), recursive: true, beneath: None });
         assert_eq!(mount.propagation, Some(RootPropagation { kind: Propagation::Slave, recursive: true }));
         assert_eq!(mount.recursive_attributes.set, attribute::READ_ONLY);
         assert_eq!(mount.attributes.clear, attribute::ACCESS_TIME_MASK);
@@ -317,6 +336,17 @@ mod tests {
         }
         assert!(with("tmpfs", &[]).is_err());
         assert!(plan("bind", "/x", &["bind", "idmap"]).unwrap().takes_the_containers_owners());
+    }
+
+    #[test]
+    fn a_part_of_a_source_is_plain_and_relative() {
+        let mount = plan("bind", "/x", &["rbind", "X-cleat.beneath=a/./b"]).unwrap();
+        let expected = MountKind::Bind { source: "/x".into(), recursive: true, beneath: Some("a/b".into()) };
+        assert_eq!(mount.kind, expected);
+        for option in ["X-cleat.beneath=", "X-cleat.beneath=/a", "X-cleat.beneath=a/../../b"] {
+            assert!(plan("bind", "/x", &[option]).is_err(), "{option}");
+        }
+        assert!(plan("tmpfs", "x", &["X-cleat.beneath=a"]).is_err());
     }
 
     #[test]

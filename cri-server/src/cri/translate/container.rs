@@ -7,7 +7,7 @@ use super::field::{
 };
 use super::{cdi, mount, namespace, resources, security, signal};
 use crate::engine::Result;
-use crate::engine::model::{ContainerConfig, ImageChoice, RestartPolicy};
+use crate::engine::model::{CgroupMode, ContainerConfig, ImageChoice, RestartPolicy};
 
 /// What a CreateContainer request asks for.
 pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<ContainerConfig> {
@@ -37,6 +37,9 @@ pub(in crate::cri) fn config(config: Option<v1::ContainerConfig>) -> Result<Cont
         annotations,
         log_path: optional_path_below("config.log_path", &config.log_path)?,
         log_rotation: None,
+        device_rules: Vec::new(),
+        disk_limits: Vec::new(),
+        cgroup_namespace: CgroupMode::ByPrivilege,
         takes_volumes_along: false,
         stdin: config.stdin,
         stdin_once: config.stdin_once,

@@ -80,6 +80,7 @@ fn one(field: &str, mount: v1::Mount) -> Result<Mount> {
         source: source(field, &mount)?,
         read_only: mount.readonly,
         recursive_read_only: mount.recursive_read_only,
+        non_recursive: false,
         selinux_relabel: mount.selinux_relabel,
         propagation,
         users: user::ranges(&name("uidMappings"), mount.uid_mappings)?,

@@ -5,7 +5,7 @@ use cleat_cri_api::v1::{NamespaceMode, NamespaceOption};
 use super::field::{known, refused};
 use super::user;
 use crate::engine::Result;
-use crate::engine::model::{Id, Mode, Namespaces, PidMode, UserMode};
+use crate::engine::model::{Id, IpcMode, Mode, Namespaces, PidMode, UserMode};
 
 /// Field names, as they are refused.
 const NETWORK: &str = "namespace_options.network";
@@ -25,18 +25,18 @@ pub(super) fn of_pod(options: Option<NamespaceOption>) -> Result<Namespaces> {
             return Err(refused(PID, "TARGET", "only a container can join another one's"));
         }
     };
-    let (network, ipc) = (mode(NETWORK, options.network)?, mode(IPC, options.ipc)?);
+    let (network, ipc) = (mode(NETWORK, options.network)?, ipc_mode(options.ipc)?);
     let user = user::mode(options.userns_options)?.unwrap_or_default();
     if user != UserMode::Node {
         let why = "a pod with a user namespace of its own cannot use the host's";
         if pid == PidMode::Node {
             return Err(refused(PID, "NODE", why));
         }
-        if ipc == Mode::Node {
+        if ipc == IpcMode::Node {
             return Err(refused(IPC, "NODE", why));
         }
     }
-    Ok(Namespaces { network, ipc, pid, user })
+    Ok(Namespaces { network, ipc, pid, user, ..Namespaces::default() })
 }
 
 /// The process namespace of a container, and the user namespace it expects its pod to have. Its network and IPC namespaces are its pod's, whatever its options say; they
@@ -68,7 +68,11 @@ pub(super) fn options(namespaces: &Namespaces) -> NamespaceOption {
     NamespaceOption {
         network: mode_name(namespaces.network) as i32,
         pid: pid as i32,
-        ipc: mode_name(namespaces.ipc) as i32,
+        ipc: match namespaces.ipc {
+            IpcMode::Node => NamespaceMode::Node,
+            // Pods have no other modes.
+            IpcMode::Pod | IpcMode::Shareable | IpcMode::WithoutMemory => NamespaceMode::Pod,
+        } as i32,
         target_id,
         userns_options: user::report(&namespaces.user),
     }
@@ -80,6 +84,13 @@ fn mode(field: &str, number: i32) -> Result<Mode> {
         NamespaceMode::Node => Ok(Mode::Node),
         other => Err(refused(field, other.as_str_name(), "it is POD or NODE")),
     }
+}
+
+fn ipc_mode(number: i32) -> Result<IpcMode> {
+    Ok(match mode(IPC, number)? {
+        Mode::Pod => IpcMode::Pod,
+        Mode::Node => IpcMode::Node,
+    })
 }
 
 fn mode_name(mode: Mode) -> NamespaceMode {
@@ -108,8 +119,12 @@ mod tests {
     #[test]
     fn a_pods_namespaces() {
         let own = Namespaces { pid: PidMode::Pod, ..Namespaces::default() };
-        let host =
-            Namespaces { network: Mode::Node, ipc: Mode::Node, pid: PidMode::Node, user: UserMode::Node };
+        let host = Namespaces {
+            network: Mode::Node,
+            ipc: IpcMode::Node,
+            pid: PidMode::Node,
+            ..Namespaces::default()
+        };
         for (options, expected) in [
             (None, Some(own.clone())),
             (Some(asked(POD, POD, POD)), Some(own)),

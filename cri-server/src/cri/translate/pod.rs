@@ -32,6 +32,7 @@ pub(in crate::cri) fn config(config: Option<PodSandboxConfig>, runtime_handler: 
         is_unconnected: false,
         places: Vec::new(),
         network_of: None,
+        ipc_of: None,
         extra_hosts: Vec::new(),
         kind: Kind::Pod,
         name: pod_name(config.metadata)?,

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 
 use super::describe::{COMMAND, REQUEST};
 use super::mounts;
+use super::others::Others;
 use super::refused::check;
 use super::request::{Create, HostConfig, Ulimit};
+use super::security::security;
 use super::settled::settled;
-use super::{group, log_options, restart_policy, sources, user};
+use super::{devices, group, log_options, restart_policy, sources};
 use crate::docker::dispatch::Ask;
 use crate::docker::healthcheck::Healthcheck;
 use crate::docker::networks;
@@ -20,56 +22,53 @@ use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{json as in_json, read_json};
 use crate::docker::{Door, images};
 use crate::engine::model::{
-    AppArmor, Capabilities, ContainerConfig, Device, Id, ImageChoice, Mount, PidMode, Resources,
-    RestartPolicy, Rlimit, Seccomp, Security,
+    CgroupMode, ContainerConfig, Id, ImageChoice, Mount, Resources, RestartPolicy, Rlimit,
 };
 use crate::engine::{EngineError, One};
-use crate::spec;
+use crate::spec::{self, Host};
 
 /// `POST /containers/create`.
 pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
     let mut body: Value = read_json(ask.body).await?;
-    let request: Create = serde_json::from_value(body.clone())
+    let mut request: Create = serde_json::from_value(body.clone())
         .map_err(|error| Refusal::bad(format!("invalid JSON: {error}")))?;
     let image = door.engine.images().resolve(&request.image);
     let image = image.ok_or_else(|| Refusal::no_image(&request.image))?;
-    check(&request)?;
+    let machine = door.engine.host();
+    let warnings = devices::discard_weights(&mut request.host_config, machine);
+    check(&request, machine)?;
     let name = match ask.query.get("name") {
         "" => generated_name()?,
         name => checked_name(name)?.to_owned(),
     };
     let settings = image.config.config().clone().unwrap_or_default();
     let volumes = volumes(&request, &settings);
-    let mounts = mounts::mounts(&request.host_config, &volumes, &lenders(door, &request)?)?;
+    let mounts = mounts::mounts(&request.host_config, &volumes, &lenders(door, &request)?, machine)?;
     sources::prepare(&request.host_config).await?;
     body["Volumes"] = if volumes.is_empty() { Value::Null } else { json!(volumes) };
+    let others = Others::find(door, &request.host_config)?;
     let written = images::written(door, &image).await?;
     let health = Healthcheck::settled(&request.healthcheck, &written["config"], ask.version);
     body["Healthcheck"] = json!(health);
     let health = health.and_then(|health| health.wanted(&written["config"]));
-    let config = ContainerConfig { health, ..container(&request, &image, mounts)? };
+    let config = ContainerConfig {
+        health,
+        ..container(&request, &image, &Findings { mounts, others: &others, machine })?
+    };
     let command = spec::process_args(&config, &settings)
         .map_err(|_| Refusal::bad("no command specified: give one, or use an image that has one"))?;
-    let other = other_group(door, &request)?;
     let endpoints = &request.networking_config.endpoints_config;
     let places = networks::wanted(door, &request.host_config.network_mode, endpoints, &request.mac_address)?;
-    let around = group::Around { image: &settings, facts: &door.facts, other: other.as_ref(), places };
+    let around = group::Around { image: &settings, facts: &door.facts, others: &others, places };
     let mut group = group::config(&request, around)?;
-    if let Some(other) = &other {
-        body["HostConfig"]["NetworkMode"] = json!(format!("container:{}", other.container.id));
-    }
+    others.settle(&mut body);
+    devices::settle_weights(&mut body, &request.host_config);
     group.annotations.insert(REQUEST.to_owned(), settled(body, &settings).to_string());
     group.annotations.insert(COMMAND.to_owned(), json!(command).to_string());
     let auto_remove = request.host_config.auto_remove;
     let created = door.engine.create_one(&name, auto_remove, group, config).await;
     let id = created.map_err(taken)?;
-    Ok(in_json(StatusCode::CREATED, &json!({"Id": id.to_string(), "Warnings": []})))
-}
-
-/// The container whose network this one is to use.
-fn other_group(door: &Door, request: &Create) -> Result<Option<One>, Refusal> {
-    let name = request.host_config.network_mode.strip_prefix("container:");
-    Ok(name.map(|name| door.engine.one(name)).transpose()?)
+    Ok(in_json(StatusCode::CREATED, &json!({"Id": id.to_string(), "Warnings": warnings})))
 }
 
 /// What the request and the image want volumes for.
@@ -133,7 +132,14 @@ fn generated_name() -> Result<String, Refusal> {
     Ok(format!("{}_{}_{}", MANNERS[digit(0) % 16], THINGS[digit(1) % 16], &id.as_str()[2..6]))
 }
 
-fn container(request: &Create, image: &Image, mounts: Vec<Mount>) -> Result<ContainerConfig, Refusal> {
+/// What a container is decided from besides the request.
+struct Findings<'a> {
+    mounts: Vec<Mount>,
+    others: &'a Others,
+    machine: &'a Host,
+}
+
+fn container(request: &Create, image: &Image, found: &Findings<'_>) -> Result<ContainerConfig, Refusal> {
     let host = &request.host_config;
     // `--entrypoint ""` takes the image's away.
     let none = request.entrypoint.iter().all(String::is_empty) && !request.entrypoint.is_empty();
@@ -153,8 +159,10 @@ fn container(request: &Create, image: &Image, mounts: Vec<Mount>) -> Result<Cont
         args,
         working_dir: request.working_dir.clone(),
         envs: envs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        mounts,
-        devices: host.devices.iter().map(device).collect(),
+        mounts: found.mounts.clone(),
+        devices: host.devices.iter().map(devices::device).collect(),
+        device_rules: host.device_cgroup_rules.iter().map(devices::rule).collect::<Result<_, _>>()?,
+        disk_limits: devices::disk_limits(host),
         labels: request.labels.clone(),
         log_path: (host.log_config.r#type != "none").then(|| "log".into()),
         log_rotation: log_options::rotation(&host.log_config)?,
@@ -162,8 +170,13 @@ fn container(request: &Create, image: &Image, mounts: Vec<Mount>) -> Result<Cont
         stdin_once: request.stdin_once,
         tty: request.tty,
         resources: resources(host),
-        security: security(request)?,
-        pid: if host.pid_mode == "host" { PidMode::Node } else { PidMode::Container },
+        security: security(request, found.machine)?,
+        pid: found.others.pid(&host.pid_mode),
+        cgroup_namespace: match host.cgroupns_mode.as_str() {
+            "host" => CgroupMode::Node,
+            "private" => CgroupMode::Container,
+            _ => CgroupMode::ByPrivilege,
+        },
         stop_signal,
         init: host.init,
         restart: restart(host)?,
@@ -212,17 +225,6 @@ fn rlimit(wanted: &Ulimit) -> Result<Rlimit, Refusal> {
     Ok(Rlimit { name: name.clone(), soft: number(*soft), hard: number(*hard) })
 }
 
-fn device(device: &super::request::Device) -> Device {
-    let inside =
-        if device.path_in_container.is_empty() { &device.path_on_host } else { &device.path_in_container };
-    let permissions = if device.cgroup_permissions.is_empty() { "rwm" } else { &device.cgroup_permissions };
-    Device {
-        host_path: device.path_on_host.clone().into(),
-        container_path: inside.into(),
-        permissions: permissions.to_owned(),
-    }
-}
-
 /// Zero is "no limit" to Docker.
 pub(super) fn resources(host: &HostConfig) -> Resources {
     /// Microseconds; what `--cpus` is a part of.
@@ -242,6 +244,9 @@ pub(super) fn resources(host: &HostConfig) -> Resources {
         cpu_period_us: positive(period),
         cpu_quota_us: Some(quota).filter(|quota| *quota != 0),
         cpu_shares: positive(host.cpu_shares),
+        cpu_realtime_period_us: positive(host.cpu_realtime_period),
+        cpu_realtime_runtime_us: Some(host.cpu_realtime_runtime).filter(|runtime| *runtime != 0),
+        disk_weight: Some(host.blkio_weight).filter(|weight| *weight != 0),
         memory_limit_bytes: Some(host.memory).filter(|memory| *memory > 0),
         memory_swap_limit_bytes: swap,
         memory_reservation_bytes: Some(host.memory_reservation).filter(|bytes| *bytes > 0),
@@ -253,61 +258,6 @@ pub(super) fn resources(host: &HostConfig) -> Resources {
         pids_limit: Some(host.pids_limit.max(-1)).filter(|limit| *limit != 0),
         ..Resources::default()
     }
-}
-
-fn security(request: &Create) -> Result<Security, Refusal> {
-    let host = &request.host_config;
-    let mut security = Security {
-        privileged: host.privileged,
-        capabilities: Capabilities {
-            add: host.cap_add.clone(),
-            drop: host.cap_drop.clone(),
-            add_ambient: Vec::new(),
-        },
-        user: user::choice(&request.user, &host.group_add),
-        read_only_rootfs: host.readonly_rootfs,
-        masked_paths: host.masked_paths.clone(),
-        read_only_paths: host.readonly_paths.clone(),
-        seccomp: if host.privileged { Seccomp::Unconfined } else { Seccomp::RuntimeDefault },
-        ..Security::default()
-    };
-    for option in &host.security_opt {
-        // Old clients write a colon; what is behind the first of the two is the client's own text.
-        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
-        let written = if value.is_empty() { option.clone() } else { format!("{key}={value}") };
-        match written.as_str() {
-            "seccomp=unconfined" => security.seccomp = Seccomp::Unconfined,
-            "seccomp=builtin" => {}
-            "apparmor=unconfined" => security.app_armor = AppArmor::Unconfined,
-            // What clients know the default profile by.
-            "apparmor=docker-default" => security.app_armor = AppArmor::RuntimeDefault,
-            "no-new-privileges" | "no-new-privileges=true" => security.no_new_privileges = true,
-            "no-new-privileges=false" | "label=disable" => {}
-            other => named_option(&mut security, option, other)?,
-        }
-    }
-    Ok(security)
-}
-
-/// A security option with a value of the client's own.
-fn named_option(security: &mut Security, written: &str, option: &str) -> Result<(), Refusal> {
-    let invalid = || Refusal::bad(format!("invalid --security-opt 2: {written:?}"));
-    let (key, value) = option.split_once('=').ok_or_else(invalid)?;
-    match key {
-        "apparmor" => security.app_armor = AppArmor::Localhost(value.to_owned()),
-        // The profile itself: a client reads it from its own file.
-        "seccomp" => security.seccomp = Seccomp::Inline(value.to_owned()),
-        "label" | "credentialspec" | "writable-cgroups" => {
-            return Err(Refusal::not_built(format!("the security option {written:?}")));
-        }
-        "no-new-privileges" => {
-            return Err(Refusal::bad(format!(
-                "invalid --security-opt 2: {written:?}: a yes or no is expected"
-            )));
-        }
-        _ => return Err(invalid()),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use cleat_network::bridge::Subnet;
 use ipnet::IpNet;
 use oci_spec::image::Config;
 
+use super::others::Others;
 use super::request::{Create, HostConfig, PortBinding};
 use crate::docker::Facts;
 use crate::docker::refusal::Refusal;
-use crate::engine::One;
 use crate::engine::model::{
     Dns, HostAlias, Mode, Namespaces, Place, PodConfig, PortMapping, Protocol, Security,
 };
@@ -27,8 +27,8 @@ pub(super) struct Around<'a> {
     pub image: &'a Config,
     /// The daemon's network.
     pub facts: &'a Facts,
-    /// The container whose network it is to use.
-    pub other: Option<&'a One>,
+    /// The containers whose namespaces it is to use.
+    pub others: &'a Others,
     /// Its places in networks.
     pub places: Vec<Place>,
 }
@@ -37,7 +37,8 @@ pub(super) struct Around<'a> {
 pub(super) fn config(request: &Create, around: Around<'_>) -> Result<PodConfig, Refusal> {
     let host = &request.host_config;
     let on_host = host.network_mode == "host";
-    let hostname = match around.other {
+    let (ipc, ipc_of) = around.others.ipc(&host.ipc_mode);
+    let hostname = match &around.others.network {
         Some(other) => {
             check_shared(request)?;
             other.group.config.hostname.clone()
@@ -49,8 +50,12 @@ pub(super) fn config(request: &Create, around: Around<'_>) -> Result<PodConfig, 
         is_unconnected: host.network_mode == "none",
         places: around.places,
         network_of: around
-            .other
+            .others
+            .network
+            .as_ref()
             .map(|other| other.group.config.network_of.clone().unwrap_or(other.group.id.clone())),
+        ipc_of,
+        cgroup_parent: cgroup_parent(&host.cgroup_parent),
         extra_hosts: host
             .extra_hosts
             .iter()
@@ -62,13 +67,29 @@ pub(super) fn config(request: &Create, around: Around<'_>) -> Result<PodConfig, 
         sysctls: sysctls(request),
         namespaces: Namespaces {
             network: if on_host { Mode::Node } else { Mode::Pod },
-            ipc: if host.ipc_mode == "host" { Mode::Node } else { Mode::Pod },
+            ipc,
+            uts: if host.uts_mode == "host" { Mode::Node } else { Mode::Pod },
             ..Namespaces::default()
         },
         security: Security { privileged: host.privileged, ..Security::default() },
         shm_size_bytes: Some(host.shm_size).filter(|size| *size > 0),
         ..PodConfig::default()
     })
+}
+
+/// The cgroup to be below, from the root of each hierarchy; what goes up from there stays there.
+fn cgroup_parent(asked: &str) -> Option<String> {
+    if asked.is_empty() {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in asked.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    Some(format!("/{}", parts.join("/")))
 }
 
 /// The kernel's parameters; the domain's name is one.
@@ -216,6 +237,20 @@ mod tests {
                 status,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_cgroup_parent_is_below_the_root() {
+        for (asked, expected) in [
+            ("", None),
+            ("/", Some("/")),
+            ("a", Some("/a")),
+            ("/a//./b/", Some("/a/b")),
+            ("../../a/../b", Some("/b")),
+            ("my.slice", Some("/my.slice")),
+        ] {
+            assert_eq!(cgroup_parent(asked).as_deref(), expected, "{asked:?}");
         }
     }
 

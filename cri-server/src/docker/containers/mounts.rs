@@ -11,6 +11,7 @@ use crate::docker::refusal::Refusal;
 use crate::engine::One;
 use crate::engine::model::{Mount, MountSource, Propagation};
 use crate::engine::volumes::{is_name, volume_name};
+use crate::spec::Host;
 
 /// A name for a volume of which that is all.
 pub(super) const ALLOWED: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
@@ -21,13 +22,17 @@ pub(super) fn mounts(
     host: &HostConfig,
     volumes: &BTreeMap<String, Value>,
     others: &[(One, bool)],
+    machine: &Host,
 ) -> Result<Vec<Mount>, Refusal> {
     let memory = host.tmpfs.iter().map(|(target, options)| {
         let options = options.split(',').filter(|option| !option.is_empty());
         mount(target, MountSource::Tmpfs(options.map(str::to_owned).collect()))
     });
-    let named =
-        host.binds.iter().map(|text| bind(text)).chain(host.mounts.iter().map(described)).chain(memory);
+    let binds = host.binds.iter().map(|text| Ok(recursively(bind(text)?, false, machine)));
+    let described = host.mounts.iter().map(|wanted| {
+        Ok(recursively(described(wanted)?, wanted.bind_options.read_only_non_recursive, machine))
+    });
+    let named = binds.chain(described).chain(memory);
     let mut all: Vec<Mount> = Vec::new();
     for mount in named {
         let mount = mount?;
@@ -55,6 +60,13 @@ fn has(all: &[Mount], destination: &Path) -> bool {
     all.iter().any(|known| known.destination == destination)
 }
 
+/// A read-only mount is read-only with all that is mounted below it, where the kernel can and nobody asks otherwise.
+fn recursively(mut mount: Mount, unless: bool, machine: &Host) -> Mount {
+    let can = machine.recursive_read_only && mount.propagation == Propagation::Private && is_lasting(&mount);
+    mount.recursive_read_only |= mount.read_only && can && !unless;
+    mount
+}
+
 /// Whether another container can have it, too.
 fn is_lasting(mount: &Mount) -> bool {
     matches!(mount.source, MountSource::Host(_) | MountSource::Volume { .. })
@@ -70,7 +82,12 @@ fn borrowed(mut mount: Mount, read_only: bool) -> Mount {
 }
 
 fn anonymous(copy: bool) -> Result<MountSource, Refusal> {
-    Ok(MountSource::Volume { name: volume_name()?, is_anonymous: true, copy })
+    Ok(volume_called(volume_name()?, true, copy))
+}
+
+/// All of a volume.
+fn volume_called(name: String, is_anonymous: bool, copy: bool) -> MountSource {
+    MountSource::Volume { name, is_anonymous, copy, sub_path: String::new(), labels: BTreeMap::new() }
 }
 
 fn mount(target: &str, source: MountSource) -> Result<Mount, Refusal> {
@@ -102,11 +119,7 @@ fn bind(text: &str) -> Result<Mount, Refusal> {
     let options: Vec<&str> = parts.next().unwrap_or_default().split(',').collect();
     let source = match source.starts_with('/') {
         true => MountSource::Host(source.into()),
-        false => MountSource::Volume {
-            name: checked_name(source)?.to_owned(),
-            is_anonymous: false,
-            copy: !options.contains(&"nocopy"),
-        },
+        false => volume_called(checked_name(source)?.to_owned(), false, !options.contains(&"nocopy")),
     };
     let is_host = matches!(source, MountSource::Host(_));
     let mut mount = match mount(target, source) {
@@ -166,15 +179,7 @@ fn described(wanted: &request::Mount) -> Result<Mount, Refusal> {
         }
         "volume" => volume(wanted)?,
         "tmpfs" if !wanted.source.is_empty() => return Err(invalid("field Source must not be specified")),
-        "tmpfs" => {
-            let TmpfsOptions { size_bytes, mode, options } = &wanted.tmpfs_options;
-            if !options.is_empty() {
-                return Err(Refusal::not_built("the options of a memory filesystem in --mount"));
-            }
-            let size = (*size_bytes > 0).then(|| format!("size={size_bytes}"));
-            let mode = (*mode > 0).then(|| format!("mode={mode:o}"));
-            MountSource::Tmpfs(size.into_iter().chain(mode).collect())
-        }
+        "tmpfs" => MountSource::Tmpfs(memory_options(&wanted.tmpfs_options).map_err(|why| invalid(&why))?),
         "image" => {
             let sub_path = wanted.image_options.subpath.clone();
             MountSource::Image { image: wanted.source.clone(), sub_path }
@@ -186,37 +191,63 @@ fn described(wanted: &request::Mount) -> Result<Mount, Refusal> {
     };
     let mut mount = mount(&wanted.target, source)?;
     mount.read_only = wanted.read_only;
-    let BindOptions { propagation: mode, non_recursive, read_only_force_recursive, .. } =
-        &wanted.bind_options;
-    if *non_recursive {
-        return Err(Refusal::not_built("a bind without what is mounted beneath"));
+    let BindOptions {
+        propagation: mode,
+        non_recursive,
+        read_only_non_recursive,
+        read_only_force_recursive,
+        ..
+    } = &wanted.bind_options;
+    if *read_only_non_recursive && *read_only_force_recursive {
+        return Err(invalid("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive"));
     }
+    mount.non_recursive = *non_recursive;
     mount.recursive_read_only = *read_only_force_recursive;
     mount.propagation = propagation(mode).map_err(|refusal| invalid(refusal.message()))?;
     Ok(mount)
 }
 
+/// The options of a memory filesystem, of which clients choose but few.
+fn memory_options(wanted: &TmpfsOptions) -> Result<Vec<String>, String> {
+    let TmpfsOptions { size_bytes, mode, options } = wanted;
+    let size = (*size_bytes > 0).then(|| format!("size={size_bytes}"));
+    let mode = (*mode > 0).then(|| format!("mode={mode:o}"));
+    let mut all: Vec<String> = size.into_iter().chain(mode).collect();
+    for option in options {
+        match option.as_slice() {
+            [flag] if matches!(flag.as_str(), "exec" | "noexec") => all.push(flag.clone()),
+            [name] | [name, _] => return Err(format!("invalid option: {name}")),
+            _ => return Err("invalid option array length".to_owned()),
+        }
+    }
+    Ok(all)
+}
+
 fn volume(wanted: &request::Mount) -> Result<MountSource, Refusal> {
     let VolumeOptions { no_copy, labels, subpath, driver_config } = &wanted.volume_options;
     let missing = [
-        (!labels.is_empty(), "labels of a volume in --mount"),
-        (!subpath.is_empty(), "a part of a volume"),
         (!matches!(driver_config.name.as_str(), "" | "local"), "a volume's driver"),
         (!driver_config.options.is_empty(), "options of a volume's driver"),
     ];
     if let Some((_, what)) = missing.iter().find(|(wanted, _)| *wanted) {
         return Err(Refusal::not_built(what));
     }
-    if wanted.source.is_empty() {
-        return anonymous(!no_copy);
+    let (is_anonymous, labels) = (wanted.source.is_empty(), labels.clone());
+    if is_anonymous && !subpath.is_empty() {
+        let why =
+            "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes";
+        return Err(Refusal::bad(why));
     }
-    let name = checked_name(&wanted.source)?.to_owned();
-    Ok(MountSource::Volume { name, is_anonymous: false, copy: !no_copy })
+    let name = if is_anonymous { volume_name()? } else { checked_name(&wanted.source)?.to_owned() };
+    // What is in a part is its user's.
+    let copy = !no_copy && subpath.is_empty();
+    Ok(MountSource::Volume { name, is_anonymous, copy, sub_path: subpath.clone(), labels })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::fixture;
 
     fn host(text: &str) -> HostConfig {
         serde_json::from_str(text).unwrap()
@@ -226,7 +257,7 @@ mod tests {
     fn binds_are_of_the_host_or_of_a_volume() {
         let read_only = bind("/a:/b:ro,rslave").unwrap();
         assert_eq!((read_only.read_only, read_only.propagation), (true, Propagation::HostToContainer));
-        let named = |copy| MountSource::Volume { name: "v1".into(), is_anonymous: false, copy };
+        let named = |copy| volume_called("v1".into(), false, copy);
         assert_eq!(bind("v1:/b").unwrap().source, named(true));
         assert_eq!(bind("v1:/b/:nocopy").unwrap().source, named(false));
         for text in ["/a", "/a:b", "/a:/b:what", "v:/b", "a/../b:/x", "v1:/b:rslave"] {
@@ -241,7 +272,7 @@ mod tests {
             {"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":5}}]}"#,
         );
         let volumes = ["/a/", "/b", "/c", "/d"].map(|path| (path.to_owned(), Value::Null)).into();
-        let found = mounts(&host, &volumes, &[]).unwrap();
+        let found = mounts(&host, &volumes, &[], &fixture::host()).unwrap();
         let kinds: Vec<_> = found
             .iter()
             .map(|mount| {
@@ -254,6 +285,28 @@ mod tests {
     }
 
     #[test]
+    fn read_only_is_recursive_unless_somebody_asks_otherwise() {
+        let options = |options: &str| {
+            let mounts = format!(r#"{{"Mounts":[{{"Type":"bind","Source":"/a","Target":"/x",{options}}}]}}"#);
+            let mount = mounts_of(&mounts, true).remove(0);
+            (mount.read_only, mount.recursive_read_only, mount.non_recursive)
+        };
+        assert_eq!(options(r#""ReadOnly":true"#), (true, true, false));
+        assert_eq!(options(r#""ReadOnly":false"#), (false, false, false));
+        let with = |option: &str| options(&format!(r#""ReadOnly":true,"BindOptions":{{{option}}}"#));
+        assert_eq!(with(r#""ReadOnlyNonRecursive":true"#), (true, false, false));
+        assert_eq!(with(r#""Propagation":"rslave""#), (true, false, false));
+        assert_eq!(with(r#""NonRecursive":true"#), (true, true, true));
+        assert!(mounts_of(r#"{"Binds":["/a:/x:ro"]}"#, true)[0].recursive_read_only);
+        assert!(!mounts_of(r#"{"Binds":["/a:/x:ro"]}"#, false)[0].recursive_read_only);
+    }
+
+    fn mounts_of(text: &str, recursive_read_only: bool) -> Vec<Mount> {
+        let machine = Host { recursive_read_only, ..fixture::host() };
+        mounts(&host(text), &BTreeMap::new(), &[], &machine).unwrap()
+    }
+
+    #[test]
     fn what_is_twice_wrong_or_not_built_is_refused() {
         for (text, status) in [
             (r#"{"Binds":["/a:/x","/b:/x/"]}"#, 400),
@@ -261,17 +314,15 @@ mod tests {
             (r#"{"Mounts":[{"Type":"bind","Target":"/x"}]}"#, 400),
             (r#"{"Mounts":[{"Type":"nosuch","Target":"/x"}]}"#, 400),
             (r#"{"Mounts":[{"Type":"volume"}]}"#, 400),
-            (r#"{"Mounts":[{"Type":"volume","Target":"/x","VolumeOptions":{"Subpath":"a"}}]}"#, 501),
+            (r#"{"Mounts":[{"Type":"volume","Target":"/x","VolumeOptions":{"Subpath":"a"}}]}"#, 400),
+            (r#"{"Mounts":[{"Type":"tmpfs","Target":"/x","TmpfsOptions":{"Options":[["nosuch"]]}}]}"#, 400),
+            (r#"{"Mounts":[{"Type":"tmpfs","Target":"/x","TmpfsOptions":{"Options":[[]]}}]}"#, 400),
             (
                 r#"{"Mounts":[{"Type":"volume","Target":"/x","VolumeOptions":{"DriverConfig":{"Name":"nfs"}}}]}"#,
                 501,
             ),
-            (
-                r#"{"Mounts":[{"Type":"bind","Source":"/a","Target":"/x","BindOptions":{"NonRecursive":true}}]}"#,
-                501,
-            ),
         ] {
-            let refusal = mounts(&host(text), &BTreeMap::new(), &[]).unwrap_err();
+            let refusal = mounts(&host(text), &BTreeMap::new(), &[], &fixture::host()).unwrap_err();
             assert_eq!(refusal.status().as_u16(), status, "{text}: {}", refusal.message());
         }
     }

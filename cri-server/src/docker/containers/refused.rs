@@ -3,15 +3,18 @@
 use super::request::{Create, HostConfig};
 use crate::docker::healthcheck::Healthcheck;
 use crate::docker::refusal::Refusal;
-use crate::spec;
+use crate::spec::{self, Host};
 
 /// The least memory a container may be given, bytes: what starting its first process takes.
 const LEAST_MEMORY_BYTES: i64 = 6 << 20;
 
 /// Refuses what makes no sense, by dockerd's words, and what is not built, by name.
-pub(super) fn check(request: &Create) -> Result<(), Refusal> {
+pub(super) fn check(request: &Create, machine: &Host) -> Result<(), Refusal> {
     check_limits(&request.host_config)?;
     check_cpus(&request.host_config)?;
+    check_realtime(&request.host_config, machine)?;
+    check_disks(&request.host_config)?;
+    check_storage(&request.host_config)?;
     check_capabilities(&request.host_config)?;
     check_modes(request)?;
     request.healthcheck.as_ref().map_or(Ok(()), Healthcheck::check)?;
@@ -84,6 +87,35 @@ fn check_cpus(host: &HostConfig) -> Result<(), Refusal> {
     )))
 }
 
+fn check_realtime(host: &HostConfig, machine: &Host) -> Result<(), Refusal> {
+    let (period, runtime) = (host.cpu_realtime_period, host.cpu_realtime_runtime);
+    if (period != 0 || runtime != 0) && !machine.cpu_realtime {
+        return Err(Refusal::bad("kernel does not support CPU real-time scheduler"));
+    }
+    if period != 0 && runtime > period {
+        return Err(Refusal::bad("cpu real-time runtime cannot be higher than cpu real-time period"));
+    }
+    Ok(())
+}
+
+fn check_disks(host: &HostConfig) -> Result<(), Refusal> {
+    match host.blkio_weight {
+        0 | 10..=1000 => Ok(()),
+        _ => Err(Refusal::bad("Range of blkio weight is from 10 to 1000")),
+    }
+}
+
+/// A container's layer is a folder like others: nothing limits what is in it.
+fn check_storage(host: &HostConfig) -> Result<(), Refusal> {
+    match host.storage_opt.keys().find(|key| *key != "size") {
+        Some(key) => Err(Refusal::failed(format!("Unknown option {key}"))),
+        None if host.storage_opt.is_empty() => Ok(()),
+        None => Err(Refusal::failed(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        )),
+    }
+}
+
 fn check_capabilities(host: &HostConfig) -> Result<(), Refusal> {
     for (key, names) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
         let is_unknown =
@@ -131,49 +163,34 @@ fn check_modes(request: &Create) -> Result<(), Refusal> {
 fn unbuilt_modes(request: &Create) -> Vec<(bool, &'static str)> {
     let host = &request.host_config;
     vec![
-        (host.ipc_mode == "none", "no IPC namespace"),
-        (host.ipc_mode.starts_with("container:"), "another container's IPC namespace"),
-        (host.pid_mode.starts_with("container:"), "another container's process ids"),
-        (host.uts_mode == "host", "the host's UTS namespace"),
-        (host.cgroupns_mode == "host" && !host.privileged, "the host's cgroup namespace"),
         (!host.device_requests.is_empty(), "device requests"),
         (!host.links.is_empty(), "links"),
         (!matches!(host.volume_driver.as_str(), "" | "local"), "this driver of volumes"),
-        (!host.cgroup_parent.is_empty(), "a cgroup parent"),
-        (!host.storage_opt.is_empty(), "options of its storage"),
         (request.network_disabled, "a disabled network (`--network none` has one)"),
     ]
 }
 
 fn unbuilt_limits(host: &HostConfig) -> Vec<(bool, &'static str)> {
-    vec![
-        (host.blkio_weight != 0 || !host.blkio_weight_device.is_empty(), "a weight of its disks"),
-        (
-            !(host.blkio_device_read_bps.is_empty()
-                && host.blkio_device_write_bps.is_empty()
-                && host.blkio_device_read_iops.is_empty()
-                && host.blkio_device_write_iops.is_empty()),
-            "a limit of its disks",
-        ),
-        (host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0, "real-time scheduling"),
-        (host.kernel_memory != 0, "a limit of kernel memory"),
-        (!host.device_cgroup_rules.is_empty(), "rules of its own for devices"),
-    ]
+    vec![(host.kernel_memory != 0, "a limit of kernel memory")]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn check(request: &Create) -> Result<(), Refusal> {
+        super::check(request, &spec::fixture::host())
+    }
+
     #[test]
     fn what_is_not_built_is_refused_by_name() {
         for (text, status) in [
             (r#"{"HostConfig":{"Links":["a:b"]}}"#, 501),
             (r#"{"HostConfig":{"VolumeDriver":"nfs"}}"#, 501),
-            (r#"{"HostConfig":{"BlkioWeight":300}}"#, 501),
-            (r#"{"HostConfig":{"BlkioDeviceReadIOps":[{"Path":"/dev/sda","Rate":1}]}}"#, 501),
-            (r#"{"HostConfig":{"CgroupnsMode":"host"}}"#, 501),
-            (r#"{"HostConfig":{"PidMode":"container:x"}}"#, 501),
+            (r#"{"HostConfig":{"BlkioWeight":9}}"#, 400),
+            (r#"{"HostConfig":{"CpuRealtimePeriod":1000}}"#, 400),
+            (r#"{"HostConfig":{"StorageOpt":{"size":"1g"}}}"#, 500),
+            (r#"{"HostConfig":{"StorageOpt":{"nosuch":"1"}}}"#, 500),
             (r#"{"Healthcheck":{"Test":["CMD","true"],"Interval":5}}"#, 400),
             (r#"{"HostConfig":{"PidMode":"nosuch"}}"#, 400),
             (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, 400),

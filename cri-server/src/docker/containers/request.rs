@@ -161,15 +161,15 @@ pub(super) struct HostConfig {
     #[serde(deserialize_with = "or_default")]
     pub blkio_weight: u16,
     #[serde(deserialize_with = "or_default")]
-    pub blkio_weight_device: Vec<serde_json::Value>,
+    pub blkio_weight_device: Vec<WeightDevice>,
     #[serde(deserialize_with = "or_default")]
-    pub blkio_device_read_bps: Vec<serde_json::Value>,
+    pub blkio_device_read_bps: Vec<Throttle>,
     #[serde(deserialize_with = "or_default")]
-    pub blkio_device_write_bps: Vec<serde_json::Value>,
+    pub blkio_device_write_bps: Vec<Throttle>,
     #[serde(rename = "BlkioDeviceReadIOps", deserialize_with = "or_default")]
-    pub blkio_device_read_iops: Vec<serde_json::Value>,
+    pub blkio_device_read_iops: Vec<Throttle>,
     #[serde(rename = "BlkioDeviceWriteIOps", deserialize_with = "or_default")]
-    pub blkio_device_write_iops: Vec<serde_json::Value>,
+    pub blkio_device_write_iops: Vec<Throttle>,
     #[serde(deserialize_with = "or_default")]
     pub device_cgroup_rules: Vec<String>,
     #[serde(deserialize_with = "or_default")]
@@ -267,6 +267,8 @@ pub(super) struct BindOptions {
     #[serde(deserialize_with = "or_default")]
     pub non_recursive: bool,
     #[serde(deserialize_with = "or_default")]
+    pub read_only_non_recursive: bool,
+    #[serde(deserialize_with = "or_default")]
     pub create_mountpoint: bool,
     #[serde(deserialize_with = "or_default")]
     pub read_only_force_recursive: bool,
@@ -324,6 +326,26 @@ pub(super) struct Ulimit {
     pub soft: i64,
     #[serde(deserialize_with = "or_default")]
     pub hard: i64,
+}
+
+/// Most of one kind of transfer with a disk of the host, a second.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Throttle {
+    #[serde(deserialize_with = "or_default")]
+    pub path: String,
+    #[serde(deserialize_with = "or_default")]
+    pub rate: u64,
+}
+
+/// A weight at a disk of the host.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct WeightDevice {
+    #[serde(deserialize_with = "or_default")]
+    pub path: String,
+    #[serde(deserialize_with = "or_default")]
+    pub weight: u16,
 }
 
 /// A device of the host.

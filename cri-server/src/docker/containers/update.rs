@@ -1,12 +1,12 @@
 //! `docker update`: other limits, or another restart policy, for a container.
 
 use hyper::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::create::resources;
-use super::noted;
 use super::request::HostConfig;
 use super::restart_policy;
+use super::{devices, noted};
 use crate::docker::Door;
 use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
@@ -16,7 +16,8 @@ use crate::engine::model::{Kind, Resources, RestartPolicy};
 
 /// `POST /containers/{id}/update`.
 pub(super) async fn update(door: &Door, one: &One, ask: Ask) -> Answer {
-    let wanted: HostConfig = read_json(ask.body).await?;
+    let mut wanted: HostConfig = read_json(ask.body).await?;
+    let warnings = devices::discard_weights(&mut wanted, door.engine.host());
     let policy = restart_policy::asked(&wanted.restart_policy)?;
     let removes_itself = matches!(one.group.config.kind, Kind::One { auto_remove: true, .. });
     if removes_itself && policy.is_some_and(|policy| policy != RestartPolicy::No) {
@@ -31,5 +32,6 @@ pub(super) async fn update(door: &Door, one: &One, ask: Ask) -> Answer {
         door.engine.set_restart_policy(one, policy).await?;
     }
     noted::done(door, one, "update", &[]);
-    Ok(in_json(StatusCode::OK, &json!({"Warnings": null})))
+    let warnings = if warnings.is_empty() { Value::Null } else { json!(warnings) };
+    Ok(in_json(StatusCode::OK, &json!({"Warnings": warnings})))
 }

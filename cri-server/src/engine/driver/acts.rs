@@ -104,6 +104,9 @@ impl Driver {
     /// The process whose process namespace a container wants to share.
     fn target_pid(&self, mode: &PidMode) -> Result<Option<i32>> {
         let PidMode::Target(id) = mode else { return Ok(None) };
+        if self.kind_is_one() {
+            return Ok(None);
+        }
         let member = self.members.get(id).ok_or_else(|| missing(id))?;
         Ok(member.container.state.pid())
     }

@@ -55,7 +55,7 @@ pub(crate) enum Verb {
     /// Remove it, killing it first.
     Remove,
     /// Change its limits.
-    Update(Resources),
+    Update(Box<Resources>),
     /// Write its processes and files into an archive.
     Checkpoint(CheckpointOrder),
 }
@@ -67,6 +67,8 @@ impl Verb {
             Self::RunPod => "run_pod",
             Self::StopPod => "stop_pod",
             Self::RemovePod => "remove_pod",
+            Self::Join(_) => "join_network",
+            Self::Leave(_) => "leave_network",
             Self::Create => "create_container",
             Self::Start => "start_container",
             Self::Stop { .. } => "stop_container",
@@ -75,8 +77,6 @@ impl Verb {
             Self::Remove => "remove_container",
             Self::Update(_) => "update_container",
             Self::Checkpoint(_) => "checkpoint_container",
-            Self::Join(_) => "join_network",
-            Self::Leave(_) => "leave_network",
         }
     }
 }

@@ -163,7 +163,7 @@ mod tests {
             );
         }
         assert!(supersedes(&Verb::Start, &STOP));
-        assert!(!supersedes(&STOP, &Verb::Update(Resources::default())));
+        assert!(!supersedes(&STOP, &Verb::Update(Box::default())));
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_request_joins_the_same_one_only() {
-        let limits = |cpu_shares| Verb::Update(Resources { cpu_shares, ..Resources::default() });
+        let limits = |cpu_shares| Verb::Update(Box::new(Resources { cpu_shares, ..Resources::default() }));
         assert!(joins(&STOP, &Verb::Stop { grace: Duration::ZERO, signal: Some(2) }));
         assert!(joins(&limits(Some(2)), &limits(Some(2))));
         assert!(!joins(&limits(Some(2)), &limits(Some(3))));

@@ -214,9 +214,12 @@ impl Driver {
     }
 
     /// Refuses to start what was prepared to share the processes of a container that has ended since: the process id by
-    /// which it would join them may be another's by now.
+    /// which it would join them may be another's by now. A container without a pod looks for it at each start.
     fn check_companion(&self, target: &Target, verb: &Verb) -> Verdict {
         let (Target::Container(id), Verb::Start) = (target, verb) else { return Verdict::Begin };
+        if self.kind_is_one() {
+            return Verdict::Begin;
+        }
         let member = self.members.get(id).map(|member| &member.container.config.pid);
         let Some(PidMode::Target(companion)) = member else { return Verdict::Begin };
         match self.members.get(companion).map(|member| &member.container.state) {

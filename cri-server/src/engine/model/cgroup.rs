@@ -45,7 +45,10 @@ impl Driver {
 
 /// The cgroup of the container `id` (or the pause process) in the pod with the cgroup `pod`.
 pub(crate) fn of_member(pod: &str, id: impl Display) -> String {
-    if is_slice(pod) { format!("{pod}/{SCOPE_PREFIX}-{id}.scope") } else { format!("{pod}/{id}") }
+    match pod.trim_end_matches('/') {
+        slice if is_slice(slice) => format!("{slice}/{SCOPE_PREFIX}-{id}.scope"),
+        folder => format!("{folder}/{id}"),
+    }
 }
 
 /// A cgroup as `linux.cgroupsPath` of the OCI specification tells it: `slice:prefix:name` for a scope of ours.

@@ -28,6 +28,12 @@ pub(crate) struct ContainerConfig {
     pub mounts: Vec<Mount>,
     /// Devices of the host.
     pub devices: Vec<Device>,
+    /// Devices it may use besides, by their numbers.
+    #[serde(default)]
+    pub device_rules: Vec<DeviceRule>,
+    /// How fast it may read from and write to disks.
+    #[serde(default)]
+    pub disk_limits: Vec<DiskLimit>,
     /// Devices that files of this host describe, in the order asked for.
     #[serde(default)]
     pub cdi_devices: Vec<CdiName>,
@@ -52,6 +58,9 @@ pub(crate) struct ContainerConfig {
     pub security: Security,
     /// Whose process namespace.
     pub pid: PidMode,
+    /// Whose cgroup namespace.
+    #[serde(default)]
+    pub cgroup_namespace: CgroupMode,
     /// The user namespace the client expects, which has to be the pod's; nothing is expected when absent.
     #[serde(default)]
     pub user: Option<UserMode>,
@@ -133,6 +142,9 @@ pub(crate) struct Mount {
     pub read_only: bool,
     /// No writes through any mount below it either (kernel 5.12).
     pub recursive_read_only: bool,
+    /// Of the host or a volume, without what is mounted below it there.
+    #[serde(default)]
+    pub non_recursive: bool,
     /// Relabel the source for SELinux.
     pub selinux_relabel: bool,
     /// Which mounts appear on the other side.
@@ -153,6 +165,7 @@ impl Mount {
             source,
             read_only: false,
             recursive_read_only: false,
+            non_recursive: false,
             selinux_relabel: false,
             propagation: Propagation::Private,
             users: Vec::new(),
@@ -184,6 +197,12 @@ pub(crate) enum MountSource {
         is_anonymous: bool,
         /// Whether an empty one gets what the image has at the destination.
         copy: bool,
+        /// A relative path in it; empty for all of it.
+        #[serde(default)]
+        sub_path: String,
+        /// Its labels, if it is made for this mount.
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
     },
 }
 
@@ -198,6 +217,71 @@ pub(crate) enum Propagation {
     HostToContainer,
     /// And the container's outside: `rshared`.
     Bidirectional,
+}
+
+/// Whose cgroup namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CgroupMode {
+    /// The host's of a privileged container, else its own.
+    #[default]
+    ByPrivilege,
+    /// Its own.
+    Container,
+    /// The host's.
+    Node,
+}
+
+/// Devices that may be used by whoever has a node of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceRule {
+    /// Which kind.
+    pub kind: RuleKind,
+    /// Major number; any when absent.
+    pub major: Option<u32>,
+    /// Minor number; any when absent.
+    pub minor: Option<u32>,
+    /// Any of `r`, `w`, `m`.
+    pub permissions: String,
+}
+
+/// Which kind of devices a rule is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RuleKind {
+    /// All devices, whatever else the rule says, as the kernel takes it.
+    All,
+    /// Block devices.
+    Block,
+    /// Character devices.
+    Character,
+}
+
+/// A limit of one disk, or a weight at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiskLimit {
+    /// Path on the host: a block device.
+    pub path: PathBuf,
+    /// What is limited.
+    pub figure: DiskFigure,
+    /// Bytes or operations a second; or the weight, 10 to 1000.
+    pub rate: u64,
+}
+
+/// What can be limited of a disk, or weighed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DiskFigure {
+    /// Bytes read.
+    BytesRead,
+    /// Bytes written.
+    BytesWritten,
+    /// Reads.
+    Reads,
+    /// Writes.
+    Writes,
+    /// The share of all, relative to others.
+    Weight,
 }
 
 /// A device of the host.

@@ -15,7 +15,8 @@ mod user;
 
 pub(crate) use cdi::CdiName;
 pub(crate) use container::{
-    ContainerConfig, Device, ImageChoice, LogRotation, Mount, MountSource, Propagation, RestartPolicy, Rlimit,
+    CgroupMode, ContainerConfig, Device, DeviceRule, DiskFigure, DiskLimit, ImageChoice, LogRotation, Mount,
+    MountSource, Propagation, RestartPolicy, Rlimit, RuleKind,
 };
 pub(crate) use health::HealthCheck;
 pub(crate) use id::Id;
@@ -23,7 +24,7 @@ pub(crate) use network::{
     AddressRange, DEFAULT_NETWORK, Joined, Manners, NetworkWish, Place, PlaceIn, RangeWish, UserNetwork,
 };
 pub(crate) use pod::{
-    Dns, HostAlias, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
+    Dns, HostAlias, IpcMode, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
 };
 pub(crate) use resources::{HugepageLimit, PodResources, Resources};
 pub(crate) use security::{

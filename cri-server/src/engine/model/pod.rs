@@ -33,6 +33,9 @@ pub(crate) struct PodConfig {
     /// The group whose network it is in, in place of one of its own; the other has to run when it starts.
     #[serde(default)]
     pub network_of: Option<Id>,
+    /// The group whose IPC namespace and /dev/shm it uses, in place of its own; the other has to run when it starts.
+    #[serde(default)]
+    pub ipc_of: Option<Id>,
     /// Names that /etc/hosts has besides the pod's own.
     #[serde(default)]
     pub extra_hosts: Vec<HostAlias>,
@@ -64,6 +67,11 @@ impl PodConfig {
     /// Whether it has a network namespace of its own.
     pub(crate) fn owns_network(&self) -> bool {
         self.namespaces.network == Mode::Pod && self.network_of.is_none()
+    }
+
+    /// Whether it has a /dev/shm of its own.
+    pub(crate) fn owns_memory(&self) -> bool {
+        self.namespaces.ipc.owns_memory() && self.ipc_of.is_none()
     }
 
     /// The networks it is to be on, and how; none where it has no network namespace of its own, or nothing in it.
@@ -167,8 +175,11 @@ pub(crate) enum Protocol {
 pub(crate) struct Namespaces {
     /// Network.
     pub network: Mode,
-    /// System V IPC and POSIX message queues.
-    pub ipc: Mode,
+    /// System V IPC, POSIX message queues, and the shared memory of /dev/shm.
+    pub ipc: IpcMode,
+    /// The machine's names. Whoever uses the host's network and has no name of its own uses the host's in any case.
+    #[serde(default)]
+    pub uts: Mode,
     /// Processes.
     pub pid: PidMode,
     /// Users; absent in records of before there were any.
@@ -176,7 +187,29 @@ pub(crate) struct Namespaces {
     pub user: UserMode,
 }
 
-/// Whose network or IPC namespace.
+/// Whose IPC namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum IpcMode {
+    /// The pod's; of a container without a pod, its own, which no other may join.
+    #[default]
+    Pod,
+    /// The host's.
+    Node,
+    /// Its own, which other containers without a pod may join ([`PodConfig::ipc_of`]).
+    Shareable,
+    /// Its own, without a /dev/shm.
+    WithoutMemory,
+}
+
+impl IpcMode {
+    /// Whether the group has a /dev/shm of its own to mount.
+    pub(crate) fn owns_memory(self) -> bool {
+        matches!(self, Self::Pod | Self::Shareable)
+    }
+}
+
+/// Whose network or UTS namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {

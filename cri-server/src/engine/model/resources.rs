@@ -13,6 +13,15 @@ pub(crate) struct Resources {
     pub cpu_quota_us: Option<i64>,
     /// Relative weight, 2 to 262144 (1024 is one CPU asked for).
     pub cpu_shares: Option<u64>,
+    /// Length of a period of real-time scheduling, microseconds; only on cgroup v1.
+    #[serde(default)]
+    pub cpu_realtime_period_us: Option<u64>,
+    /// Real-time CPU time per period, microseconds; only on cgroup v1.
+    #[serde(default)]
+    pub cpu_realtime_runtime_us: Option<i64>,
+    /// Relative weight at disks, 10 to 1000.
+    #[serde(default)]
+    pub disk_weight: Option<u16>,
     /// Most memory, bytes.
     pub memory_limit_bytes: Option<i64>,
     /// Most memory and swap together, bytes; -1 is unlimited.
@@ -60,6 +69,9 @@ impl Resources {
             cpu_period_us: change.cpu_period_us.or(self.cpu_period_us),
             cpu_quota_us: change.cpu_quota_us.or(self.cpu_quota_us),
             cpu_shares: change.cpu_shares.or(self.cpu_shares),
+            cpu_realtime_period_us: change.cpu_realtime_period_us.or(self.cpu_realtime_period_us),
+            cpu_realtime_runtime_us: change.cpu_realtime_runtime_us.or(self.cpu_realtime_runtime_us),
+            disk_weight: change.disk_weight.or(self.disk_weight),
             memory_limit_bytes: change.memory_limit_bytes.or(self.memory_limit_bytes),
             memory_swap_limit_bytes: change.memory_swap_limit_bytes.or(self.memory_swap_limit_bytes),
             memory_reservation_bytes: change.memory_reservation_bytes.or(self.memory_reservation_bytes),

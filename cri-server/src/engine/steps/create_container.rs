@@ -105,6 +105,7 @@ fn specification(
 ) -> Result<oci_spec::runtime::Spec> {
     let pod_paths = shared.paths.of_group(&pod.id, &pod.config);
     let devices = devices::grants(&container.config.devices)?;
+    let disks = devices::rates(&container.config.disk_limits)?;
     let privileged = container.config.security.privileged;
     let host_devices = if privileged { devices::of_host()? } else { Vec::new() };
     let profile = localhost_profile(&container.config.security.seccomp)?;
@@ -116,6 +117,7 @@ fn specification(
         image: findings.settings,
         identity: findings.identity,
         devices: &devices,
+        disks: &disks,
         host_devices: &host_devices,
         volumes: findings.volumes,
         volume_folder: shared.volumes.folder(),

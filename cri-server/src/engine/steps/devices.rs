@@ -7,8 +7,8 @@ use std::path::Path;
 use nix::sys::stat::{major, minor};
 
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::Device;
-use crate::spec::{DeviceGrant, DeviceKind, HostDevice};
+use crate::engine::model::{Device, DiskLimit};
+use crate::spec::{DeviceGrant, DeviceKind, DiskRate, HostDevice};
 
 /// What `devices` grant; a folder grants every device node beneath it.
 pub(super) fn grants(devices: &[Device]) -> Result<Vec<DeviceGrant>> {
@@ -27,6 +27,21 @@ pub(super) fn grants(devices: &[Device]) -> Result<Vec<DeviceGrant>> {
             .extend(found.into_iter().map(|device| DeviceGrant { device, permissions: permissions.clone() }));
     }
     Ok(grants)
+}
+
+/// The disks that `limits` are for, by their numbers.
+pub(super) fn rates(limits: &[DiskLimit]) -> Result<Vec<DiskRate>> {
+    let rate = |limit: &DiskLimit| {
+        let what = || format!("disk {}", limit.path.display());
+        let found = fs::metadata(&limit.path).map_err(|error| EngineError::invalid(what(), &error))?;
+        match node(&found, &limit.path) {
+            Some(HostDevice { kind: DeviceKind::Block, major, minor, .. }) => {
+                Ok(DiskRate { major, minor, figure: limit.figure, rate: limit.rate })
+            }
+            _ => Err(EngineError::Invalid { what: what(), why: "it is no block device".to_owned() }),
+        }
+    };
+    limits.iter().map(rate).collect()
 }
 
 /// All devices of the host at this moment, for a privileged container: some come with a driver or a plug.
@@ -84,6 +99,7 @@ fn node(metadata: &fs::Metadata, inside: &Path) -> Option<HostDevice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::model::DiskFigure;
 
     fn device(path: &str) -> Device {
         Device { host_path: path.into(), container_path: "/dev/x".into(), permissions: "rw".into() }
@@ -95,6 +111,14 @@ mod tests {
         let node = &grants[0].device;
         assert_eq!((node.kind, node.major, node.minor), (DeviceKind::Character, 1, 3));
         assert_eq!(node.path, Path::new("/dev/x"));
+    }
+
+    #[test]
+    fn limits_are_of_disks() {
+        for path in ["/dev/null", "/etc/passwd", "/no/such/device"] {
+            let limit = DiskLimit { path: path.into(), figure: DiskFigure::Reads, rate: 1 };
+            assert!(rates(&[limit]).is_err(), "{path}");
+        }
     }
 
     #[test]

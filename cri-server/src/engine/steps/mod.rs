@@ -12,6 +12,7 @@ mod create_container;
 mod devices;
 mod exit;
 mod image_volumes;
+mod joined;
 mod launch;
 mod names;
 mod networks;

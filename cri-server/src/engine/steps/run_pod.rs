@@ -105,7 +105,7 @@ fn prepare(shared: &Shared, pod: &Pod) -> Result<()> {
     fs::create_dir_all(&paths.dir).map_err(failed("make the folder"))?;
     make_state_dir(&paths.state).map_err(failed("make the state folder"))?;
     let mapping = pod.config.namespaces.user.mapping();
-    if pod.config.namespaces.ipc == Mode::Pod {
+    if pod.config.owns_memory() {
         let size = pod.config.shm_size_bytes.unwrap_or(shared.host.shm_size_bytes);
         mount_shm(&paths, size, mapping).map_err(failed("mount /dev/shm"))?;
     }
@@ -228,7 +228,7 @@ pub(super) fn pod_facts<'a>(pod: &'a Pod, paths: &'a PodPaths, pause_pid: Option
         },
         user: pod.config.namespaces.user.mapping().map(|_| paths.userns.as_path()),
         pause_pid,
-        shm: (pod.config.namespaces.ipc == Mode::Pod).then_some(paths.shm.as_path()),
+        shm: pod.config.namespaces.ipc.owns_memory().then_some(paths.shm.as_path()),
         resolv_conf: &paths.resolv_conf,
         hosts: &paths.hosts,
         hostname_file: &paths.hostname,

@@ -8,6 +8,7 @@ use cleat_image::Snapshotter;
 use nix::errno::Errno;
 use tokio_util::sync::CancellationToken;
 
+use super::joined;
 use super::launch::{LaunchFailure, Running, make, make_state_dir};
 use super::stop::await_monitor;
 use super::take_down_pod::{empty_cgroup, remove_cgroup};
@@ -124,6 +125,7 @@ fn order(shared: &Shared, container: &Container) -> Result<Launch> {
         .map_err(|error| EngineError::step("wait for the monitor", object(), &error))?;
     make_state_dir(&paths.state)
         .map_err(|error| EngineError::step("make the state folder", object(), &error))?;
+    joined::refresh(shared, container)?;
     let config = &container.config;
     Ok(Launch {
         version: VERSION,

@@ -29,6 +29,7 @@ mod node_status;
 mod pod_options;
 mod prometheus;
 mod refusals;
+mod reload;
 mod resources;
 mod retries;
 mod runtime_handlers;

@@ -5,6 +5,7 @@
 mod compose;
 mod containers;
 mod copies;
+mod disks;
 mod doors;
 mod events;
 mod health;
@@ -17,6 +18,7 @@ mod options;
 mod recovery;
 mod restarts;
 mod sdk;
+mod sharing;
 mod states;
 mod streams;
 mod system;

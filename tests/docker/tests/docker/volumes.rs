@@ -77,3 +77,91 @@ fn privileged_docker_volumes_are_shared_and_kept_while_they_are_used() {
         Ok(())
     });
 }
+
+/// A part of a volume, found without leaving it, whatever those who write to it put there.
+#[test]
+fn privileged_docker_parts_of_volumes_stay_within_them() {
+    check(|engine| {
+        let make = "mkdir -p /v/a/b; echo in > /v/a/b/f; ln -s a/b /v/in; ln -s /etc /v/out; ln -s ../../../../../../etc /v/up; ln -s /proc/self/root/etc /v/magic";
+        engine.run(&["run", "--rm", "-v", "v1:/v", BUSYBOX, "sh", "-c", make])?;
+        let mounted = |part: &str, path: &str| {
+            let mount = format!("type=volume,src=v1,dst=/x,volume-subpath={part}");
+            engine.docker(&["run", "--rm", "--mount", &mount, BUSYBOX, "cat", path])
+        };
+        for (part, path) in [("a/b", "/x/f"), ("a/./b/f", "/x"), ("in", "/x/f")] {
+            let said = mounted(part, path)?;
+            ensure!(said.code == 0 && said.out == "in", "{part}: {said:?}");
+        }
+        for part in ["out", "up", "magic", "nosuch", "../v1", "/a", "a/../../../.."] {
+            let said = mounted(part, "/x/passwd")?;
+            ensure!(said.code == 125 && said.out.is_empty(), "{part}: {said:?}");
+        }
+        // Looked for at each start, not once.
+        engine.run(&[
+            "create",
+            "--name",
+            "c1",
+            "--mount",
+            "type=volume,src=v1,dst=/x,volume-subpath=a/b",
+            BUSYBOX,
+            "ls",
+            "/x",
+        ])?;
+        ensure!(engine.run(&["start", "-a", "c1"])? == "f");
+        engine.run(&[
+            "run",
+            "--rm",
+            "-v",
+            "v1:/v",
+            BUSYBOX,
+            "sh",
+            "-c",
+            "rm -r /v/a/b; ln -s /etc /v/a/b",
+        ])?;
+        let said = engine.docker(&["start", "-a", "c1"])?;
+        ensure!(said.code != 0 && said.out.is_empty(), "{said:?}");
+        engine.run(&["rm", "c1"])?;
+        engine.run(&["volume", "rm", "v1"])?;
+        Ok(())
+    });
+}
+
+#[test]
+fn privileged_docker_mounts_say_how_far_they_reach() {
+    check(|engine| {
+        let folder = engine.folder().join("tree");
+        let tree = folder.display().to_string();
+        engine
+            .world()
+            .shell(&format!("mkdir -p {tree}/sub && mount -t tmpfs sub {tree}/sub && touch {tree}/sub/f"))?;
+        let run = |options: &str, script: &str| {
+            let mount = format!("type=bind,src={tree},dst=/x{options}");
+            engine.docker(&["run", "--rm", "--mount", &mount, BUSYBOX, "sh", "-c", script])
+        };
+        for (options, script, code) in [
+            ("", "test -e /x/sub/f && touch /x/sub/g", 0),
+            (",bind-recursive=disabled", "test -e /x/sub && ! test -e /x/sub/f", 0),
+            // Read-only with all that is mounted below, unless somebody asks otherwise.
+            (",readonly", "touch /x/sub/g", 1),
+            (",readonly,bind-recursive=writable", "touch /x/sub/g", 0),
+            (",readonly,bind-recursive=readonly,bind-propagation=rprivate", "touch /x/sub/g", 1),
+        ] {
+            let said = run(options, script)?;
+            ensure!(said.code == code, "{options}: {said:?}");
+        }
+        let bind = format!("{tree}:/x:ro");
+        ensure!(engine.docker(&["run", "--rm", "-v", &bind, BUSYBOX, "touch", "/x/sub/g"])?.code == 1);
+        engine.world().shell(&format!("umount {tree}/sub"))?;
+        let volume = "type=volume,src=v1,dst=/etc,volume-nocopy,volume-label=a=b,volume-label=c";
+        ensure!(engine.run(&["run", "--rm", "--mount", volume, BUSYBOX, "ls", "/etc/passwd"]).is_err());
+        ensure!(engine.run(&["volume", "inspect", "-f", "{{json .Labels}}", "v1"])? == r#"{"a":"b","c":""}"#);
+        engine.run(&["volume", "rm", "v1"])?;
+        let body = r#"{"Image":"IMAGE","Cmd":["sh","-c","cp /bin/busybox /x/busybox && /x/busybox echo ran"],
+            "HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/x","TmpfsOptions":{"Options":[["exec"]]}}]}}"#;
+        let (status, made) =
+            engine.json("POST", "/v1.46/containers/create?name=c1", &body.replace("IMAGE", BUSYBOX))?;
+        ensure!(status == 201, "{made}");
+        ensure!(engine.run(&["start", "-a", "c1"])? == "ran");
+        Ok(())
+    });
+}
