@@ -77,8 +77,6 @@ impl Verb {
             Self::Remove => "remove_container",
             Self::Update(_) => "update_container",
             Self::Checkpoint(_) => "checkpoint_container",
-            Self::Join(_) => "join_network",
-            Self::Leave(_) => "leave_network",
         }
     }
 }
