@@ -63,7 +63,7 @@ pub(crate) use networks::CniFolders;
 pub(crate) use one::{Attachment, One};
 pub(crate) use open::Parts;
 pub(crate) use session::{Ending, Resizer, Session, Streams, TerminalSize};
-pub(crate) use shared::Settings;
+pub(crate) use shared::{ImageVolumes, Settings};
 pub(crate) use view::{Key, View};
 
 use cleat_conmon_proto::Request;

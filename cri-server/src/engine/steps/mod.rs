@@ -14,6 +14,7 @@ mod exit;
 mod image_volumes;
 mod joined;
 mod launch;
+mod own_volumes;
 mod pause;
 mod pod_files;
 mod remove_container;

@@ -9,6 +9,7 @@ mod doors;
 mod events;
 mod health;
 mod http;
+mod image_volumes;
 mod images;
 mod logs;
 mod options;
