@@ -8,7 +8,9 @@ use cleat_image::{Limits, Policy, Registries};
 use cleat_network::bridge::{Bridge, BridgeConfig};
 
 use crate::config::{CgroupDriver, Config, Image};
-use crate::engine::{CgroupDriver as Driver, CniFolders, Defaults, ImageSources, Parts, Settings};
+use crate::engine::{
+    CgroupDriver as Driver, CniFolders, Defaults, ImageSources, ImageVolumes, Parts, Settings,
+};
 use crate::spec::{Profile, capability};
 
 /// The engine's parts as `config` wants them.
@@ -59,6 +61,10 @@ fn settings(config: &Config) -> Settings {
         },
         exec_output_bytes: config.api.exec_sync_output_bytes,
         cdi_spec_dirs: config.runtime.cdi_spec_dirs.clone(),
+        image_volumes: match config.image.binds_volumes {
+            true => ImageVolumes::Bind,
+            false => ImageVolumes::Ignore,
+        },
         host_resolv_conf: "/etc/resolv.conf".into(),
     }
 }

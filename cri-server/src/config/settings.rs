@@ -229,6 +229,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Keep layers as they were pulled, so that pushes upload the same bytes. Takes their space once more.",
     ),
     row(
+        "image.volumes",
+        Kind::Choice(&["bind", "ignore"]),
+        Fallback::Text("bind"),
+        "What becomes of an image's `VOLUME`s in a pod's container where the pod mounts nothing: `bind` makes a folder of the \
+         container's own for each, filled from the image, which can be written to also where the root is read-only and \
+         goes with the container, as with containerd; `ignore` leaves folders of the writable layer.",
+    ),
+    row(
         "image.max_parallel_layers",
         Kind::Integer { min: 1, max: 64 },
         Fallback::Integer(4),

@@ -132,6 +132,8 @@ pub(crate) struct Image {
     pub(crate) additional_stores: Vec<PathBuf>,
     /// Whether layers are kept as they were pulled.
     pub(crate) keep_blobs: bool,
+    /// Whether an image's volumes are folders of the container's own.
+    pub(crate) binds_volumes: bool,
     /// Most layers of one image fetched and unpacked at once.
     pub(crate) max_parallel_layers: usize,
     /// How long a download may receive nothing.
@@ -203,6 +205,7 @@ impl From<&Effective> for Config {
                 certs_dirs: read.list("image.certs_dirs").iter().map(PathBuf::from).collect(),
                 additional_stores: read.list("image.additional_stores").iter().map(PathBuf::from).collect(),
                 keep_blobs: read.switch("image.keep_blobs"),
+                binds_volumes: read.text("image.volumes") == "bind",
                 max_parallel_layers: read.number("image.max_parallel_layers"),
                 stall_timeout: Duration::from_secs(read.number("image.stall_timeout_s")),
             },

@@ -70,7 +70,7 @@ pub(crate) use networks::CniFolders;
 pub(crate) use one::{Attachment, One};
 pub(crate) use open::Parts;
 pub(crate) use session::{Ending, Resizer, Session, Streams, TerminalSize};
-pub(crate) use shared::Settings;
+pub(crate) use shared::{ImageVolumes, Settings};
 pub(crate) use view::{Key, View};
 
 use activity::Activity;

@@ -145,6 +145,11 @@ impl ContainerPaths {
         self.bundle.join("config.json")
     }
 
+    /// Volumes that its image wants, by their numbers.
+    pub(crate) fn own_volumes(&self) -> PathBuf {
+        self.bundle.join("volumes")
+    }
+
     /// What a checkpoint is made of while it is taken.
     pub(crate) fn checkpoint(&self) -> PathBuf {
         self.bundle.join("checkpoint")

@@ -1,7 +1,7 @@
 //! What a start finds: the reconciler. A first start, a restart and a cold boot run this same code.
 //!
-//! 1. Everything on record is read, and each pod and container is looked at: does its monitor answer, did it leave an
-//!    exit record, is it gone?
+//! 1. Everything on record is read, and each pod and container is looked at: does its monitor live, did it leave an
+//!    exit record, is it gone? One that lives and does not answer is no reason to end what it watches.
 //! 2. Operations that the journal says were open are undone (a creation) or finished (a removal, a stop). A container
 //!    whose start was open has ended: its program may have begun, and must not run twice.
 //! 3. Each pod gets its driver. What could not be undone or finished, since a network plugin fails for example, is kept and
@@ -9,22 +9,21 @@
 //! 4. What is on disk without a record is removed, and network plugins are told which pods there are (CNI GC).
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::container::{Container, ContainerEvent, ContainerState};
 use super::driver::{Driver, Member, Target};
 use super::error::{EngineError, Result, chain};
 use super::model::Id;
-use super::monitor::{Connection, End, Process, recorded_end};
+use super::monitor::{Connection, End, Process, reach, recorded_end};
 use super::pod::{Pod, PodEvent, PodState};
 use super::records::{Everything, Operation};
 use super::registry::Registry;
 use super::shared::{Shared, entries};
 use super::{steps, user_networks};
 
-/// A process that still runs, and the connection that will tell of its end.
-type Alive = (Arc<Process>, Connection);
+/// A process that still runs, and the connection that will tell of its end, unless its monitor takes none now.
+type Alive = (Arc<Process>, Option<Connection>);
 
 /// Brings records and host together, and starts the drivers.
 pub(super) async fn recover(shared: &Arc<Shared>, registry: &Arc<Registry>) -> Result<()> {
@@ -254,7 +253,7 @@ impl Case<'_> {
         driver.adopt_member(member, connection);
     }
 
-    /// The container in its true state, and the connection that will tell of its end if it runs.
+    /// The container in its true state, and the connection that will tell of its end if it runs and its monitor answers.
     async fn look_at_container(&self, container: Container) -> Result<(Member, Option<Connection>)> {
         let mut member = Member::of(container);
         let state = member.container.state.clone();
@@ -265,7 +264,7 @@ impl Case<'_> {
                 if let Ok((process, connection)) = reach(pid, &state_dir).await {
                     member.process = Some(process);
                     self.look_at_freezer(&mut member).await?;
-                    return Ok((member, Some(connection)));
+                    return Ok((member, connection));
                 }
                 self.end(&mut member, started_at_ns).await?;
             }
@@ -295,7 +294,7 @@ impl Case<'_> {
         let end = self.shared.blocking(move |shared| end_blocking(shared, &container)).await?;
         let started_at_ns = match &end {
             End::Recorded(record) if started_at_ns == 0 => record.started_at_ns,
-            End::Recorded(_) | End::Lost => started_at_ns,
+            End::Recorded(_) | End::Lost | End::Untold => started_at_ns,
         };
         member.apply(ContainerEvent::Ended(steps::exit_of(&end, started_at_ns)))
     }
@@ -314,17 +313,6 @@ fn end_blocking(shared: &Shared, container: &Container) -> Result<End> {
     Ok(recorded_end(&state_dir))
 }
 
-/// The process `pid`, if its monitor in `state_dir` answers and still has it.
-async fn reach(pid: i32, state_dir: &Path) -> std::result::Result<Alive, super::monitor::MonitorError> {
-    use super::monitor::MonitorError;
-    let failed = |source| MonitorError::Connect { path: state_dir.to_owned(), source };
-    let mut connection = Connection::open(state_dir).await.map_err(failed)?;
-    let monitor = connection.peer_pid().ok_or(MonitorError::Gone)?;
-    let process = Process::hold(pid, monitor, state_dir)?;
-    connection.send(&cleat_conmon_proto::Request::Watch, &[]).await?;
-    Ok((Arc::new(process), connection))
-}
-
 impl Driver {
     /// Whether it has a container without a pod whose end nobody has followed up.
     fn has_ended_alone(&self) -> bool {
@@ -334,17 +322,18 @@ impl Driver {
     }
 
     /// Takes over a pause process that outlived the daemon that started it.
-    fn adopt_pause(&mut self, process: Arc<Process>, connection: Connection) {
-        self.set_pause(process);
-        self.watch(Target::Pod, connection);
+    fn adopt_pause(&mut self, process: Arc<Process>, connection: Option<Connection>) {
+        self.set_pause(process.clone());
+        self.watch(Target::Pod, process, connection);
     }
 
     /// Takes over a container, with its running program if there is one.
     fn adopt_member(&mut self, member: Member, connection: Option<Connection>) {
         let id = member.container.id.clone();
+        let process = member.process.clone();
         self.insert(member);
-        if let Some(connection) = connection {
-            self.watch(Target::Container(id), connection);
+        if let Some(process) = process {
+            self.watch(Target::Container(id), process, connection);
         }
     }
 }

@@ -26,6 +26,15 @@ use super::volumes::Volumes;
 use super::waiting::Waiting;
 use crate::spec;
 
+/// What becomes of the volumes that an image wants, in a pod's container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ImageVolumes {
+    /// Folders of the container's own, filled from the image.
+    Bind,
+    /// They are left what they are in the image: folders of the writable layer, where it has them.
+    Ignore,
+}
+
 /// What the operator decided about the engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -49,6 +58,8 @@ pub(crate) struct Settings {
     pub exec_output_bytes: usize,
     /// Folders of files that describe devices; the later wins.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// What becomes of the volumes that images want.
+    pub image_volumes: ImageVolumes,
     /// The resolv.conf that is copied for pods without DNS settings of their own.
     pub host_resolv_conf: PathBuf,
 }

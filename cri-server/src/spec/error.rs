@@ -63,6 +63,14 @@ pub(crate) enum SpecError {
         /// The part.
         sub_path: String,
     },
+    /// An image that wants more volumes than anybody needs.
+    #[error("the image lists {listed} volumes, at most {most} are made")]
+    TooManyVolumes {
+        /// How many it lists.
+        listed: usize,
+        /// How many are made.
+        most: usize,
+    },
     /// An image whose layers cannot all be mounted.
     #[error(
         "mount on {}: this kernel cannot merge the {layers} layers of the image (Linux 6.7 is needed)",

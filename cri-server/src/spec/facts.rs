@@ -207,6 +207,8 @@ pub(crate) struct ContainerFacts<'a> {
     /// The folders of each image among the mounts, in the order of the mounts: one file or folder to bind, or several
     /// folders to merge, the topmost first.
     pub volumes: &'a [Vec<PathBuf>],
+    /// Volumes that the image wants and nobody mounts anything on: places inside, and folders of the container's own.
+    pub own_volumes: &'a [(PathBuf, PathBuf)],
     /// Where the engine's volumes are, each in a folder of its name.
     pub volume_folder: &'a Path,
     /// Process 1 of the container that `PidMode::Target` names, in the host's pid namespace.

@@ -184,6 +184,7 @@ impl Scene {
             disks: &[],
             host_devices: &[],
             volumes: &[],
+            own_volumes: &[],
             volume_folder: Path::new("/volumes"),
             target_pid: self.target_pid,
             seccomp_profile: None,

@@ -14,7 +14,7 @@
 //! | `identity`, `passwd` | who the program runs as |
 //! | `process`, `signal` | what is executed, with which environment, and how it is asked to stop |
 //! | `capability`, `seccomp`, `lsm`, `masks`, `devices` | what it may do |
-//! | `mounts`, `namespaces`, `sysctl` | what it sees |
+//! | `mounts`, `image_volumes`, `namespaces`, `sysctl` | what it sees |
 //! | `resources`, `disks` | how much it gets |
 //! | `cdi` | what the devices it was given by name add to all that |
 //! | `files` | the text of /etc/hosts, /etc/hostname and /etc/resolv.conf |
@@ -32,6 +32,7 @@ mod error;
 mod facts;
 mod files;
 mod identity;
+mod image_volumes;
 mod lsm;
 mod masks;
 mod mounts;
@@ -59,6 +60,7 @@ pub(crate) use files::{
     FileError, HostsEntry, host_lines, hostname_file, hosts_file, read_resolv_conf, resolv_conf,
 };
 pub(crate) use identity::identity;
+pub(crate) use image_volumes::image_volumes;
 pub(crate) use masks::{MASKED as MASKED_PATHS, READ_ONLY as READ_ONLY_PATHS};
 pub(crate) use mounts::VOLUME_DATA;
 pub(crate) use namespaces::{Joined, join};

@@ -1,6 +1,6 @@
 //! What is mounted in a container, in which order, with which options.
 //!
-//! First the kernel's filesystems, then the pod's files, then what the client asks for, by depth, so that nothing is
+//! First the volumes of the image, which must cover nothing that is not its own; then the kernel's filesystems, then the pod's files, then what the client asks for, by depth, so that nothing is
 //! mounted below a place that is covered later. A client's mount on one of our places replaces ours, and one on /dev
 //! replaces everything of ours below it.
 //!
@@ -16,7 +16,7 @@ use super::namespaces::mapping_list;
 use super::path::{depth, normalised};
 use super::process::INIT_DESTINATION;
 use super::{ContainerFacts, Host, KernelVersion, NetworkNamespace, PodFacts, SpecError};
-use crate::engine::model::{self, IpcMode, MountSource, Propagation};
+use crate::engine::model::{self, IpcMode, MountSource, Propagation, UserMapping};
 
 /// Options of every memory filesystem of a client that does not say otherwise, with what says otherwise.
 const TMPFS_DEFAULTS: [(&str, &str); 3] = [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
@@ -76,7 +76,8 @@ pub(super) fn mounts(
     let is_above =
         |ours: &Mount| asked.iter().any(|theirs| ours.destination().starts_with(theirs.destination()));
     let (late, early): (Vec<Mount>, Vec<Mount>) = list.into_iter().partition(|ours| is_above(ours));
-    let list = early.into_iter().chain(asked).chain(late).collect();
+    let own = facts.own_volumes.iter().map(|(place, folder)| own_volume(pod, place, folder));
+    let list = own.chain(early).chain(asked).chain(late).collect();
     let furthest = facts.config.mounts.iter().map(|mount| mount.propagation);
     Ok(Mounts { list, rootfs_propagation: rootfs_propagation(furthest) })
 }
@@ -164,6 +165,16 @@ fn asked<'a>(
         }
         MountSource::Image { .. } => volume(host, destination, volumes.next().unwrap_or_default()),
     }
+}
+
+/// A volume of the container's own, whose files have the owners that its image says.
+fn own_volume(pod: &PodFacts<'_>, place: &Path, folder: &Path) -> Mount {
+    let mut bound = bind(place, folder, &["bind", "rprivate", "rw"]);
+    if let Some(UserMapping { users, groups }) = pod.config.namespaces.user.mapping() {
+        bound.set_uid_mappings(Some(mapping_list(std::slice::from_ref(users))));
+        bound.set_gid_mappings(Some(mapping_list(std::slice::from_ref(groups))));
+    }
+    bound
 }
 
 /// The option by which our runtime binds a part of the source, which it finds beneath the source's descriptor: whoever
@@ -513,6 +524,30 @@ mod tests {
         let facts = ContainerFacts { volumes: &deep, ..scene.container_facts() };
         let result = mounts(&scene.host, &scene.pod_facts(), &facts);
         assert_eq!(result, Err(SpecError::VolumeLayers { destination: "/a".into(), layers: 2 }));
+    }
+
+    #[test]
+    fn an_images_volumes_cover_nothing_of_ours() {
+        let own = ["/data", "/proc", "/etc"].map(|place| (PathBuf::from(place), PathBuf::from("/host/0")));
+        let mut scene = fixture::Scene::default();
+        scene.container.mounts = vec![host_mount("/data/sub", "/h")];
+        let decide = |scene: &fixture::Scene| {
+            let facts = ContainerFacts { own_volumes: &own, ..scene.container_facts() };
+            mounts(&scene.host, &scene.pod_facts(), &facts).unwrap()
+        };
+        let mounts = decide(&scene);
+        assert_eq!(destinations(&mounts)[..3], ["/data", "/proc", "/etc"]);
+        for (place, above) in [("/proc", "/proc"), ("/etc", "/etc/hosts"), ("/data", "/data/sub")] {
+            let last =
+                |wanted: &str| destinations(&mounts).iter().rposition(|place| *place == wanted).unwrap();
+            let first = destinations(&mounts).iter().position(|found| *found == place).unwrap();
+            assert!(last(above) > first, "{place}");
+        }
+        assert_eq!(options(&mounts, "/data"), ["bind", "rprivate", "rw"]);
+        assert_eq!(at(&mounts, "/data")[0].uid_mappings(), &None);
+        scene.pod.namespaces.user = fixture::user_mode();
+        let mapped = decide(&scene);
+        assert_eq!(at(&mapped, "/data")[0].uid_mappings().as_ref().unwrap()[0].host_id(), 65_536);
     }
 
     #[test]

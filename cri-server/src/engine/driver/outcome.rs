@@ -11,7 +11,7 @@ use super::{Driver, Member, answer, judge};
 use crate::engine::container::{ContainerEvent, ContainerState};
 use crate::engine::error::{EngineError, Result, chain};
 use crate::engine::model::{Id, Kind, PodResources, Resources};
-use crate::engine::monitor::{Connection, End, watch_end};
+use crate::engine::monitor::{Connection, End, Process, watch_end};
 use crate::engine::pod::{Pod, PodEvent, PodState};
 use crate::engine::steps::{PodUp, Prepared, StartFailure, Started, exit_of};
 use crate::engine::view::View;
@@ -139,8 +139,8 @@ impl Driver {
         });
         let recorded = self.commit_pod();
         if let Some(running) = up.running {
-            self.pause = Some(running.process);
-            self.watch(Target::Pod, running.connection);
+            self.pause = Some(running.process.clone());
+            self.watch(Target::Pod, running.process, Some(running.connection));
         }
         recorded
     }
@@ -221,15 +221,15 @@ impl Driver {
     ) -> Result<()> {
         match started {
             Ok(Started { running, started_at_ns }) => {
-                let process = running.process;
+                let process = running.process.clone();
                 let recorded = self.change(id, |member| {
                     let pid = process.pid();
-                    member.process = Some(process);
+                    member.process = Some(process.clone());
                     member.is_up();
                     member.begin_probing();
                     member.apply(ContainerEvent::Started { pid, started_at_ns })
                 });
-                self.watch(Target::Container(id.clone()), running.connection);
+                self.watch(Target::Container(id.clone()), running.process, Some(running.connection));
                 self.schedule_probe(id);
                 recorded
             }
@@ -294,15 +294,11 @@ impl Driver {
         }
     }
 
-    /// Has somebody wait for the end that `connection` will tell of.
-    pub(crate) fn watch(&self, target: Target, connection: Connection) {
-        let state_dir = match &target {
-            Target::Pod => self.shared.paths.pod(&self.pod.id).state,
-            Target::Container(id) => self.shared.paths.container(id).state,
-        };
+    /// Has somebody wait for the end of `process`, of which `connection` will tell.
+    pub(crate) fn watch(&self, target: Target, process: Arc<Process>, connection: Option<Connection>) {
         let own = self.own.clone();
         tokio::spawn(async move {
-            let end = watch_end(connection, state_dir).await;
+            let end = watch_end(process, connection).await;
             if own.send(Command::Ended { target, end }).is_err() {
                 tracing::debug!("an end was seen after its pod was gone");
             }

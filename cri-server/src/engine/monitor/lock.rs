@@ -8,7 +8,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,11 @@ const COMPLAINTS: &str = "monitor.log";
 
 /// How often the lock is tried: no event tells of it. Most monitors end within the first.
 const TRY_AGAIN: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(10)];
+
+/// The file that takes the complaints of the monitor in `state_dir`.
+pub(super) fn complaints(state_dir: &Path) -> PathBuf {
+    state_dir.join(COMPLAINTS)
+}
 
 /// The file that a new monitor in `state_dir` gets as its standard error, locked.
 pub(super) fn take(state_dir: &Path) -> io::Result<File> {

@@ -6,10 +6,12 @@ mod connection;
 mod launch;
 mod lock;
 mod process;
+mod watching;
 
 pub(super) use connection::Connection;
 pub(super) use launch::{Launched, Launcher};
-pub(super) use process::{End, Process, recorded_end, wait_for_monitor, watch_end};
+pub(super) use process::{End, Process, recorded_end, wait_for_monitor};
+pub(super) use watching::{reach, watch_end};
 
 use std::io;
 use std::path::PathBuf;

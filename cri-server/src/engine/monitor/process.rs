@@ -3,14 +3,17 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cleat_conmon_proto::{EXIT_RECORD_NAME, ExitRecord, Message};
+use cleat_conmon_proto::{EXIT_RECORD_NAME, ExitRecord};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 use rustix::fs::OFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
 use tokio::sync::{OnceCell, watch};
 
@@ -31,6 +34,8 @@ pub(crate) enum End {
     Recorded(ExitRecord),
     /// The monitor ended without a record: it was killed, or the host was restarted.
     Lost,
+    /// The program has ended, and the monitor, which is there, does not tell how.
+    Untold,
 }
 
 /// A container's init that the daemon believes to run.
@@ -77,6 +82,18 @@ impl Process {
     /// What its execs take over of its specification.
     pub(crate) fn exec_template(&self) -> &OnceCell<Spec> {
         &self.exec_template
+    }
+
+    /// Its monitor's state folder.
+    pub(super) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// Waits until the process is dead, whether or not its monitor has taken note of it.
+    #[allow(deprecated, reason = "its successor is unsafe for types that may close early; an OwnedFd cannot")]
+    pub(super) async fn dead(&self) -> io::Result<()> {
+        let pidfd = AsyncFd::with_interest(self.pidfd.try_clone()?, Interest::READABLE)?;
+        pidfd.readable().await.map(drop)
     }
 
     /// A new connection to its monitor.
@@ -139,21 +156,6 @@ impl Process {
     }
 }
 
-/// Waits for the end of the container whose monitor `connection` leads to.
-pub(crate) async fn watch_end(mut connection: Connection, state_dir: PathBuf) -> End {
-    loop {
-        match connection.receive().await {
-            Ok(Some(Message::Exited(record))) => return End::Recorded(record),
-            Ok(Some(_)) => {}
-            Ok(None) => return recorded_end(&state_dir),
-            Err(error) => {
-                tracing::warn!(folder = %state_dir.display(), error = %crate::engine::chain(&error), "lost a monitor");
-                return recorded_end(&state_dir);
-            }
-        }
-    }
-}
-
 /// What the exit record in `state_dir` says.
 pub(crate) fn recorded_end(state_dir: &Path) -> End {
     let record =
@@ -165,6 +167,17 @@ pub(crate) fn recorded_end(state_dir: &Path) -> End {
 /// an earlier daemon. At most one lives in `state_dir`.
 pub(crate) fn wait_for_monitor(state_dir: &Path) -> io::Result<bool> {
     super::lock::wait_until_free(state_dir, ORPHAN_LIMIT)
+}
+
+/// The monitor of process `pid`, if that is its child and is the one that lives in `state_dir`: told by the file that it
+/// complains into, since it may be one that answers nobody.
+pub(crate) fn monitor_of(pid: i32, state_dir: &Path) -> io::Result<Option<i32>> {
+    let Some(parent) = parent_of(pid)? else { return Ok(None) };
+    let is_same =
+        |one: &fs::Metadata, other: &fs::Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+    let complaints = fs::metadata(super::lock::complaints(state_dir))?;
+    let of_parent = fs::metadata(format!("/proc/{parent}/fd/2"))?;
+    Ok(is_same(&complaints, &of_parent).then_some(parent))
 }
 
 /// Reaps `child` when it ends. Each child is waited for by its own descriptor: a `waitpid` for any child would take

@@ -8,7 +8,7 @@ use cleat_image::{Image, Snapshotter};
 use oci_spec::image::Config;
 
 use super::run_pod::{pod_facts, write_spec};
-use super::{cdi, devices, image_volumes, volumes};
+use super::{cdi, devices, image_volumes, own_volumes, volumes};
 use crate::engine::apparmor;
 use crate::engine::container::Container;
 use crate::engine::error::{EngineError, Result};
@@ -56,7 +56,9 @@ fn prepare(shared: &Shared, pod: &Pod, container: &Container, target_pid: Option
         .map_err(|error| EngineError::step("make the writable layer", object(&container.id), &error))?;
     let volumes = image_volumes::folders(shared, container)?;
     volumes::fill(shared, &image, container)?;
-    let findings = Findings { identity: &identity, settings, target_pid, volumes: &volumes };
+    let own_volumes = own_volumes::make(shared, pod, container, (&image, settings))?;
+    let findings =
+        Findings { identity: &identity, settings, target_pid, volumes: &volumes, own_volumes: &own_volumes };
     let spec = specification(shared, pod, container, &findings)?;
     write_bundle(shared, container, &spec)?;
     Ok(Prepared { identity })
@@ -95,6 +97,7 @@ struct Findings<'a> {
     settings: &'a Config,
     target_pid: Option<i32>,
     volumes: &'a [Vec<PathBuf>],
+    own_volumes: &'a [(PathBuf, PathBuf)],
 }
 
 fn specification(
@@ -120,6 +123,7 @@ fn specification(
         disks: &disks,
         host_devices: &host_devices,
         volumes: findings.volumes,
+        own_volumes: findings.own_volumes,
         volume_folder: shared.volumes.folder(),
         target_pid: findings.target_pid,
         seccomp_profile: profile.as_ref(),

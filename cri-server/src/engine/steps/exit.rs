@@ -13,14 +13,21 @@ const CODE_OF_THE_UNSEEN: i32 = 137;
 pub(crate) fn exit_of(end: &End, started_at_ns: i64) -> Exit {
     match end {
         End::Recorded(record) => recorded(record, started_at_ns),
-        End::Lost => Exit {
-            code: CODE_OF_THE_UNSEEN,
-            reason: ExitReason::Unknown,
-            message: "nobody saw it end: the host was restarted or the container's monitor was killed"
-                .to_owned(),
+        End::Lost => unseen(
+            "nobody saw it end: the host was restarted or the container's monitor was killed",
             started_at_ns,
-            finished_at_ns: now_ns(),
-        },
+        ),
+        End::Untold => unseen("its monitor, which was to tell how it ended, does not answer", started_at_ns),
+    }
+}
+
+fn unseen(why: &str, started_at_ns: i64) -> Exit {
+    Exit {
+        code: CODE_OF_THE_UNSEEN,
+        reason: ExitReason::Unknown,
+        message: why.to_owned(),
+        started_at_ns,
+        finished_at_ns: now_ns(),
     }
 }
 
@@ -60,5 +67,6 @@ mod tests {
         assert_eq!(exit(ExitStatus::Exited(3), false), (3, ExitReason::Error));
         assert_eq!(exit(ExitStatus::Signaled(9), true), (137, ExitReason::OomKilled));
         assert_eq!(exit_of(&End::Lost, 1).reason, ExitReason::Unknown);
+        assert_eq!(exit_of(&End::Untold, 1).reason, ExitReason::Unknown);
     }
 }

@@ -16,6 +16,7 @@ mod joined;
 mod launch;
 mod names;
 mod networks;
+mod own_volumes;
 mod pause;
 mod pod_files;
 mod remove_container;

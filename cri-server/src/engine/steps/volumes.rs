@@ -28,7 +28,7 @@ pub(super) fn fill(shared: &Shared, image: &Image, container: &Container) -> Res
 }
 
 /// Copies the folder `source` of an image into `data`, its owner and mode included. What is no folder there is no content.
-fn fill_from(image: &Root, source: &Path, data: &Path) -> std::result::Result<(), FilesError> {
+pub(super) fn fill_from(image: &Root, source: &Path, data: &Path) -> std::result::Result<(), FilesError> {
     let folder = match image.folder(source) {
         Ok(folder) => File::from(folder),
         Err(FilesError::Missing(_) | FilesError::NotAFolder(_)) => return Ok(()),

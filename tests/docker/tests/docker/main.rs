@@ -11,6 +11,7 @@ mod doors;
 mod events;
 mod health;
 mod http;
+mod image_volumes;
 mod images;
 mod logs;
 mod names;
