@@ -8,6 +8,7 @@ mod cri;
 mod docker;
 mod engine;
 mod metrics;
+mod news;
 mod reload;
 mod serve;
 mod spec;

@@ -28,7 +28,7 @@ pub mod store;
 mod tree;
 pub mod unpack;
 
-pub use archive::{ArchiveError, Import, Loaded};
+pub use archive::{ArchiveError, Commit, Import, Loaded};
 pub use auth::AuthError;
 pub use policy::{Policy, PolicyError, PolicyFileError};
 pub use pull::{

@@ -102,6 +102,7 @@ async fn carry_out(door: &Arc<Door>, route: Route, ask: Ask) -> Answer {
         Route::ContainerList => containers::list(door, &ask),
         Route::ContainerCreate => containers::create(door, ask).await,
         Route::ContainerPrune => containers::prune(door, &ask).await,
+        Route::Commit => containers::commit(door, ask).await,
         Route::Container(name, act) => containers::act(door, &name, act, ask).await,
         Route::Exec(id, act) => containers::exec(door, &id, act, ask).await,
         Route::NetworkList => networks::list(door, &ask),

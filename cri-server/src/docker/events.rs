@@ -4,25 +4,22 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::StreamExt as _;
 
 use super::Door;
-use super::containers::{describe, exec_action, health};
 use super::dispatch::Ask;
-use super::networks;
+use super::happenings::{of_deed, told};
 use super::notices::Notice;
 use super::refusal::{Answer, Refusal};
 use super::wire::{Filters, Lines, lines, now_ns, seconds};
-use crate::engine::container::{Container, ContainerState};
-use crate::engine::model::Kind;
-use crate::engine::{Event, EventKind, Missed, Subscription};
+use crate::engine::{Deed, Event, Missed, Subscription};
 
 /// What events are filtered by.
-const KNOWN: &[&str] = &["container", "event", "image", "label", "network", "scope", "type"];
+const KNOWN: &[&str] = &["container", "event", "image", "label", "network", "scope", "type", "volume"];
 
 /// Tells what is kept of the time since `since`, then events as they come, until `until` or until the client leaves.
 pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
@@ -33,11 +30,13 @@ pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
         Some(since) => door.engine.subscribe_since(since),
         None => (Vec::new(), door.engine.subscribe()),
     };
+    let (deeds, done) = door.engine.follow_deeds(since);
     past.extend(changes.iter().flat_map(|event| told(event)));
+    past.extend(deeds.iter().map(of_deed));
     past.sort_by_key(|notice| notice.at_ns);
     let (to, response) = lines();
     let teller = Teller { filters, until, to };
-    door.run(teller.tell(past, Coming { happened, noted }));
+    door.run(teller.tell(past, Coming { happened, done, noted }));
     Ok(response)
 }
 
@@ -54,6 +53,8 @@ fn moment(ask: &Ask, key: &str) -> Result<Option<i64>, Refusal> {
 struct Coming {
     /// From the engine.
     happened: Subscription,
+    /// From the engine, beside its commits.
+    done: broadcast::Receiver<Deed>,
     /// From the door.
     noted: broadcast::Receiver<Notice>,
 }
@@ -61,6 +62,7 @@ struct Coming {
 /// One of what comes.
 enum Next {
     Change(Option<Result<Arc<Event>, Missed>>),
+    Deed(Result<Deed, RecvError>),
     Notice(Result<Notice, RecvError>),
     /// Nothing is there just now.
     Nothing,
@@ -82,21 +84,26 @@ impl Coming {
         let mut all = Vec::new();
         let mut next = tokio::select! {
             event = self.happened.next() => Next::Change(event),
+            deed = self.done.recv() => Next::Deed(deed),
             notice = self.noted.recv() => Next::Notice(notice),
         };
         loop {
             match next {
                 Next::Change(Some(Ok(event))) => all.extend(told(&event)),
                 Next::Notice(Ok(notice)) => all.push(notice),
-                Next::Change(None) | Next::Notice(Err(RecvError::Closed)) => return Err(Over::Daemon),
-                Next::Change(Some(Err(_))) | Next::Notice(Err(RecvError::Lagged(_))) => {
-                    return Err(Over::TooSlow);
-                }
+                Next::Deed(Ok(deed)) => all.push(of_deed(&deed)),
+                Next::Change(None)
+                | Next::Notice(Err(RecvError::Closed))
+                | Next::Deed(Err(RecvError::Closed)) => return Err(Over::Daemon),
+                Next::Change(Some(Err(_)))
+                | Next::Notice(Err(RecvError::Lagged(_)))
+                | Next::Deed(Err(RecvError::Lagged(_))) => return Err(Over::TooSlow),
                 Next::Nothing => break,
             }
             next = tokio::select! {
                 biased;
                 event = self.happened.next() => Next::Change(event),
+                deed = self.done.recv() => Next::Deed(deed),
                 notice = self.noted.recv() => Next::Notice(notice),
                 () = ready(()) => Next::Nothing,
             };
@@ -151,76 +158,6 @@ impl Teller {
     }
 }
 
-/// An event of a container without a pod, as Docker's clients read it: a probe is an exec to them.
-fn told(event: &Event) -> Vec<Notice> {
-    let Kind::One { container: id, .. } = &event.pod.config.kind else { return Vec::new() };
-    if event.subject != *id {
-        return Vec::new();
-    }
-    let container = event.containers.iter().find(|one| one.id == *id);
-    let notice = |action: &str, details: &[(&str, String)]| {
-        let mut attributes = describe::attributes(&event.pod);
-        attributes.extend(details.iter().map(|(key, value)| ((*key).to_owned(), json!(value))));
-        Notice::new("container", action, id.as_str(), attributes, event.at_ns)
-    };
-    let action = match event.kind {
-        EventKind::Created => "create",
-        EventKind::Started => "start",
-        EventKind::Stopped => return vec![notice("die", &exit(container))],
-        EventKind::Deleted => "destroy",
-        EventKind::Paused => "pause",
-        EventKind::Resumed => "unpause",
-        EventKind::Renamed => "rename",
-        EventKind::Joined => return place_notice("connect", event).into_iter().collect(),
-        EventKind::Left => return place_notice("disconnect", event).into_iter().collect(),
-        EventKind::ProbeBegan | EventKind::ProbeEnded | EventKind::HealthChanged => {
-            let of_probes = container.map(|container| of_probes(event.kind, container)).unwrap_or_default();
-            return of_probes.iter().map(|(action, details)| notice(action, details)).collect();
-        }
-    };
-    vec![notice(action, &[])]
-}
-
-/// What an action has besides what its container has.
-type Details = Vec<(&'static str, String)>;
-
-fn exit(container: Option<&Arc<Container>>) -> Details {
-    match container.map(|container| &container.state) {
-        Some(ContainerState::Exited(exit)) => vec![("exitCode", exit.code.to_string())],
-        _ => Vec::new(),
-    }
-}
-
-/// What is told of a container's probes.
-fn of_probes(kind: EventKind, container: &Container) -> Vec<(String, Details)> {
-    let (Some(health), Some(check)) = (&container.health, &container.config.health) else {
-        return Vec::new();
-    };
-    match (kind, &health.probe, health.log.back()) {
-        (EventKind::ProbeBegan, Some(probe), _) => ["exec_create", "exec_start"]
-            .map(|name| (exec_action(name, &check.command), vec![("execID", probe.to_string())]))
-            .into(),
-        (EventKind::ProbeEnded, _, Some(last)) => {
-            health::process_code(&last.end).map_or_else(Vec::new, |code| {
-                let details = vec![("execID", last.id.to_string()), ("exitCode", code.to_string())];
-                vec![("exec_die".to_owned(), details)]
-            })
-        }
-        (EventKind::HealthChanged, _, _) => {
-            vec![(format!("health_status: {}", health::word(health.status)), Vec::new())]
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// A place in a network that came or went: the network is what it is about.
-fn place_notice(action: &str, event: &Event) -> Option<Notice> {
-    let place = event.place.as_ref()?;
-    let id = place.network.as_ref().map_or_else(networks::default_id, ToString::to_string);
-    let attributes = networks::attributes(&place.name, Some(&event.subject));
-    Some(Notice::new("network", action, &id, attributes, event.at_ns))
-}
-
 fn fits(line: &Value, filters: &Filters) -> bool {
     let any = |key: &str, fits: &dyn Fn(&str) -> bool| {
         filters.get(key).is_none_or(|values| values.iter().any(|value| fits(value)))
@@ -234,6 +171,7 @@ fn fits(line: &Value, filters: &Filters) -> bool {
             let is_id = || line["Actor"]["ID"].as_str().is_some_and(|id| id.starts_with(value));
             line["Type"] == "network" && (attributes["name"] == value || is_id())
         })
+        && any("volume", &|value| line["Type"] == "volume" && line["Actor"]["ID"] == value)
         && any("container", &|value| {
             let is_id = || line["id"].as_str().is_some_and(|id| id.starts_with(value));
             line["Type"] == "container" && (attributes["name"] == value || is_id())
@@ -261,37 +199,11 @@ fn is_of_image(line: &Value, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::engine::model::Id;
-    use crate::engine::pod::{PodState, sample};
-
-    fn event(kind: Kind, subject: Id) -> Event {
-        let mut pod = sample(&Id::random().unwrap(), PodState::NotReady);
-        pod.config.name.name = "web".into();
-        pod.config.kind = kind;
-        pod.config.labels = [("a".into(), "1".into())].into();
-        let (sequence, at_ns) = (1, 5_000_000_000);
-        Event {
-            sequence,
-            at_ns,
-            kind: EventKind::Started,
-            subject,
-            pod: Arc::new(pod),
-            containers: Vec::new(),
-            place: None,
-        }
-    }
-
-    #[test]
-    fn only_containers_without_a_pod_are_told() {
-        let id = Id::random().unwrap();
-        let one = Kind::One { container: id.clone(), auto_remove: false };
-        let line = &told(&event(one.clone(), id.clone()))[0].line;
-        assert_eq!((&line["Action"], &line["time"]), (&json!("start"), &json!(5)));
-        assert_eq!(line["Actor"]["Attributes"]["name"], "web");
-        assert!(told(&event(one, Id::random().unwrap())).is_empty());
-        assert!(told(&event(Kind::Pod, id)).is_empty());
-    }
+    use crate::docker::happenings::tests::event;
+    use crate::engine::model::{Id, Kind};
 
     #[test]
     fn an_image_is_known_by_its_names() {

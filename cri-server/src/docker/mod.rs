@@ -20,6 +20,7 @@
 mod containers;
 mod dispatch;
 mod events;
+mod happenings;
 mod healthcheck;
 mod images;
 mod networks;

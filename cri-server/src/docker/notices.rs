@@ -3,19 +3,10 @@
 //! The engine's events are what its commits changed. These change no container: the endpoint that did something notes it
 //! here, with the time, and a reader of both gets them in order.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
-use super::wire::now_ns;
-
-/// How many are kept for who asks for those of the past, as in dockerd.
-const KEPT: usize = 256;
-
-/// How many a reader may lag behind: a prune of a full store.
-const BUFFER: usize = 1024;
+use crate::news::{News, Timed};
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -50,43 +41,25 @@ impl Notice {
     }
 }
 
-/// All of them.
-pub(super) struct Notices {
-    /// The last ones, the oldest first.
-    past: Mutex<VecDeque<Notice>>,
-    sender: broadcast::Sender<Notice>,
-}
-
-impl Default for Notices {
-    fn default() -> Self {
-        Self { past: Mutex::default(), sender: broadcast::Sender::new(BUFFER) }
+impl Timed for Notice {
+    fn at_ns(&self) -> i64 {
+        self.at_ns
     }
 }
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Notices(News<Notice>);
 
 impl Notices {
     /// Tells of something that has just happened.
     pub(super) fn add(&self, kind: &str, action: &str, id: &str, attributes: Attributes) {
-        // The time is taken behind the lock: the order of the times is that of the notices.
-        let mut past = self.lock();
-        let notice = Notice::new(kind, action, id, attributes, now_ns());
-        if past.len() == KEPT {
-            past.pop_front();
-        }
-        past.push_back(notice.clone());
-        if self.sender.send(notice).is_err() {
-            tracing::trace!("nobody reads events");
-        }
+        self.0.tell(|at_ns| Notice::new(kind, action, id, attributes, at_ns));
     }
 
     /// What is kept since `since_ns`, nothing if there is no such time, and everything from now on.
     pub(super) fn follow(&self, since_ns: Option<i64>) -> (Vec<Notice>, broadcast::Receiver<Notice>) {
-        let past = self.lock();
-        let kept = past.iter().filter(|notice| since_ns.is_some_and(|since| notice.at_ns >= since));
-        (kept.cloned().collect(), self.sender.subscribe())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Notice>> {
-        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.follow(since_ns)
     }
 }
 
@@ -104,19 +77,5 @@ mod tests {
         let image = line("image");
         assert_eq!((&image["id"], image.get("from")), (&json!("i"), None));
         assert_eq!(line("network").get("status"), None);
-    }
-
-    #[test]
-    fn the_past_is_told_to_who_asks_and_has_an_end() {
-        let notices = Notices::default();
-        for number in 0..KEPT + 2 {
-            notices.add("image", "tag", &number.to_string(), Attributes::new());
-        }
-        let (past, mut coming) = notices.follow(Some(0));
-        assert_eq!((past.len(), &past[0].line["id"]), (KEPT, &json!("2")));
-        assert!(notices.follow(None).0.is_empty());
-        notices.add("image", "delete", "x", Attributes::new());
-        assert_eq!(coming.try_recv().unwrap().line["Action"], "delete");
-        assert!(coming.try_recv().is_err());
     }
 }

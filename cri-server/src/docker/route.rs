@@ -36,6 +36,8 @@ pub(super) enum Route {
     ContainerCreate,
     /// `/containers/prune`.
     ContainerPrune,
+    /// `/commit`, the container in the query.
+    Commit,
     /// One container.
     Container(String, ContainerAct),
     /// One exec.
@@ -168,7 +170,7 @@ pub(super) fn route(method: &Method, path: &str) -> Option<Route> {
         ("system", "df") if *method == Method::GET => Some(Route::DiskUsage),
         ("events", "") if *method == Method::GET => Some(Route::Events),
         ("auth", "") if *method == Method::POST => Some(Route::Auth),
-        ("commit", "") if *method == Method::POST => Some(Route::NotBuilt("committing a container")),
+        ("commit", "") if *method == Method::POST => Some(Route::Commit),
         ("images", rest) => image(method, rest),
         ("distribution", _) => Some(Route::NotBuilt("asking a registry about an image")),
         ("build", rest) => build(method, rest),

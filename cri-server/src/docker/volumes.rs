@@ -112,6 +112,8 @@ pub(super) async fn prune(door: &Door, ask: &Ask) -> Answer {
         removed.push(volume.name);
         freed_bytes += bytes;
     }
+    let reclaimed = [("reclaimed".to_owned(), json!(freed_bytes.to_string()))];
+    door.notices.add("volume", "prune", "", reclaimed.into_iter().collect());
     let deleted = if removed.is_empty() { Value::Null } else { json!(removed) };
     Ok(in_json(StatusCode::OK, &json!({"VolumesDeleted": deleted, "SpaceReclaimed": freed_bytes})))
 }

@@ -17,8 +17,10 @@
 pub(crate) mod activity;
 mod apparmor;
 mod attach;
+mod commit;
 pub(crate) mod container;
 mod container_files;
+mod deeds;
 mod driver;
 mod error;
 mod events;
@@ -57,6 +59,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use container_files::{Access, ContainerFiles};
+pub(crate) use deeds::{Deed, DeedKind};
 pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};

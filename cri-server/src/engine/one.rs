@@ -6,15 +6,12 @@
 //!  end    ──▶ network given back, or all removed      by the group's driver
 //! ```
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cleat_image::ChangeKind;
 use cleat_sys::cgroup::Cgroup;
 use nix::sys::signal::Signal;
-use oci_spec::runtime::Spec;
 use tokio::sync::oneshot;
 
 use super::Engine;
@@ -295,15 +292,8 @@ impl Engine {
         self.shared
             .blocking(move |shared| {
                 let object = || format!("container {}", container.id);
-                let path = shared.paths.container(&container.id).config();
-                let specification = Spec::load(&path)
-                    .map_err(|error| EngineError::step("read the specification", path.display(), &error))?;
-                let asked =
-                    |path: &Path| container.config.mounts.iter().any(|mount| mount.destination == path);
-                let ours = specification.mounts().iter().flatten().map(oci_spec::runtime::Mount::destination);
-                let hidden =
-                    ours.filter(|path| !asked(path)).map(|path| path.as_os_str().as_bytes().to_vec());
-                let changes = shared.snapshots.changes(container.id.as_str(), &hidden.collect());
+                let hidden = shared.mount_points(&container)?;
+                let changes = shared.snapshots.changes(container.id.as_str(), &hidden);
                 changes.map_err(|error| EngineError::step("read the changes of", object(), &error))
             })
             .await

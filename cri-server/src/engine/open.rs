@@ -14,6 +14,7 @@ use super::Engine;
 use super::activity::Activity;
 use super::apparmor;
 use super::container_files::Written;
+use super::deeds::Deeds;
 use super::error::EngineError;
 use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
@@ -102,6 +103,7 @@ impl Engine {
         let cgroups = Layout::detect().map_err(OpenError::Cgroups)?;
         let host =
             host::probe(&cgroups, &paths.images(), parts.defaults, app_armor).map_err(OpenError::Host)?;
+        let deeds = Arc::new(Deeds::default());
         let shared = Arc::new(Shared {
             host,
             records: Records::open(&paths.database()).map_err(OpenError::Records)?,
@@ -110,9 +112,10 @@ impl Engine {
             layers: Layers::default(),
             board: Arc::default(),
             names: Names::default(),
+            deeds: deeds.clone(),
             waiting: Waiting::default(),
             free_ports: FreePorts::default(),
-            volumes: Volumes::open(paths.volumes())
+            volumes: Volumes::open(paths.volumes(), deeds)
                 .map_err(|source| OpenError::Folder { path: paths.volumes(), source })?,
             activity: Activity::default(),
             written: Written::default(),

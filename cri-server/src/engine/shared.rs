@@ -10,6 +10,7 @@ use cleat_sys::cgroup::Layout;
 
 use super::activity::Activity;
 use super::container_files::Written;
+use super::deeds::Deeds;
 use super::error::{EngineError, Result};
 use super::free_ports::FreePorts;
 use super::model::cgroup;
@@ -96,6 +97,8 @@ pub(crate) struct Shared {
     pub host: spec::Host,
     /// Starts monitors.
     pub launcher: Launcher,
+    /// What was done beside commits.
+    pub(super) deeds: Arc<Deeds>,
     /// Who waits for something to happen to a container.
     pub(crate) waiting: Waiting,
     /// Ports of the host for who asks for any.

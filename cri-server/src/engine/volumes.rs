@@ -20,6 +20,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::deeds::{Deed, DeedKind, Deeds};
 use super::error::{EngineError, Result};
 use super::model::{ContainerConfig, Id, MountSource};
 use super::shared::{Shared, entries};
@@ -55,6 +56,7 @@ pub(crate) struct Volumes {
     claimed: Claimed,
     /// Held while a new volume gets its first content.
     filling: Mutex<()>,
+    deeds: Arc<Deeds>,
 }
 
 /// How many containers that are being made use each name.
@@ -68,12 +70,12 @@ pub(super) struct Claim {
 
 impl Volumes {
     /// The volumes in `folder`; what an earlier daemon left unfinished is removed.
-    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(folder: PathBuf, deeds: Arc<Deeds>) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder)?;
         for name in entries(&folder)?.iter().filter(|name| name.starts_with(UNFINISHED)) {
             fs::remove_dir_all(folder.join(name))?;
         }
-        Ok(Self { folder, claimed: Claimed::default(), filling: Mutex::default() })
+        Ok(Self { folder, claimed: Claimed::default(), filling: Mutex::default(), deeds })
     }
 
     /// Where all of them are.
@@ -120,13 +122,20 @@ impl Volumes {
         record.write_all(&serde_json::to_vec(volume)?)?;
         record.sync_all()?;
         match renameat_with(CWD, fresh, CWD, self.folder.join(&volume.name), RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(volume.clone()),
+            Ok(()) => {
+                self.tell(DeedKind::VolumeMade(volume.name.clone()));
+                Ok(volume.clone())
+            }
             Err(rustix::io::Errno::EXIST) => {
                 fs::remove_dir_all(fresh)?;
                 self.get(&volume.name)?.ok_or_else(|| io::ErrorKind::NotFound.into())
             }
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    fn tell(&self, kind: DeedKind) {
+        self.deeds.tell(|at_ns| Deed { at_ns, kind });
     }
 
     fn claims(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
@@ -179,7 +188,7 @@ impl Volumes {
         let id = Id::random().map_err(|error| EngineError::step("make an id", object(name), &error))?;
         let doomed = self.folder.join(format!("{UNFINISHED}{id}"));
         match fs::rename(self.folder.join(name), &doomed) {
-            Ok(()) => {}
+            Ok(()) => self.tell(DeedKind::VolumeRemoved(name.to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed(error)),
         }
@@ -390,13 +399,13 @@ mod tests {
     #[test]
     fn a_volume_is_there_or_not_and_found_again() {
         let folder = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(folder.path().join("volumes")).unwrap();
+        let volumes = Volumes::open(folder.path().join("volumes"), Arc::default()).unwrap();
         let made = volumes.ensure(&volume("v1")).unwrap();
         fs::write(volumes.data("v1").join("file"), "kept").unwrap();
         let other = Volume { created_at_ns: 9, ..volume("v1") };
         assert_eq!(volumes.ensure(&other).unwrap(), made);
         fs::create_dir(folder.path().join("volumes/.half")).unwrap();
-        let volumes = Volumes::open(folder.path().join("volumes")).unwrap();
+        let volumes = Volumes::open(folder.path().join("volumes"), Arc::default()).unwrap();
         assert_eq!(volumes.get("v1").unwrap(), Some(made));
         assert_eq!(fs::read_to_string(volumes.data("v1").join("file")).unwrap(), "kept");
         assert_eq!(entries(volumes.folder()).unwrap().into_iter().collect::<Vec<_>>(), ["v1"]);
@@ -408,7 +417,7 @@ mod tests {
     #[test]
     fn what_is_used_or_claimed_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(folder.path().join("volumes")).unwrap();
+        let volumes = Volumes::open(folder.path().join("volumes"), Arc::default()).unwrap();
         let claim = volumes.claim(&config("v1")).unwrap();
         assert!(volumes.get("v1").unwrap().unwrap().is_anonymous);
         assert!(volumes.remove("v1", || Ok(false)).is_err());

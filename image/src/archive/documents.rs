@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::reference::{Digest, Reference};
+use crate::registry::Descriptor;
 
 pub(super) const LAYOUT: &str = "oci-layout";
 pub(super) const LAYOUT_TEXT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -66,8 +67,27 @@ impl OciDescriptor {
 
 /// The manifest of an image of these plain layers: diff ids and sizes, the lowest first.
 pub(crate) fn plain_manifest(config: &[u8], layers: &[(Digest, u64)]) -> Vec<u8> {
-    let layers = layers.iter().map(|(digest, size)| OciDescriptor::new(OCI_LAYER, digest, *size));
+    let layers = layers.iter().map(|(digest, size)| plain_layer(digest, *size));
     manifest_of(config, layers.collect())
+}
+
+/// A layer that is not compressed.
+pub(super) fn plain_layer(diff_id: &Digest, bytes: u64) -> OciDescriptor {
+    OciDescriptor::new(OCI_LAYER, diff_id, bytes)
+}
+
+/// A layer of another manifest as one of ours.
+pub(crate) fn kept_layer(layer: &Descriptor) -> OciDescriptor {
+    OciDescriptor::new(oci_type(&layer.media_type), &layer.digest, layer.size)
+}
+
+/// Docker's types under OCI's names: they are the same thing.
+fn oci_type(media_type: &str) -> &str {
+    match media_type {
+        "application/vnd.docker.image.rootfs.diff.tar" => OCI_LAYER,
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",
+        other => other,
+    }
 }
 
 /// The manifest of an image of these layers.

@@ -22,7 +22,7 @@ pub use error::{PushCause, PushError};
 use layer::LayerPush;
 pub use layer::PushStep;
 
-use crate::archive::{OciDescriptor, manifest_of};
+use crate::archive::{OciDescriptor, kept_layer, manifest_of};
 use crate::auth::AuthError;
 use crate::pull::{Engine, Puller};
 use crate::reference::{Digest, Reference};
@@ -197,18 +197,7 @@ impl Push {
 /// The manifest's layers, replaced where they were compressed anew.
 fn described(manifest: &ImageManifest, pushed: Vec<Option<OciDescriptor>>) -> Vec<OciDescriptor> {
     let layers = manifest.layers.iter().zip(pushed);
-    let kept =
-        |layer: &Descriptor| OciDescriptor::new(oci_type(&layer.media_type), &layer.digest, layer.size);
-    layers.map(|(layer, pushed)| pushed.unwrap_or_else(|| kept(layer))).collect()
-}
-
-/// Docker's types under OCI's names: they are the same thing.
-fn oci_type(media_type: &str) -> &str {
-    match media_type {
-        "application/vnd.docker.image.rootfs.diff.tar" => "application/vnd.oci.image.layer.v1.tar",
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",
-        other => other,
-    }
+    layers.map(|(layer, pushed)| pushed.unwrap_or_else(|| kept_layer(layer))).collect()
 }
 
 fn parse(manifest: &[u8]) -> Result<ImageManifest, PushCause> {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use cleat_image::unpack::UnpackLimits;
-use cleat_image::{ArchiveError, Digest, Image, Import, Reference, Store};
+use cleat_image::{ArchiveError, Commit, Digest, Image, Import, Reference, Store};
 
 use super::fixture::image::{Compression, TestImage};
 use super::fixture::tar::Tar;
@@ -153,6 +153,34 @@ fn privileged_archives_of_old_docker_load() {
         ["docker.io/library/app:1", "x.y/app:2"]
     );
     assert_eq!(store.layer_folders(), 1);
+}
+
+#[test]
+fn privileged_a_layer_above_an_image_becomes_an_image() {
+    let setting = Setting::new();
+    let (_, parent) = setting.pull("app:1", &TestImage::new(&[(lower(), Compression::Gzip)]));
+    let name = Reference::parse("made:1").unwrap();
+    let order = |name: Option<Reference>| Commit { name, comment: "by hand".into(), ..Commit::default() };
+    let commit = |archive: Vec<u8>, name| {
+        setting.store.commit(&parent, &archive[..], &order(name), &UnpackLimits::default())
+    };
+    let made = commit(upper(), Some(name.clone())).unwrap();
+    assert_eq!(made.layers, [parent.layers.clone(), vec![Digest::of(&upper())]].concat());
+    assert_eq!(setting.store.file(&made, "/upper", 10).unwrap().unwrap(), b"3");
+    assert_eq!(setting.store.file(&made, "/etc/lower", 200_000).unwrap(), None);
+    assert_eq!(setting.store.verify(&made).unwrap(), []);
+    let history = setting.store.history(&made).unwrap();
+    assert_eq!((history.len(), history[1].layer.as_ref()), (2, made.layers.last()));
+    // What changes nothing is no layer.
+    let same = commit(Tar::new().finish(), None).unwrap();
+    assert_eq!((&same.layers, setting.layer_folders()), (&parent.layers, 2));
+    assert!(commit(upper()[..700].to_vec(), None).is_err());
+    // It is as whole as any other, and its layers stay when its parent goes.
+    setting.store.remove(&parent.id).unwrap();
+    let to = Setting::new();
+    let loaded = load(&to.store, &save(&setting.store, &made, &[name])).unwrap();
+    assert_eq!((&loaded[0].id, &loaded[0].layers), (&made.id, &made.layers));
+    assert_clean(&setting.store);
 }
 
 #[test]

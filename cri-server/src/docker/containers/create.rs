@@ -42,6 +42,9 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
         name => checked_name(name)?.to_owned(),
     };
     let settings = image.config.config().clone().unwrap_or_default();
+    for (key, value) in settings.labels().iter().flatten() {
+        request.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
     let volumes = volumes(&request, &settings);
     let mounts = mounts::mounts(&request.host_config, &volumes, &lenders(door, &request)?, machine)?;
     sources::prepare(&request.host_config).await?;

@@ -227,7 +227,7 @@ fn hidden_paths(container: &Container) -> [Value; 2] {
 }
 
 /// The container's part of the request, with what was decided.
-fn config(one: &One, mut request: Value) -> Value {
+pub(super) fn config(one: &One, mut request: Value) -> Value {
     let container = &one.container;
     if !request.is_object() {
         request = json!({});

@@ -1,6 +1,7 @@
 //! Containers: each endpoint finds its container, asks the engine, and answers.
 
 mod attach;
+mod commit;
 mod copy;
 mod create;
 mod defaults;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
+pub(super) use commit::commit;
 pub(super) use create::create;
 pub(super) use endpoint::network_mode_of;
 pub(super) use exec::{Execs, act as exec, action as exec_action};
@@ -86,7 +88,10 @@ pub(super) async fn act(door: &Arc<Door>, name: &str, act: ContainerAct, ask: As
 }
 
 async fn resize(door: &Door, one: &One, ask: &Ask) -> Answer {
-    door.engine.resize_one(one, size(ask)?).await?;
+    let size = size(ask)?;
+    door.engine.resize_one(one, size).await?;
+    let details = [("height", size.rows.to_string()), ("width", size.columns.to_string())];
+    noted::done(door, one, "resize", &details);
     Ok(empty(StatusCode::OK))
 }
 

@@ -31,6 +31,12 @@ pub(super) fn settled(mut body: Value, image: &Config) -> Value {
     if is_unset(&body["Volumes"]) {
         body["Volumes"] = Value::Null;
     }
+    expose(&mut body["ExposedPorts"], image.exposed_ports().as_deref().unwrap_or_default());
+    if body["ExposedPorts"].is_null()
+        && let Value::Object(fields) = &mut body
+    {
+        fields.remove("ExposedPorts");
+    }
     // Where there is no check nothing is told of one.
     if let Value::Object(fields) = &mut body
         && fields.get("Healthcheck").is_some_and(Value::is_null)
@@ -50,6 +56,19 @@ pub(super) fn settled(mut body: Value, image: &Config) -> Value {
     body
 }
 
+/// Adds the image's ports to the client's.
+fn expose(own: &mut Value, of_image: &[String]) {
+    for port in of_image {
+        let port = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
+        if own.is_null() {
+            *own = json!({});
+        }
+        if let Value::Object(ports) = own {
+            ports.entry(port).or_insert_with(|| json!({}));
+        }
+    }
+}
+
 /// The client's variables, then the image's that it did not set.
 fn environment(own: &Value, of_image: &[String]) -> Vec<String> {
     let own = own.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -62,7 +81,7 @@ fn environment(own: &Value, of_image: &[String]) -> Vec<String> {
 }
 
 /// Null, or empty.
-fn is_unset(value: &Value) -> bool {
+pub(super) fn is_unset(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
@@ -77,8 +96,10 @@ mod tests {
     use super::*;
 
     fn image() -> Config {
-        let text =
-            json!({"Env": ["PATH=/bin", "A=0"], "Cmd": ["sh"], "WorkingDir": "/w", "Entrypoint": ["e"]});
+        let text = json!({
+            "Env": ["PATH=/bin", "A=0"], "Cmd": ["sh"], "WorkingDir": "/w", "Entrypoint": ["e"],
+            "ExposedPorts": {"80/tcp": {}},
+        });
         serde_json::from_value(text).unwrap()
     }
 
@@ -88,6 +109,8 @@ mod tests {
         assert_eq!(all["Env"], json!(["A=1", "PATH=/bin"]));
         assert_eq!((&all["Cmd"], &all["Entrypoint"]), (&json!(["sh"]), &json!(["e"])));
         assert_eq!((&all["WorkingDir"], &all["Volumes"]), (&json!("/w"), &Value::Null));
+        assert_eq!(all["ExposedPorts"], json!({"80/tcp": {}}));
+        assert_eq!(settled(json!({"Healthcheck": null}), &Config::default()).get("Healthcheck"), None);
         assert_eq!(all["HostConfig"], json!({"ShmSize": 64 << 20, "IpcMode": "private"}));
     }
 

@@ -9,18 +9,26 @@ use crate::docker::healthcheck::Healthcheck;
 use crate::docker::refusal::Refusal;
 
 /// An image's `config`: what OCI has in it, and what Docker has besides.
-pub(super) type Settings = Map<String, Value>;
+pub(in crate::docker) type Settings = Map<String, Value>;
 
 /// What `changes` make of `config`.
 ///
 /// # Errors
 /// When one of them is no instruction that changes a configuration.
-pub(super) fn apply<'a>(
+pub(in crate::docker) fn apply<'a>(
     mut config: Settings,
     changes: impl Iterator<Item = &'a str>,
 ) -> Result<Settings, Refusal> {
-    for change in changes {
-        change_one(&mut config, change.trim())?;
+    let mut has_command = false;
+    for change in changes.map(str::trim) {
+        change_one(&mut config, change)?;
+        let begins =
+            |word: &str| change.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word));
+        has_command |= begins("CMD");
+        // The arguments of before were those of another program.
+        if begins("ENTRYPOINT") && !has_command {
+            config.remove("Cmd");
+        }
     }
     let wrong = |error| Refusal::bad(format!("the changes make no configuration: {error}"));
     Config::deserialize(&Value::Object(config.clone())).map_err(wrong)?;
@@ -101,8 +109,12 @@ fn insert_all(config: &mut Settings, key: &str, entries: Map<String, Value>) {
 fn add_variable(config: &mut Settings, key: &str, value: &str) {
     let Value::Array(present) = config.entry("Env").or_insert_with(|| json!([])) else { return };
     let prefix = format!("{key}=");
-    present.retain(|one| !one.as_str().is_some_and(|one| one.starts_with(&prefix)));
-    present.push(format!("{prefix}{value}").into());
+    let variable = Value::from(format!("{prefix}{value}"));
+    let mut known = present.iter_mut();
+    match known.find(|one| one.as_str().is_some_and(|one| one.starts_with(&prefix))) {
+        Some(known) => *known = variable,
+        None => present.push(variable),
+    }
 }
 
 /// A JSON list of words, or a line for the shell.
@@ -188,7 +200,10 @@ mod tests {
         ] {
             assert_eq!(applied(&[change])[field], expected, "{change}");
         }
-        assert_eq!(applied(&["ENV A=1", "ENV A=2"])["Env"], json!(["A=2"]));
+        assert_eq!(applied(&["ENV A=1 B=1", "ENV A=2"])["Env"], json!(["A=2", "B=1"]));
+        assert!(applied(&["CMD a", "ENTRYPOINT b"]).get("Cmd").is_some());
+        let of_another = Settings::from_iter([("Cmd".to_owned(), json!(["a"]))]);
+        assert_eq!(apply(of_another, ["ENTRYPOINT b"].into_iter()).unwrap().get("Cmd"), None);
         let both = applied(&["EXPOSE 80 81/udp", "VOLUME [\"/v\"]"]);
         assert_eq!(both["ExposedPorts"], json!({"80/tcp": {}, "81/udp": {}}));
         assert_eq!(both["Volumes"], json!({"/v": {}}));

@@ -1,10 +1,10 @@
 //! Images: lists, one image, names; what takes longer is in files of its own.
 
 mod archive;
-mod changes;
+pub(super) mod changes;
 mod describe;
 mod login;
-mod noted;
+pub(super) mod noted;
 mod progress;
 mod pull;
 mod push;
@@ -177,7 +177,7 @@ pub(super) async fn tag(door: &Door, name: &str, ask: &Ask) -> Result<(), Refusa
 }
 
 /// A name from a repository and a tag (or digest) beside it, which wins over the one in the name.
-fn named(repository: &str, tag: &str) -> Result<Reference, Refusal> {
+pub(super) fn named(repository: &str, tag: &str) -> Result<Reference, Refusal> {
     if tag.is_empty() {
         return Ok(Reference::parse(repository)?);
     }

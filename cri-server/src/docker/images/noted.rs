@@ -8,7 +8,7 @@ use crate::docker::notices::Attributes;
 use crate::docker::wire::familiar;
 
 /// `image` was given `name`.
-pub(super) fn tagged(door: &Door, image: &Image, name: &Reference) {
+pub(in crate::docker) fn tagged(door: &Door, image: &Image, name: &Reference) {
     add(door, "tag", image, &image.id.to_string(), &familiar(name));
 }
 

@@ -3,7 +3,11 @@
 //! Of one that rests only its record changes; one that runs is put on the network or taken off it at once. No intent is
 //! journaled: a link that a daemon made before it died is owed a detach, which goes with the group.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use cleat_network::bridge::Leads;
+use ipnet::IpNet;
 
 use super::Driver;
 use super::command::Verb;
@@ -12,6 +16,7 @@ use crate::engine::model::{Joined, Place};
 use crate::engine::pod::{Pod, PodState};
 use crate::engine::shared::Shared;
 use crate::engine::steps;
+use crate::engine::user_networks::{Candidate, ways};
 
 /// What is to become of a group's places.
 pub(super) enum Change {
@@ -78,10 +83,30 @@ pub(super) async fn carry_out(shared: &Arc<Shared>, group: &Arc<Pod>, change: Ch
     Ok(Places { wanted, joined })
 }
 
+/// The addresses on the network that leads out, or on the first. Pure.
+fn main_addresses(places: &[Place], joined: &[Joined]) -> Vec<IpAddr> {
+    let candidates: Vec<_> = joined
+        .iter()
+        .map(|joined| {
+            let has = |v4| joined.gateways.iter().any(|gateway| gateway.is_ipv4() == v4);
+            let place = places.iter().find(|place| place.network.name() == joined.name);
+            Candidate {
+                name: &joined.name,
+                priority: place.map_or(0, |place| place.priority),
+                leads: Leads { v4: has(true), v6: has(false) },
+                is_settled: false,
+            }
+        })
+        .collect();
+    let main = ways(&candidates).publisher().and_then(|index| joined.get(index)).or(joined.first());
+    main.map(|joined| joined.addresses.iter().map(IpNet::addr).collect()).unwrap_or_default()
+}
+
 impl Driver {
     /// The group's places have been changed.
     pub(super) fn is_rejoined(&mut self, places: Places) -> Result<()> {
         self.change_pod(|pod| {
+            pod.addresses = main_addresses(&places.wanted, &places.joined);
             pod.config.is_unconnected = places.wanted.is_empty();
             pod.config.places = places.wanted;
             pod.joined = places.joined;
@@ -122,5 +147,29 @@ mod tests {
         group.config.places.clear();
         group.config.is_unconnected = true;
         assert_eq!(join(&group, "n1"), ["n1"]);
+    }
+
+    #[test]
+    fn the_main_addresses_are_those_of_the_network_that_leads_out() {
+        let joined = |name: &str, gateways: &[&str]| Joined {
+            network: None,
+            name: name.to_owned(),
+            endpoint: Id::random().unwrap(),
+            interface: "eth0".to_owned(),
+            mac: None,
+            addresses: vec![format!("10.{}.0.2/16", name.len()).parse().unwrap()],
+            gateways: gateways.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let (a, bb, ccc) = (joined("a", &[]), joined("bb", &["10.2.0.1"]), joined("ccc", &["10.3.0.1"]));
+        let first = Place { priority: 1, ..named("ccc") };
+        for (places, joined, expected) in [
+            (&[][..], &[][..], &[][..]),
+            (&[], std::slice::from_ref(&a), &["10.1.0.2"]),
+            (&[], &[a.clone(), ccc.clone(), bb.clone()], &["10.2.0.2"]),
+            (std::slice::from_ref(&first), &[a.clone(), bb.clone(), ccc.clone()], &["10.3.0.2"]),
+        ] {
+            let found: Vec<_> = main_addresses(places, joined).iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{joined:?}");
+        }
     }
 }

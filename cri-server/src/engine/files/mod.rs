@@ -3,12 +3,14 @@
 //! ```text
 //!  place.rs   the root of a container (running: its own; resting: its layers, merged)  ──▶ a path in it
 //!  pack.rs    tree ──▶ archive
+//!  layer.rs   a container's own layer ──▶ archive, with whiteouts
 //!  unpack.rs  archive ──▶ tree
 //! ```
 //!
 //! A container and an archive are both hostile: every path is resolved beneath a descriptor of the root by openat2(2), as
 //! the container itself would resolve it, and no link of theirs leads out of it. Nothing here knows a client's protocol.
 
+mod layer;
 mod pack;
 mod place;
 mod unpack;
@@ -16,6 +18,7 @@ mod unpack;
 use std::io;
 use std::path::PathBuf;
 
+pub(crate) use layer::{LayerError, write_layer};
 pub(crate) use pack::{Crossing, Packer};
 pub(crate) use place::{Found, Root};
 pub(crate) use unpack::{Unpacking, unpack};

@@ -59,6 +59,21 @@ impl<W: Write> Packer<W> {
         self.entry(folder, name, path, 0)
     }
 
+    /// Adds what `name` is in `folder`, without what is beneath it, as `path` of the archive.
+    pub(crate) fn add_alone(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<(), FilesError> {
+        self.alone(folder, name, path).map(drop)
+    }
+
+    /// Adds an empty file of nobody's, whose name alone says something.
+    pub(crate) fn mark(&mut self, path: &Path) -> Result<(), FilesError> {
+        self.append(&Entry::mark(path), io::empty())
+    }
+
     /// Adds everything beneath `folder`, as what is beneath `path` of the archive.
     pub(crate) fn add_beneath(&mut self, folder: BorrowedFd<'_>, path: &Path) -> Result<(), FilesError> {
         self.folder(folder, path, 0)
@@ -92,10 +107,23 @@ impl<W: Write> Packer<W> {
         path: &Path,
         depth: usize,
     ) -> Result<(), FilesError> {
+        match self.alone(folder, name, path)? {
+            Some(opened) => self.folder(opened.as_fd(), path, depth),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds one entry; gives the folder, if it is one.
+    fn alone(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<Option<OwnedFd>, FilesError> {
         let stat =
             statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(FilesError::at("look at", path))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => self.directory(folder, name, path, depth),
+        let added = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => return self.directory(folder, name, path),
             FileType::RegularFile => self.file(folder, name, path),
             FileType::Symlink => {
                 let target = readlinkat(folder, name, Vec::new()).map_err(FilesError::at("read", path))?;
@@ -109,7 +137,8 @@ impl<W: Write> Packer<W> {
             }
             // A socket is nothing without who listens on it.
             _ => Ok(()),
-        }
+        };
+        added.map(|()| None)
     }
 
     fn directory(
@@ -117,18 +146,17 @@ impl<W: Write> Packer<W> {
         folder: BorrowedFd<'_>,
         name: &OsStr,
         path: &Path,
-        depth: usize,
-    ) -> Result<(), FilesError> {
+    ) -> Result<Option<OwnedFd>, FilesError> {
         let opened = self.open(folder, name, OFlags::RDONLY | OFlags::DIRECTORY);
         let Some(opened) = opened.map_err(FilesError::at("open", path))? else {
             let stat =
                 statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(FilesError::at("look at", path))?;
-            return self.append(&Entry::new(&stat, path), io::empty());
+            return self.append(&Entry::new(&stat, path), io::empty()).map(|()| None);
         };
         let stat = fstat(&opened).map_err(FilesError::at("look at", path))?;
         let attributes = attributes(&opened);
         self.append(&Entry { attributes, ..Entry::new(&stat, path) }, io::empty())?;
-        self.folder(opened.as_fd(), path, depth)
+        Ok(Some(opened))
     }
 
     fn file(&mut self, folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), FilesError> {
@@ -185,7 +213,12 @@ impl<W: Write> Packer<W> {
 struct Entry {
     name: Vec<u8>,
     kind: tar::EntryType,
-    stat: Stat,
+    mode: u32,
+    /// User and group.
+    owner: (u32, u32),
+    mtime: u64,
+    /// Of a device.
+    number: u64,
     bytes: u64,
     link: Option<Vec<u8>>,
     is_hard_link: bool,
@@ -206,7 +239,34 @@ impl Entry {
         if kind == tar::EntryType::Directory && !name.ends_with(b"/") {
             name.push(b'/');
         }
-        Self { name, kind, stat: *stat, bytes, link: None, is_hard_link: false, attributes: Vec::new() }
+        Self {
+            name,
+            kind,
+            mode: stat.st_mode & 0o7777,
+            owner: (stat.st_uid, stat.st_gid),
+            mtime: u64::try_from(stat.st_mtime).unwrap_or_default(),
+            number: stat.st_rdev,
+            bytes,
+            link: None,
+            is_hard_link: false,
+            attributes: Vec::new(),
+        }
+    }
+
+    /// An empty file.
+    fn mark(path: &Path) -> Self {
+        Self {
+            name: path.as_os_str().as_bytes().to_vec(),
+            kind: tar::EntryType::Regular,
+            mode: 0o600,
+            owner: (0, 0),
+            mtime: 0,
+            number: 0,
+            bytes: 0,
+            link: None,
+            is_hard_link: false,
+            attributes: Vec::new(),
+        }
     }
 
     /// What does not fit in the header's fields, in the words of pax(1).
@@ -227,14 +287,13 @@ impl Entry {
         let kind = if self.is_hard_link { tar::EntryType::Link } else { self.kind };
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
-        header.set_mode(self.stat.st_mode & 0o7777);
-        header.set_uid(self.stat.st_uid.into());
-        header.set_gid(self.stat.st_gid.into());
-        header.set_mtime(u64::try_from(self.stat.st_mtime).unwrap_or(0));
+        header.set_mode(self.mode);
+        header.set_uid(self.owner.0.into());
+        header.set_gid(self.owner.1.into());
+        header.set_mtime(self.mtime);
         header.set_size(self.bytes);
         let device = matches!(kind, tar::EntryType::Char | tar::EntryType::Block);
-        let (major, minor) =
-            if device { (major(self.stat.st_rdev), minor(self.stat.st_rdev)) } else { (0, 0) };
+        let (major, minor) = if device { (major(self.number), minor(self.number)) } else { (0, 0) };
         // Neither fails for a header of this kind.
         let fields = header.as_ustar_mut().expect("made so");
         fields.set_device_major(major);

@@ -47,6 +47,9 @@ pub(crate) async fn stop(
             }
         }
     }
+    if !process.has_ended() {
+        shared.tell_killed(container);
+    }
     kill(shared, process, &container.cgroup).await
 }
 

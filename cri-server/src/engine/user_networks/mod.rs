@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use cleat_network::bridge::{Bridge, BridgeConfig, ConfigError, Subnet, Walls};
+use cleat_network::ipam;
 use cleat_network::netlink::host_routes;
 use ipnet::IpNet;
 
@@ -253,9 +254,9 @@ fn bridge_config(
 }
 
 impl Known {
-    /// The subnet of one of its addresses.
+    /// The subnet in which a host may have this address.
     pub(crate) fn subnet_of(&self, address: IpAddr) -> Option<IpNet> {
-        self.record.ranges.iter().map(|range| range.subnet).find(|subnet| subnet.contains(&address))
+        self.record.ranges.iter().map(|range| range.subnet).find(|subnet| ipam::is_host(*subnet, address))
     }
 }
 

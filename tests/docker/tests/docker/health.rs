@@ -1,12 +1,20 @@
 //! Health checks: what is told of them is compared with dockerd line by line (`commands.txt`); here is what only the engine's
 //! own ends and pauses show.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use cleat_tests_docker::{BUSYBOX, Engine, check};
 
+/// How long a container may take to be well, or not.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Waits until the container's health is `status`.
 fn await_health(engine: &Engine, name: &str, status: &str) -> Result<()> {
-    while engine.run(&["inspect", "-f", "{{.State.Health.Status}}", name])? != status {}
+    let deadline = Instant::now() + LIMIT;
+    while engine.run(&["inspect", "-f", "{{.State.Health.Status}}", name])? != status {
+        ensure!(Instant::now() < deadline, "{name} is not {status}");
+    }
     Ok(())
 }
 

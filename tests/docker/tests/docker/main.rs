@@ -2,6 +2,7 @@
 //! checker.
 #![forbid(unsafe_code)]
 
+mod commit;
 mod compose;
 mod containers;
 mod copies;
