@@ -10,8 +10,7 @@ use domain::rdata::{A, Aaaa, Ptr};
 
 use super::query::Query;
 
-/// How long an answer may be kept, seconds: dockerd's. A container that comes back may have another address, but those
-/// that keep answers ask for names of a cluster by ways of their own.
+/// How long an answer may be kept, seconds: as long as dockerd's.
 const LIFETIME: Ttl = Ttl::from_secs(600);
 
 /// Bytes of the record that answers a query's extension (RFC 6891, section 6.1.2).

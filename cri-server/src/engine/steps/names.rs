@@ -14,21 +14,29 @@ use crate::engine::pod::Pod;
 use crate::engine::shared::Shared;
 use crate::spec;
 
-/// How the pod resolves names, where it has a name server.
+/// How the pod resolves names, where it has a name server, or shares the network of a group that has one.
 pub(super) fn resolution(shared: &Shared, pod: &Pod) -> Result<Option<Resolution>> {
-    if pod.joined.iter().all(|joined| joined.network.is_none()) {
+    let view = shared.board.view();
+    let lender = pod.config.network_of.as_ref().and_then(|lender| view.pods.get(lender));
+    let owner = lender.map_or(pod, |lender| lender);
+    if !has_names(owner) {
         return Ok(None);
     }
     let host = pod_files::host_resolv_conf(shared, pod)?;
-    Ok(Some(Resolution::new(spec::read_resolv_conf(&host), pod.config.dns.as_ref())))
+    Ok(Some(Resolution::new(spec::read_resolv_conf(&host), owner.config.dns.as_ref())))
+}
+
+/// Whether it is on a network whose containers have names.
+fn has_names(pod: &Pod) -> bool {
+    pod.joined.iter().any(|joined| joined.network.is_some())
 }
 
 /// Opens the name server of a pod that needs one and has none yet.
 pub(crate) fn open_names(shared: &Shared, pod: &Pod) -> Result<()> {
-    let Some(resolution) = resolution(shared, pod)? else { return Ok(()) };
-    if shared.names.serves(&pod.id) {
+    if !has_names(pod) || shared.names.serves(&pod.id) {
         return Ok(());
     }
+    let Some(resolution) = resolution(shared, pod)? else { return Ok(()) };
     let failed = |error: &(dyn std::error::Error + 'static)| {
         EngineError::step("open the name server", format!("pod {}", pod.id), error)
     };
