@@ -19,7 +19,7 @@ use super::wire::{Filters, Lines, lines, now_ns, seconds};
 use crate::engine::{Deed, Event, Missed, Subscription};
 
 /// What events are filtered by.
-const KNOWN: &[&str] = &["container", "event", "image", "label", "scope", "type", "volume"];
+const KNOWN: &[&str] = &["container", "event", "image", "label", "network", "scope", "type", "volume"];
 
 /// Tells what is kept of the time since `since`, then events as they come, until `until` or until the client leaves.
 pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
@@ -167,6 +167,10 @@ fn fits(line: &Value, filters: &Filters) -> bool {
         && any("event", &|value| is_action(&line["Action"], value))
         && any("scope", &|value| line["scope"] == value)
         && any("image", &|value| is_of_image(line, value))
+        && any("network", &|value| {
+            let is_id = || line["Actor"]["ID"].as_str().is_some_and(|id| id.starts_with(value));
+            line["Type"] == "network" && (attributes["name"] == value || is_id())
+        })
         && any("volume", &|value| line["Type"] == "volume" && line["Actor"]["ID"] == value)
         && any("container", &|value| {
             let is_id = || line["id"].as_str().is_some_and(|id| id.starts_with(value));

@@ -1,10 +1,11 @@
-//! What the engine tells of containers and volumes, as lines of `/events`. Pure.
+//! What the engine tells of containers, their places in networks, and volumes, as lines of `/events`. Pure.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::containers::{describe, exec_action, health};
+use super::networks;
 use super::notices::{Attributes, Notice};
 use super::wire::familiar;
 use crate::engine::container::{Container, ContainerState};
@@ -37,12 +38,22 @@ pub(super) fn told(event: &Event) -> Vec<Notice> {
         EventKind::Paused => "pause",
         EventKind::Resumed => "unpause",
         EventKind::Renamed => "rename",
+        EventKind::Joined => return place_notice("connect", event).into_iter().collect(),
+        EventKind::Left => return place_notice("disconnect", event).into_iter().collect(),
         EventKind::ProbeBegan | EventKind::ProbeEnded | EventKind::HealthChanged => {
             let of_probes = container.map(|container| of_probes(event.kind, container)).unwrap_or_default();
             return of_probes.iter().map(|(action, details)| notice(action, details)).collect();
         }
     };
     vec![notice(action, &[])]
+}
+
+/// A place in a network that came or went: the network is what it is about.
+fn place_notice(action: &str, event: &Event) -> Option<Notice> {
+    let place = event.place.as_ref()?;
+    let id = place.network.as_ref().map_or_else(networks::default_id, ToString::to_string);
+    let attributes = networks::attributes(&place.name, Some(&event.subject));
+    Some(Notice::new("network", action, &id, attributes, event.at_ns))
 }
 
 /// What an action has besides what its container has.
@@ -140,6 +151,7 @@ pub(super) mod tests {
             subject,
             pod: Arc::new(pod),
             containers: Vec::new(),
+            place: None,
         }
     }
 

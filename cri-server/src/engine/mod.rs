@@ -34,6 +34,7 @@ mod images;
 pub(crate) mod metrics;
 pub(crate) mod model;
 mod monitor;
+mod names;
 mod networks;
 mod one;
 mod open;
@@ -48,6 +49,7 @@ mod session;
 mod shared;
 pub(crate) mod stats;
 mod steps;
+pub(crate) mod user_networks;
 mod view;
 pub(crate) mod volumes;
 mod waiting;
@@ -415,6 +417,7 @@ impl Engine {
         let all = async {
             self.puller.shutdown().await;
             self.registry.drain().await;
+            self.shared.names.close_all().await;
         };
         if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!(?limit, "operations are still under way; the next start finishes or undoes them");

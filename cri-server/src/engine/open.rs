@@ -20,6 +20,7 @@ use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
 use super::images::ImageSources;
 use super::monitor::{Launcher, MonitorError};
+use super::names::Names;
 use super::networks::{CniFolders, Networks};
 use super::paths::Paths;
 use super::records::{Records, RecordsError};
@@ -27,7 +28,7 @@ use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
 use super::stats::Layers;
-use super::view::Board;
+use super::user_networks::UserNetworks;
 use super::volumes::Volumes;
 use super::waiting::Waiting;
 
@@ -109,7 +110,8 @@ impl Engine {
             launcher: Launcher::new(&parts.settings.conmon).map_err(OpenError::Monitor)?,
             snapshots: Overlay::new(images.clone()),
             layers: Layers::default(),
-            board: Board::default(),
+            board: Arc::default(),
+            names: Names::default(),
             deeds: deeds.clone(),
             waiting: Waiting::default(),
             free_ports: FreePorts::default(),
@@ -120,6 +122,7 @@ impl Engine {
             settings: parts.settings,
             images,
             networks: Networks::new(parts.bridge, parts.cni),
+            user_networks: UserNetworks::default(),
             cgroups,
             paths,
         });

@@ -15,10 +15,12 @@ use super::error::{EngineError, Result};
 use super::free_ports::FreePorts;
 use super::model::cgroup;
 use super::monitor::Launcher;
+use super::names::Names;
 use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
 use super::stats::Layers;
+use super::user_networks::UserNetworks;
 use super::view::Board;
 use super::volumes::Volumes;
 use super::waiting::Waiting;
@@ -75,8 +77,10 @@ pub(crate) struct Shared {
     pub paths: Paths,
     /// What is on record.
     pub records: Records,
-    /// What readers see.
-    pub board: Board,
+    /// What readers see; name servers read it too.
+    pub board: Arc<Board>,
+    /// The name servers that run.
+    pub(crate) names: Names,
     /// Images.
     pub images: Store,
     /// Containers' writable layers.
@@ -85,6 +89,8 @@ pub(crate) struct Shared {
     pub layers: Layers,
     /// The networks pods are attached to.
     pub(crate) networks: Networks,
+    /// Networks of their users' own.
+    pub(super) user_networks: UserNetworks,
     /// The host's cgroup hierarchies.
     pub cgroups: Layout,
     /// What this host can do.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
 use crate::engine::health::ProbeResult;
-use crate::engine::model::{ContainerConfig, Id, PodResources, Resources, RestartPolicy};
+use crate::engine::model::{ContainerConfig, Id, Place, PlaceIn, PodResources, Resources, RestartPolicy};
 use crate::engine::monitor::End;
 use crate::engine::restart::Wanted;
 use crate::engine::steps::CheckpointOrder;
@@ -33,6 +33,10 @@ pub(crate) enum Verb {
     StopPod,
     /// Stop it and remove it with its containers.
     RemovePod,
+    /// Put the group of one on one more network.
+    Join(Place),
+    /// Take it off the network of this name.
+    Leave(PlaceIn),
     /// Prepare a container.
     Create,
     /// Start it.
@@ -63,6 +67,8 @@ impl Verb {
             Self::RunPod => "run_pod",
             Self::StopPod => "stop_pod",
             Self::RemovePod => "remove_pod",
+            Self::Join(_) => "join_network",
+            Self::Leave(_) => "leave_network",
             Self::Create => "create_container",
             Self::Start => "start_container",
             Self::Stop { .. } => "stop_container",

@@ -16,6 +16,7 @@ mod health;
 mod judge;
 mod lane;
 mod member;
+mod networks;
 mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -17,8 +17,10 @@ fn privileged_docker_run_has_the_programs_exit_code_or_why_there_is_none() {
         code(engine, &["run", "--rm", BUSYBOX, "nosuchcmd"], 127)?;
         code(engine, &["run", "--rm", BUSYBOX, "/etc"], 126)?;
         code(engine, &["run", "--rm", "127.0.0.1:5000/none:1", "true"], 125)?;
-        let network = code(engine, &["run", "--network", "own", BUSYBOX, "true"], 125)?;
-        ensure!(network.contains("not implemented"), "{network}");
+        let unbuilt = code(engine, &["run", "--link", "a:b", BUSYBOX, "true"], 125)?;
+        ensure!(unbuilt.contains("not implemented"), "{unbuilt}");
+        let network = code(engine, &["run", "--rm", "--network", "nosuch", BUSYBOX, "true"], 125)?;
+        ensure!(network.contains("network nosuch not found"), "{network}");
         ensure!(engine.run(&["ps", "-aq"])?.is_empty());
         Ok(())
     });

@@ -24,7 +24,7 @@ fn privileged_versions_and_refusals_are_dockerds() {
             ("POST", "/containers/create", "{", 400, "invalid JSON"),
             ("GET", "/images/json?filters={\"colour\":{\"red\":true}}", "", 400, "invalid filter"),
             ("GET", "/nodes", "", 503, "not a swarm manager"),
-            ("POST", "/networks/create", "{\"Name\":\"n\"}", 501, "not implemented"),
+            ("POST", "/networks/create", "{\"Name\":\"n\",\"Driver\":\"macvlan\"}", 501, "not implemented"),
             ("PUT", "/volumes/v1", "{}", 501, "not implemented"),
             ("POST", "/images/create?fromImage=127.0.0.1:5000/none&tag=1", "", 404, "manifest unknown"),
         ] {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod commit;
+mod compose;
 mod containers;
 mod copies;
 mod disks;
@@ -12,6 +13,8 @@ mod health;
 mod http;
 mod images;
 mod logs;
+mod names;
+mod networks;
 mod options;
 mod recovery;
 mod restarts;
