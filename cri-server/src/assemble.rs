@@ -7,8 +7,10 @@ use anyhow::{Context, Result};
 use cleat_image::{Limits, Policy, Registries};
 use cleat_network::bridge::{Bridge, BridgeConfig};
 
-use crate::config::{CgroupDriver, Config};
-use crate::engine::{CgroupDriver as Driver, CniFolders, Defaults, ImageVolumes, Parts, Settings};
+use crate::config::{CgroupDriver, Config, Image};
+use crate::engine::{
+    CgroupDriver as Driver, CniFolders, Defaults, ImageSources, ImageVolumes, Parts, Settings,
+};
 use crate::spec::{Profile, capability};
 
 /// The engine's parts as `config` wants them.
@@ -16,22 +18,29 @@ pub(crate) fn parts(config: &Config) -> Result<Parts> {
     Ok(Parts {
         settings: settings(config),
         defaults: defaults(config)?,
-        registries: Registries::load(&config.image.registries_conf, &config.image.registries_conf_dir)
-            .context("read the registries' configuration")?,
+        image_sources: image_sources(&config.image)?,
         limits: Limits {
             parallel_layers: config.image.max_parallel_layers,
             stall_window: config.image.stall_timeout,
             ..Limits::default()
         },
-        policy: Policy::load(&config.image.policy).context("read the signature policy")?,
-        auth_files: config.image.auth_files.clone(),
-        host_folders: config.image.certs_dirs.clone(),
-        keep_blobs: config.image.keep_blobs,
         bridge: bridge(config)?,
         cni: CniFolders {
             configurations: config.network.cni_conf_dir.clone(),
             plugins: config.network.cni_plugin_dirs.clone(),
         },
+    })
+}
+
+/// Where images come from as `image` wants it, with the files that it names.
+pub(crate) fn image_sources(image: &Image) -> Result<ImageSources> {
+    Ok(ImageSources {
+        registries: Registries::load(&image.registries_conf, &image.registries_conf_dir)
+            .context("read the registries' configuration")?,
+        policy: Policy::load(&image.policy).context("read the signature policy")?,
+        auth_files: image.auth_files.clone(),
+        host_folders: image.certs_dirs.clone(),
+        keep_blobs: image.keep_blobs,
     })
 }
 

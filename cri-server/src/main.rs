@@ -7,6 +7,8 @@ mod config;
 mod cri;
 mod docker;
 mod engine;
+mod metrics;
+mod reload;
 mod serve;
 mod spec;
 mod streams;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use config::cli::{Cli, Command};
+use reload::Reload;
 
 /// Above the pieces in which a pull reads what a registry sends, 408 KiB at most: as pages of their own they would cost a tenth
 /// of its processor time. What a pull leaves free it gives back at its end.
@@ -46,11 +49,14 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let config = config::Config::from(&effective);
-    if let Err(error) = telemetry::start(config.log) {
-        eprintln!("cleatd: {error}");
-        return ExitCode::FAILURE;
-    }
-    match serve::run(&config) {
+    let filter = match telemetry::start(config.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("cleatd: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve::run(&config, Reload::new(cli.options, effective, filter)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("cleatd ends: {error:#}");

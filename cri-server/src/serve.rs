@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cleat_streaming::Server;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, LogLevel};
 use crate::engine::Engine;
+use crate::reload::Reload;
 use crate::streams::Sessions;
-use crate::{assemble, cri, docker};
+use crate::{assemble, cri, docker, metrics};
 
 /// How long operations may take to end after SIGTERM; the next start finishes or undoes what is still under way then.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -31,7 +33,7 @@ const WORKERS: usize = 2;
 const IDLE_THREAD: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(config: &Config) -> Result<()> {
+pub(crate) fn run(config: &Config, reload: Reload) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_keep_alive(IDLE_THREAD)
@@ -39,21 +41,25 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(config, reload));
     // Not waited for: a thread that reads from a volume that does not answer would keep the daemon for ever.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: &Config) -> Result<()> {
+async fn serve(config: &Config, reload: Reload) -> Result<()> {
     let parts = assemble::parts(config)?;
     let engine = Engine::open(parts).await.context("open the engine")?;
     // All others before the CRI's socket is there, by which the daemon counts as ready.
     let docker = serve_docker(config, &engine)?;
     let (streams, sessions) = serve_streams(config, &engine).await?;
+    let requests = cri::Requests::default();
+    let metrics = serve_metrics(config, &engine, &requests).await?;
     let listener = listen(&config.listen)?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
+    let hangup = signal(SignalKind::hangup()).context("watch for SIGHUP")?;
+    let _reloads = AbortOnDropHandle::new(tokio::spawn(reload.at_each(hangup, engine.clone())));
     let end = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -63,7 +69,8 @@ async fn serve(config: &Config) -> Result<()> {
     };
     tracing::info!(socket = %config.listen.display(), "serving the CRI");
     notify_ready();
-    let server = tonic::transport::Server::builder().add_routes(cri::router(engine.clone(), streams));
+    let server =
+        tonic::transport::Server::builder().add_routes(cri::router(engine.clone(), streams, &requests));
     let incoming = UnixListenerStream::new(listener);
     // Nearly all of the program is mapped after the start, and little of it is needed by a daemon that waits.
     cleat_sys::own_program::let_go_of_code();
@@ -73,8 +80,8 @@ async fn serve(config: &Config) -> Result<()> {
         () = end => {}
     }
     sessions.end().await;
-    if let Some(docker) = docker {
-        docker.end().await;
+    for door in docker.into_iter().chain(metrics) {
+        door.end().await;
     }
     engine.close(CLOSE_LIMIT).await;
     config.docker_listen.iter().try_for_each(|path| remove_socket(path))?;
@@ -128,6 +135,24 @@ fn serve_docker(config: &Config, engine: &Engine) -> Result<Option<ServeTask>> {
     };
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(docker::serve(listener, engine.clone(), facts, shutdown.clone()));
+    Ok(Some(ServeTask { shutdown, task }))
+}
+
+/// Serves figures of the daemon, where they are wanted.
+async fn serve_metrics(
+    config: &Config,
+    engine: &Engine,
+    requests: &cri::Requests,
+) -> Result<Option<ServeTask>> {
+    let Some(address) = config.metrics_listen else { return Ok(None) };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address} for readers of metrics (setting metrics.listen)"))?;
+    let address = listener.local_addr().context("ask for the address of the metrics")?;
+    tracing::info!(%address, "serving metrics");
+    let figures = metrics::Figures::new(engine.clone(), requests);
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(metrics::serve(listener, figures, shutdown.clone()));
     Ok(Some(ServeTask { shutdown, task }))
 }
 

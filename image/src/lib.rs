@@ -32,8 +32,8 @@ pub use archive::{ArchiveError, Import, Loaded};
 pub use auth::AuthError;
 pub use policy::{Policy, PolicyError, PolicyFileError};
 pub use pull::{
-    Limits, LoginCause, LoginError, PullCause, PullError, PullFailure, PullHandle, PullProgress, PullWatch,
-    Puller,
+    Limits, LoginCause, LoginError, PullCause, PullError, PullFailure, PullFigures, PullHandle, PullProgress,
+    PullWatch, Puller,
 };
 pub use push::{PushCause, PushError, PushReport, PushStep, Pushed};
 pub use reference::{Digest, DigestError, Reference, ReferenceError};

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4},
 };
 
 use nix::errno::Errno;
@@ -79,6 +79,22 @@ pub(crate) fn forget_before_publishing(ports: &[Forwarded]) {
 /// Forgets the flows that led to pods by ports that do so no more.
 pub(crate) fn forget_after_removing(ports: &[Forwarded]) {
     forget(ports, |_, port, flow| Ok(flow.answerer == port.to));
+}
+
+/// Forgets the flows to `destination` in the calling thread's namespace, wherever they led.
+pub(crate) fn forget_to(destination: SocketAddrV4) {
+    let forgotten = Socket::open(Protocol::Netfilter).and_then(|socket| {
+        let flows = socket.ask(list(IPV4, destination.port()))?;
+        let flows = flows.iter().filter_map(|answer| read(answer, destination.port()));
+        flows.filter(|flow| flow.destination == *destination.ip()).try_for_each(|flow| {
+            socket.ask(delete(&flow))?;
+            Ok(())
+        })
+    });
+    if let Err(error) = forgotten {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(%destination, error, "flows may go where they went before");
+    }
 }
 
 /// The rules are right by now and no attach fails for this: a kernel without the interface keeps such a flow until it

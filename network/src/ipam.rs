@@ -29,7 +29,37 @@ pub struct Exhausted {
 /// Never handed out: the gateway ([`gateway`]), the network's own address (IPv6: the subnet-router anycast address,
 /// RFC 4291 section 2.6.1) and IPv4's broadcast address. Addresses outside the subnet in `used` or `last` are ignored.
 pub fn allocate(subnet: IpNet, used: &BTreeSet<IpAddr>, last: Option<IpAddr>) -> Result<IpAddr, Exhausted> {
-    let Some(range) = assignable(subnet) else { return Err(Exhausted { subnet, used: 0 }) };
+    search(subnet, assignable(subnet), used, last)
+}
+
+/// The same for a subnet whose gateway is one of `used`, from its part `within` only. Never handed out: the network's own
+/// address and IPv4's broadcast address.
+pub fn allocate_within(
+    subnet: IpNet,
+    within: IpNet,
+    used: &BTreeSet<IpAddr>,
+    last: Option<IpAddr>,
+) -> Result<IpAddr, Exhausted> {
+    let range = hosts(subnet).filter(|_| within.addr().is_ipv4() == subnet.addr().is_ipv4()).map(|hosts| {
+        let (first, end) = (number(within.network()), number(within.broadcast()));
+        first.max(*hosts.start())..=end.min(*hosts.end())
+    });
+    search(subnet, range.filter(|range| !range.is_empty()), used, last)
+}
+
+/// Whether an address of `subnet` can be somebody's: it is neither the network's own nor IPv4's broadcast address.
+#[must_use]
+pub fn is_host(subnet: IpNet, address: IpAddr) -> bool {
+    subnet.contains(&address) && hosts(subnet).is_some_and(|hosts| hosts.contains(&number(address)))
+}
+
+fn search(
+    subnet: IpNet,
+    range: Option<RangeInclusive<u128>>,
+    used: &BTreeSet<IpAddr>,
+    last: Option<IpAddr>,
+) -> Result<IpAddr, Exhausted> {
+    let Some(range) = range else { return Err(Exhausted { subnet, used: 0 }) };
     let (first, end) = (*range.start(), *range.end());
     let bounds = address_like(subnet, first)..=address_like(subnet, end);
     let taken = || used.range(bounds.clone()).copied().map(number);
@@ -65,12 +95,18 @@ fn first_gap(taken: impl Iterator<Item = u128>, range: RangeInclusive<u128>) -> 
 
 /// The addresses pods may have, as numbers: all but the network's, the gateway's and IPv4's broadcast address.
 fn assignable(subnet: IpNet) -> Option<RangeInclusive<u128>> {
-    let network = number(subnet.network());
+    let hosts = hosts(subnet)?;
+    let (first, last) = (hosts.start().checked_add(1)?, *hosts.end());
+    (first <= last).then_some(first..=last)
+}
+
+/// The addresses somebody may have, as numbers: all but the network's and IPv4's broadcast address.
+fn hosts(subnet: IpNet) -> Option<RangeInclusive<u128>> {
     let last = match subnet {
         IpNet::V4(v4) => u128::from(u32::from(v4.broadcast())).checked_sub(1)?,
         IpNet::V6(v6) => u128::from(v6.broadcast()),
     };
-    let first = network.checked_add(2)?;
+    let first = number(subnet.network()).checked_add(1)?;
     (first <= last).then_some(first..=last)
 }
 
@@ -154,6 +190,38 @@ mod tests {
             allocate(net("0.0.0.0/0"), &BTreeSet::new(), Some(ip("255.255.255.254"))),
             Ok(ip("0.0.0.2"))
         );
+    }
+
+    #[test]
+    fn a_part_of_a_subnet_is_searched_alone() {
+        let used = BTreeSet::from([ip("10.0.0.1"), ip("10.0.5.1"), ip("fd00::1")]);
+        for (subnet, within, last, next) in [
+            ("10.0.0.0/16", "10.0.5.0/24", None, Some("10.0.5.0")),
+            ("10.0.0.0/16", "10.0.5.0/24", Some("10.0.5.0"), Some("10.0.5.2")),
+            ("10.0.0.0/16", "10.0.5.0/24", Some("10.0.5.255"), Some("10.0.5.0")),
+            ("10.0.0.0/16", "10.0.0.0/24", None, Some("10.0.0.2")),
+            ("10.0.0.0/24", "10.0.0.252/30", Some("10.0.0.254"), Some("10.0.0.252")),
+            ("10.0.0.0/24", "10.0.5.0/24", None, None),
+            ("10.0.0.0/24", "fd00::/64", None, None),
+            ("fd00::/64", "fd00::/64", None, Some("fd00::2")),
+            ("10.0.0.0/31", "10.0.0.0/31", None, None),
+        ] {
+            let found = allocate_within(net(subnet), net(within), &used, last.map(ip));
+            assert_eq!(found.ok(), next.map(ip), "{within} of {subnet} after {last:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_neither_the_network_nor_all_of_it() {
+        for (address, is_so) in [
+            ("10.0.0.0", false),
+            ("10.0.0.1", true),
+            ("10.0.0.255", false),
+            ("10.0.1.1", false),
+            ("fd00::1", false),
+        ] {
+            assert_eq!(is_host(net("10.0.0.0/24"), ip(address)), is_so, "{address}");
+        }
     }
 
     fn small_subnet() -> impl Strategy<Value = IpNet> {

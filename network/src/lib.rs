@@ -16,6 +16,7 @@
 //! | [`netns`] | a network namespace pinned at a path |
 //! | [`bridge`] | the built-in network |
 //! | [`ipam`] | the next free address, as a pure function |
+//! | [`names`] | the sockets of a container's name server |
 //! | [`cni`] | configurations, plugins, results |
 //! | [`netlink`] | requests to the kernel about links, addresses and routes |
 //! | `nft` | requests to the kernel about nftables |
@@ -28,6 +29,7 @@ pub mod cni;
 mod conntrack;
 pub mod ipam;
 mod mac;
+pub mod names;
 pub mod netlink;
 pub mod netns;
 mod network;

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     Attached, Netns, POD_INTERFACE,
-    bridge::{self, Attachment, Bridge, BridgeError},
+    bridge::{self, Attachment, Bridge, BridgeError, Leads},
     cni::{CapabilityArgs, CniError, CniNetwork, DEFAULT_PLUGIN_TIMEOUT, ValidAttachment},
     netns::NetnsError,
 };
@@ -104,6 +104,8 @@ impl Network {
                 let attachment = Attachment {
                     container_id: pod.pod_id.clone(),
                     host_ifname: bridge::host_ifname(&pod.pod_id),
+                    interface: POD_INTERFACE.to_owned(),
+                    leads: Leads::ALL,
                     addresses: pod.addresses.clone(),
                     mac: pod.capabilities.mac,
                     ports: pod.capabilities.port_mappings.clone(),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cleat_network::bridge::{Attachment, Bridge, BridgeConfig, BridgeError, host_ifname};
+use cleat_network::bridge::{Attachment, Bridge, BridgeConfig, BridgeError, Leads, host_ifname};
 use ipnet::IpNet;
 use lab::{Lab, Pinned, isolated};
 
@@ -36,6 +36,8 @@ fn attachment(id: &str, addresses: &[&str]) -> Attachment {
     Attachment {
         container_id: id.to_owned(),
         host_ifname: host_ifname(id),
+        interface: "eth0".to_owned(),
+        leads: Leads::ALL,
         addresses: addresses.iter().map(|text| net(text)).collect(),
         mac: None,
         ports: Vec::new(),

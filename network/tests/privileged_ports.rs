@@ -13,7 +13,7 @@ use std::{
 
 use cleat_network::{
     Attached,
-    bridge::{Attachment, Bridge, BridgeConfig, BridgeError, host_ifname},
+    bridge::{Attachment, Bridge, BridgeConfig, BridgeError, Leads, host_ifname},
     cni::{PortMapping, PortProtocol},
 };
 use lab::{Lab, Pinned, isolated};
@@ -45,6 +45,8 @@ fn attach(bridge: &Bridge, pod: &Pinned, number: u8, ports: &[PortMapping]) -> R
     let id = number.to_string();
     let attachment = Attachment {
         host_ifname: host_ifname(&id),
+        interface: "eth0".to_owned(),
+        leads: Leads::ALL,
         container_id: id,
         addresses: vec![
             format!("10.88.0.{number}/24").parse().unwrap(),

@@ -23,7 +23,8 @@ Examples:
 
 Try it: crictl --runtime-endpoint unix:///run/cleat/cleat.sock info
 
-SIGTERM ends the daemon and leaves containers running; the next start finds them again.";
+SIGTERM ends the daemon and leaves containers running; the next start finds them again.
+SIGHUP has it read its settings again.";
 
 /// cleatd: containers for Kubernetes over the CRI, and for people.
 #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::fault::{Complaint, Fault};
 use super::files::Found;
 use super::origin::Origin;
-use super::settings::{self, Fallback, SETTINGS};
+use super::settings::{self, Fallback, SETTINGS, Setting};
 use super::value::Value;
 
 /// The settings in force.
@@ -47,6 +47,11 @@ impl Effective {
     /// Where the value of the setting `key` comes from.
     pub(crate) fn origin(&self, key: &str) -> &Origin {
         self.0.get(key).map_or(&Origin::Default, |(_, origin)| origin)
+    }
+
+    /// The settings that have another value than in `other`, or one where that has none.
+    pub(crate) fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static Setting> + 'a {
+        SETTINGS.iter().filter(|setting| self.value(setting.key) != other.value(setting.key))
     }
 
     /// Folders that are right one by one and wrong together.
@@ -129,6 +134,14 @@ pub(crate) mod tests {
         assert_eq!(effective.value("root"), Some(&text("/b")));
         assert_eq!(effective.origin("root").to_string(), "f:3");
         assert_eq!(effective.value("log.level"), Some(&text("debug")));
+    }
+
+    #[test]
+    fn settings_differ_by_value_and_not_by_origin() {
+        let (before, _) = merged(&[("root", text("/a"), 1), ("metrics.listen", text("127.0.0.1:1"), 2)]);
+        let (after, _) = merged(&[("root", text("/a"), 9), ("log.level", text("debug"), 2)]);
+        let differing: Vec<_> = after.differing(&before).map(|setting| setting.key).collect();
+        assert_eq!(differing, ["log.level", "metrics.listen"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use effective::Effective;
 pub(crate) use fault::Faults;
-pub(crate) use typed::{CgroupDriver, Config, Log, LogFormat, LogLevel};
+pub(crate) use typed::{CgroupDriver, Config, Image, Log, LogFormat, LogLevel};
 
 /// The main file when `--config` names none; it may be absent.
 pub(crate) const DEFAULT_FILE: &str = "/etc/cleat/cleat.toml";

@@ -12,6 +12,9 @@ const HEAD: &str = "\
 order, then its command line. The later wins, key by key. Unknown keys are refused. All faults are reported at once, each
 with file and line. `cleatd config` prints what is in force and where each value comes from.
 
+SIGHUP (`systemctl reload cleat`) has it read all of that again, and `registries.conf`, its drop-ins and `policy.json` with it. Settings
+marked *live* take effect at once, the others at the next start, which the log says. A fault anywhere changes nothing.
+
 This page is written from the table in `cri-server/src/config/settings.rs`; a test compares them.
 ";
 
@@ -26,7 +29,8 @@ fn page() -> String {
             write!(page, "\n## {title}\n\n| key | value | default | meaning |\n|---|---|---|---|\n").unwrap();
         }
         let (name, kind, doc) = (setting.name(), setting.kind, setting.doc);
-        writeln!(page, "| `{name}` | {kind} | {} | {doc} |", default(&setting.fallback)).unwrap();
+        let live = if setting.is_live() { " *Live.*" } else { "" };
+        writeln!(page, "| `{name}` | {kind} | {} | {doc}{live} |", default(&setting.fallback)).unwrap();
     }
     page
 }

@@ -32,6 +32,17 @@ pub(crate) enum Fallback {
     Unset,
 }
 
+/// The settings that SIGHUP has read again: the daemon goes by their new values without a new start.
+const LIVE: &[&str] = &[
+    "log.level",
+    "image.registries_conf",
+    "image.registries_conf_dir",
+    "image.policy",
+    "image.auth_files",
+    "image.certs_dirs",
+    "image.keep_blobs",
+];
+
 /// The setting called `key`.
 pub(crate) fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
@@ -43,6 +54,11 @@ pub(crate) fn is_section(name: &str) -> bool {
 }
 
 impl Setting {
+    /// Whether SIGHUP is enough for a new value.
+    pub(crate) fn is_live(&self) -> bool {
+        LIVE.contains(&self.key)
+    }
+
     /// The section it is in.
     pub(crate) fn section(&self) -> Option<&'static str> {
         self.key.split_once('.').map(|(section, _)| section)
@@ -309,6 +325,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Where the Docker Engine API is served, such as `unix:///run/cleat/docker.sock`; empty serves none. Who can write \
          to it is root on this node.",
     ),
+    row(
+        "metrics.listen",
+        Kind::SocketAddress,
+        Fallback::Unset,
+        "Address and port where figures of the daemon are served to Prometheus, such as `127.0.0.1:9537`, by `GET /metrics`; \
+         unset serves none. Whoever reaches it may read.",
+    ),
 ];
 
 #[cfg(test)]
@@ -329,6 +352,12 @@ mod tests {
             }
         }
         assert_eq!(sections.first(), Some(&None));
+    }
+
+    #[test]
+    fn what_is_live_is_a_setting() {
+        let live = SETTINGS.iter().filter(|setting| setting.is_live());
+        assert_eq!(live.count(), LIVE.len());
     }
 
     #[test]

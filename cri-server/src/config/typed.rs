@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) streaming: Streaming,
     /// Path of the socket the Docker Engine API is served on, if it is.
     pub(crate) docker_listen: Option<PathBuf>,
+    /// Where figures of the daemon are served, if they are.
+    pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
 /// The daemon's own log.
@@ -211,6 +213,9 @@ impl From<&Effective> for Config {
             api: Api { exec_sync_output_bytes: read.number("api.exec_sync_output_bytes") },
             streaming: read.streaming(),
             docker_listen: kind::parse_optional_socket(read.text("docker.listen")).expect(CHECKED),
+            metrics_listen: read
+                .optional_text("metrics.listen")
+                .map(|text| net::parse_socket_address(text).expect(CHECKED)),
         }
     }
 }
@@ -264,6 +269,10 @@ impl Reader<'_> {
 
     fn optional_path(&self, key: &str) -> Option<PathBuf> {
         self.0.value(key).map(|_| self.path(key))
+    }
+
+    fn optional_text(&self, key: &str) -> Option<&str> {
+        self.0.value(key).map(|_| self.text(key))
     }
 
     fn number<N: TryFrom<i64>>(&self, key: &str) -> N {

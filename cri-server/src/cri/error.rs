@@ -52,7 +52,7 @@ fn code(error: &EngineError) -> Code {
         EngineError::NotFound { .. } => Code::NotFound,
         // Not NOT_FOUND: a kubelet that reads it takes the object for gone, and here there are several.
         EngineError::Ambiguous { .. } | EngineError::Invalid { .. } => Code::InvalidArgument,
-        EngineError::WrongState { .. } => Code::FailedPrecondition,
+        EngineError::WrongState { .. } | EngineError::InUse { .. } => Code::FailedPrecondition,
         EngineError::Exists { .. } => Code::AlreadyExists,
         // The kubelet tells a probe that timed out from one that failed by this code.
         EngineError::Timeout { .. } => Code::DeadlineExceeded,
@@ -90,6 +90,7 @@ pub(super) fn blame(error: &EngineError) -> Blame {
         | EngineError::Ambiguous { .. }
         | EngineError::Invalid { .. }
         | EngineError::WrongState { .. }
+        | EngineError::InUse { .. }
         | EngineError::Exists { .. }
         | EngineError::Cancelled { .. }
         | EngineError::Unsupported { .. }

@@ -10,7 +10,8 @@
 //!                        door: one span per RPC, one log line per refusal, error.rs picks the gRPC code
 //! ```
 //!
-//! Answers of many messages are made by series.rs. Around both services is deadline.rs, which ends what takes longer than its caller waits.
+//! Answers of many messages are made by series.rs. Around both services are deadline.rs, which ends what takes longer than
+//! its caller waits, and measured.rs, which counts.
 //!
 //! Nothing here decides what happens to a pod or container: a behaviour that exists in this folder only is in the wrong
 //! room. An RPC that is not built answers UNIMPLEMENTED with its name, never OK.
@@ -19,6 +20,7 @@ mod deadline;
 mod door;
 mod error;
 mod image_service;
+mod measured;
 mod reads;
 mod runtime_service;
 mod series;
@@ -34,6 +36,8 @@ use tonic::service::Routes;
 use crate::engine::Engine;
 use deadline::Deadline;
 use image_service::ImageDoor;
+use measured::Measured;
+pub(crate) use measured::Requests;
 use runtime_service::RuntimeDoor;
 
 /// Largest request accepted. The kubelet and crictl accept answers of 16 MiB; a request is a pod's or container's
@@ -43,14 +47,16 @@ const MAX_REQUEST_BYTES: usize = 16 << 20;
 /// Largest answer sent: lists of a full node with every annotation stay far below it.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// Both services over `engine`, with `streams` for the clients that stay, for `tonic::transport::Server::add_routes`.
+/// Both services over `engine`, with `streams` for the clients that stay, for `tonic::transport::Server::add_routes`. What
+/// they are asked is counted in `requests`.
 #[must_use]
-pub(crate) fn router(engine: Engine, streams: Arc<Server>) -> Routes {
+pub(crate) fn router(engine: Engine, streams: Arc<Server>, requests: &Requests) -> Routes {
     let runtime = RuntimeServiceServer::new(RuntimeDoor::new(engine.clone(), streams))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     let image = ImageServiceServer::new(ImageDoor::new(engine))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    Routes::new(Deadline(runtime)).add_service(Deadline(image))
+    let measured_runtime = Measured(Deadline(runtime), requests.clone());
+    Routes::new(measured_runtime).add_service(Measured(Deadline(image), requests.clone()))
 }

@@ -13,6 +13,7 @@ use tokio_stream::StreamExt as _;
 use super::Door;
 use super::containers::{describe, exec_action, health};
 use super::dispatch::Ask;
+use super::networks;
 use super::notices::Notice;
 use super::refusal::{Answer, Refusal};
 use super::wire::{Filters, Lines, lines, now_ns, seconds};
@@ -21,7 +22,7 @@ use crate::engine::model::Kind;
 use crate::engine::{Event, EventKind, Missed, Subscription};
 
 /// What events are filtered by.
-const KNOWN: &[&str] = &["container", "event", "image", "label", "scope", "type"];
+const KNOWN: &[&str] = &["container", "event", "image", "label", "network", "scope", "type"];
 
 /// Tells what is kept of the time since `since`, then events as they come, until `until` or until the client leaves.
 pub(super) fn events(door: &Arc<Door>, ask: &Ask) -> Answer {
@@ -170,6 +171,8 @@ fn told(event: &Event) -> Vec<Notice> {
         EventKind::Paused => "pause",
         EventKind::Resumed => "unpause",
         EventKind::Renamed => "rename",
+        EventKind::Joined => return place_notice("connect", event).into_iter().collect(),
+        EventKind::Left => return place_notice("disconnect", event).into_iter().collect(),
         EventKind::ProbeBegan | EventKind::ProbeEnded | EventKind::HealthChanged => {
             let of_probes = container.map(|container| of_probes(event.kind, container)).unwrap_or_default();
             return of_probes.iter().map(|(action, details)| notice(action, details)).collect();
@@ -210,6 +213,14 @@ fn of_probes(kind: EventKind, container: &Container) -> Vec<(String, Details)> {
     }
 }
 
+/// A place in a network that came or went: the network is what it is about.
+fn place_notice(action: &str, event: &Event) -> Option<Notice> {
+    let place = event.place.as_ref()?;
+    let id = place.network.as_ref().map_or_else(networks::default_id, ToString::to_string);
+    let attributes = networks::attributes(&place.name, Some(&event.subject));
+    Some(Notice::new("network", action, &id, attributes, event.at_ns))
+}
+
 fn fits(line: &Value, filters: &Filters) -> bool {
     let any = |key: &str, fits: &dyn Fn(&str) -> bool| {
         filters.get(key).is_none_or(|values| values.iter().any(|value| fits(value)))
@@ -219,6 +230,10 @@ fn fits(line: &Value, filters: &Filters) -> bool {
         && any("event", &|value| is_action(&line["Action"], value))
         && any("scope", &|value| line["scope"] == value)
         && any("image", &|value| is_of_image(line, value))
+        && any("network", &|value| {
+            let is_id = || line["Actor"]["ID"].as_str().is_some_and(|id| id.starts_with(value));
+            line["Type"] == "network" && (attributes["name"] == value || is_id())
+        })
         && any("container", &|value| {
             let is_id = || line["id"].as_str().is_some_and(|id| id.starts_with(value));
             line["Type"] == "container" && (attributes["name"] == value || is_id())
@@ -263,6 +278,7 @@ mod tests {
             subject,
             pod: Arc::new(pod),
             containers: Vec::new(),
+            place: None,
         }
     }
 

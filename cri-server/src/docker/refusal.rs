@@ -98,6 +98,9 @@ impl Refusal {
 impl From<EngineError> for Refusal {
     fn from(error: EngineError) -> Self {
         let status = match &error {
+            EngineError::NotFound { kind: "network", name, .. } => {
+                return Self::missing(format!("network {name} not found"));
+            }
             EngineError::NotFound { kind, name, .. } => {
                 return Self::missing(format!("No such {kind}: {name}"));
             }
@@ -107,6 +110,7 @@ impl From<EngineError> for Refusal {
             EngineError::WrongState { .. } | EngineError::Exists { .. } | EngineError::Cancelled { .. } => {
                 StatusCode::CONFLICT
             }
+            EngineError::InUse { .. } => StatusCode::FORBIDDEN,
             EngineError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
             EngineError::Timeout { .. } | EngineError::DiskFull { .. } | EngineError::Step { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -173,6 +177,7 @@ mod tests {
             (EngineError::Ambiguous { kind: "container", prefix: text("x") }, 400),
             (EngineError::Invalid { what: text("x"), why: text("y") }, 400),
             (wrong, 409),
+            (EngineError::InUse { what: text("x"), by: text("y") }, 403),
             (EngineError::Unsupported { what: text("x"), why: text("y") }, 501),
             (EngineError::Cancelled { what: text("x"), why: "y" }, 409),
             (EngineError::Timeout { what: text("x"), limit: Duration::from_secs(1), outcome: "" }, 500),

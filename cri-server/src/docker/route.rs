@@ -42,8 +42,16 @@ pub(super) enum Route {
     Exec(String, ExecAct),
     /// `/networks`.
     NetworkList,
+    /// `/networks/create`.
+    NetworkCreate,
+    /// `/networks/prune`.
+    NetworkPrune,
     /// One network.
     Network(String),
+    /// `POST /networks/{name}/connect`.
+    NetworkConnect(String),
+    /// `POST /networks/{name}/disconnect`.
+    NetworkDisconnect(String),
     /// `DELETE /networks/{name}`.
     NetworkRemove(String),
     /// `/volumes`.
@@ -266,9 +274,14 @@ fn network(method: &Method, rest: &str) -> Option<Route> {
     match (method, rest) {
         (&Method::GET, "") => Some(Route::NetworkList),
         (&Method::GET, name) => Some(Route::Network(name.to_owned())),
-        (&Method::POST, "prune") => Some(Route::NothingToPrune("NetworksDeleted")),
+        (&Method::POST, "create") => Some(Route::NetworkCreate),
+        (&Method::POST, "prune") => Some(Route::NetworkPrune),
         (&Method::DELETE, name) if !name.is_empty() => Some(Route::NetworkRemove(name.to_owned())),
-        (&Method::POST, _) => Some(Route::NotBuilt("networks of one's own")),
+        (&Method::POST, rest) => match rest.rsplit_once('/') {
+            Some((name, "connect")) => Some(Route::NetworkConnect(name.to_owned())),
+            Some((name, "disconnect")) => Some(Route::NetworkDisconnect(name.to_owned())),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -319,7 +332,6 @@ mod tests {
     fn what_is_not_built_is_told_from_what_does_not_exist() {
         for (method, path, known) in [
             (Method::POST, "/build", true),
-            (Method::POST, "/networks/create", true),
             (Method::PUT, "/volumes/v1", true),
             (Method::GET, "/nosuch", false),
             (Method::POST, "/version", false),
@@ -339,6 +351,9 @@ mod tests {
             Some(Route::Container(_, ContainerAct::Missing(_)))
         ));
         assert_eq!(route(&Method::GET, "/exec/e/json"), Some(Route::Exec("e".into(), ExecAct::Inspect)));
+        let connected = Some(Route::NetworkConnect("n1".into()));
+        assert_eq!(route(&Method::POST, "/networks/n1/connect"), connected);
+        assert_eq!(route(&Method::POST, "/networks/n1"), None);
         assert_eq!(route(&Method::GET, "/nodes"), Some(Route::Swarm));
         assert_eq!(route(&Method::POST, "/swarm/init"), Some(Route::Swarm));
     }

@@ -49,6 +49,14 @@ pub(crate) enum EngineError {
         /// What can be done instead.
         remedy: &'static str,
     },
+    /// Somebody has it, or uses it.
+    #[error("{what} is in use by {by}")]
+    InUse {
+        /// What.
+        what: String,
+        /// Who.
+        by: String,
+    },
     /// The name is taken by an object with another configuration.
     #[error(
         "{kind} {name} exists already as {id} with another configuration; remove it first or raise the attempt"

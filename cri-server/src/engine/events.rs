@@ -16,7 +16,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::container::{Container, ContainerState};
 use super::health::Health;
-use super::model::{Id, Kind};
+use super::model::{Id, Joined, Kind};
 use super::pod::{Pod, PodState};
 use super::view::View;
 use crate::time::now_ns;
@@ -44,6 +44,10 @@ pub(crate) enum EventKind {
     Resumed,
     /// It has another name.
     Renamed,
+    /// A container without a pod has got a place in a network.
+    Joined,
+    /// It has it no longer.
+    Left,
     /// A probe of its health has begun.
     ProbeBegan,
     /// A probe of its health is over.
@@ -67,6 +71,8 @@ pub(crate) struct Event {
     pub pod: Arc<Pod>,
     /// The pod's containers right after it.
     pub containers: Vec<Arc<Container>>,
+    /// The place in a network that came or went.
+    pub place: Option<Joined>,
 }
 
 /// Numbers events and hands them to the subscribers.
@@ -98,7 +104,9 @@ impl Announcer {
     /// Tells what a commit that concerned `pod` and its containers changed.
     pub(super) fn announce(&mut self, pod: &Id, before: &View, after: &View) {
         let Some(shown) = after.pods.get(pod).or_else(|| before.pods.get(pod)) else { return };
-        for (subject, kind) in changes(pod, before, after) {
+        let lives = changes(pod, before, after).into_iter().map(|(subject, kind)| (subject, kind, None));
+        let places = place_changes(before.pods.get(pod), after.pods.get(pod));
+        for (subject, kind, place) in lives.chain(places) {
             self.sequence += 1;
             let is_kept = matches!(&shown.config.kind, Kind::One { container, .. } if subject == *container);
             // Nobody listens: the number is taken nevertheless.
@@ -112,6 +120,7 @@ impl Announcer {
                 subject,
                 pod: shown.clone(),
                 containers: after.containers_of(pod).cloned().collect(),
+                place,
             });
             if is_kept {
                 if self.past.len() == KEPT {
@@ -170,6 +179,25 @@ fn changes(pod: &Id, before: &View, after: &View) -> Vec<(Id, EventKind)> {
     let begins = of_pod.first() == Some(&EventKind::Created);
     let (first, last) = if begins { (of_pod, [].as_slice()) } else { ([].as_slice(), of_pod) };
     told(pod, first).chain(of_containers).chain(told(pod, last)).collect()
+}
+
+/// The places in networks that a container without a pod has lost or got.
+fn place_changes(
+    before: Option<&Arc<Pod>>,
+    after: Option<&Arc<Pod>>,
+) -> Vec<(Id, EventKind, Option<Joined>)> {
+    let Some(Kind::One { container, .. }) = after.or(before).map(|group| &group.config.kind) else {
+        return Vec::new();
+    };
+    fn places(group: Option<&Arc<Pod>>) -> &[Joined] {
+        group.map_or(&[], |group| &group.joined)
+    }
+    let (old, new) = (places(before), places(after));
+    let without = |all: &[Joined], others: &[Joined], kind| {
+        let only = all.iter().filter(|place| others.iter().all(|other| other.endpoint != place.endpoint));
+        only.map(|place| (container.clone(), kind, Some(place.clone()))).collect::<Vec<_>>()
+    };
+    [without(old, new, EventKind::Left), without(new, old, EventKind::Joined)].concat()
 }
 
 fn of_container(before: Option<&Arc<Container>>, after: Option<&Arc<Container>>) -> &'static [EventKind] {
@@ -335,6 +363,44 @@ mod tests {
         assert_eq!(past.len(), KEPT);
         assert!(past.iter().all(|event| event.subject == container));
         assert!(announcer.subscribe_since(i64::MAX).0.is_empty());
+    }
+
+    #[test]
+    fn places_in_networks_come_and_go() {
+        let (id, container) = (Id::random().unwrap(), Id::random().unwrap());
+        let group = |names: &[(&str, &Id)]| {
+            let mut group = Pod::clone(&pod(&id, PodState::NotReady));
+            group.config.kind = Kind::One { container: container.clone(), auto_remove: false };
+            let place = |(name, endpoint): &(&str, &Id)| Joined {
+                network: None,
+                name: (*name).to_owned(),
+                endpoint: (*endpoint).clone(),
+                interface: "eth0".to_owned(),
+                mac: None,
+                addresses: Vec::new(),
+                gateways: Vec::new(),
+            };
+            group.joined = names.iter().map(place).collect();
+            Arc::new(group)
+        };
+        let [one, two] = [(); 2].map(|()| Id::random().unwrap());
+        let told = |before: Option<&Arc<Pod>>, after: Option<&Arc<Pod>>| {
+            let all = place_changes(before, after);
+            all.into_iter().map(|(_, kind, place)| (kind, place.unwrap().name)).collect::<Vec<_>>()
+        };
+        let (none, a, ab) = (group(&[]), group(&[("a", &one)]), group(&[("a", &one), ("b", &two)]));
+        assert_eq!(
+            told(Some(&none), Some(&ab)),
+            [(EventKind::Joined, "a".into()), (EventKind::Joined, "b".into())]
+        );
+        assert_eq!(told(Some(&ab), Some(&a)), [(EventKind::Left, "b".into())]);
+        let anew = group(&[("a", &two)]);
+        assert_eq!(
+            told(Some(&a), Some(&anew)),
+            [(EventKind::Left, "a".into()), (EventKind::Joined, "a".into())]
+        );
+        assert_eq!(told(Some(&a), None), [(EventKind::Left, "a".into())]);
+        assert!(told(None, Some(&none)).is_empty() && told(Some(&ab), Some(&ab)).is_empty());
     }
 
     #[tokio::test]

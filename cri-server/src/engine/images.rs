@@ -1,14 +1,39 @@
 //! Images, as the front doors ask for them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use cleat_image::{Credentials, Digest, Image, Puller, Store, StoreError};
+use cleat_image::{Credentials, Digest, Image, Policy, Puller, Registries, Store, StoreError};
 
 use super::Engine;
 use super::container::Container;
 use super::error::{EngineError, Result};
 
+/// Where images come from, and what is demanded of them. May be changed while the engine works.
+#[derive(Debug)]
+pub(crate) struct ImageSources {
+    /// Mirrors, blocked registries, short names.
+    pub registries: Registries,
+    /// Which images may be pulled; none lets all.
+    pub policy: Option<Policy>,
+    /// Credentials of this host.
+    pub auth_files: Vec<PathBuf>,
+    /// What is particular about registries' hosts.
+    pub host_folders: Vec<PathBuf>,
+    /// Whether layers are kept as they were pulled.
+    pub keep_blobs: bool,
+}
+
 impl Engine {
+    /// Has what begins from now on go by `sources`.
+    pub(crate) fn set_image_sources(&self, sources: ImageSources) {
+        self.puller.set_registries(sources.registries);
+        self.puller.set_policy(sources.policy);
+        self.puller.set_auth_files(sources.auth_files);
+        self.puller.set_host_folders(sources.host_folders);
+        self.shared.images.set_keep_blobs(sources.keep_blobs);
+    }
+
     /// The image store, for reading.
     pub(crate) fn images(&self) -> &Store {
         &self.shared.images

@@ -14,6 +14,7 @@
 //!   joins it and gets its result.
 //! - Every operation's intent is in the records before its first effect; [`recovery`] finishes or undoes what a dead
 //!   daemon left open.
+pub(crate) mod activity;
 mod apparmor;
 mod attach;
 pub(crate) mod container;
@@ -31,6 +32,7 @@ mod images;
 pub(crate) mod metrics;
 pub(crate) mod model;
 mod monitor;
+mod names;
 mod networks;
 mod one;
 mod open;
@@ -45,6 +47,7 @@ mod session;
 mod shared;
 pub(crate) mod stats;
 mod steps;
+pub(crate) mod user_networks;
 mod view;
 pub(crate) mod volumes;
 mod waiting;
@@ -58,6 +61,7 @@ pub(crate) use error::{EngineError, Result, chain};
 pub(crate) use events::{Event, EventKind, Missed, Subscription};
 pub(crate) use exec::{Command as ExecCommand, ExecOutput};
 pub(crate) use host::Defaults;
+pub(crate) use images::ImageSources;
 pub(crate) use model::cgroup::Driver as CgroupDriver;
 pub(crate) use networks::CniFolders;
 pub(crate) use one::{Attachment, One};
@@ -66,6 +70,7 @@ pub(crate) use session::{Ending, Resizer, Session, Streams, TerminalSize};
 pub(crate) use shared::{ImageVolumes, Settings};
 pub(crate) use view::{Key, View};
 
+use activity::Activity;
 use cleat_conmon_proto::Request;
 use container::Container;
 use driver::{Command, Target, Verb};
@@ -88,6 +93,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// What is done and how long it takes, for a door that shows it.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.shared.activity
+    }
+
     /// Makes a pod, or joins the making of the one with this name and configuration.
     pub(crate) async fn run_pod(&self, config: PodConfig) -> Result<Id> {
         self.registry.run_pod(&self.shared, config).await
@@ -404,6 +414,7 @@ impl Engine {
         let all = async {
             self.puller.shutdown().await;
             self.registry.drain().await;
+            self.shared.names.close_all().await;
         };
         if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!(?limit, "operations are still under way; the next start finishes or undoes them");

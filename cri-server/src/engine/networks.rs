@@ -89,6 +89,14 @@ impl Networks {
         Ok(network)
     }
 
+    /// The built-in network's bridge, whether or not pods are attached to it.
+    pub(super) fn default_bridge(&self) -> &Bridge {
+        match &*self.bridge {
+            Network::Bridge(bridge) => bridge,
+            Network::Cni(_) => unreachable!("it is made of a bridge and never replaced"),
+        }
+    }
+
     /// What carries out detaches: their records say how, so any network will do.
     pub(crate) fn detacher(&self) -> &Network {
         &self.bridge

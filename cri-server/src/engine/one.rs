@@ -22,7 +22,7 @@ use super::attach::attach_session;
 use super::container::{Container, ContainerState};
 use super::driver::{Command, Reply, Target, Verb};
 use super::error::{EngineError, Result};
-use super::model::{ContainerConfig, Id, Kind, Mode, PodConfig, PodName, RestartPolicy};
+use super::model::{ContainerConfig, Id, Kind, Mode, Place, PlaceIn, PodConfig, PodName, RestartPolicy};
 use super::pod::Pod;
 use super::restart::Wanted;
 use super::session::{Session, Streams};
@@ -177,6 +177,21 @@ impl Engine {
     pub(crate) async fn stop_one(&self, one: &One, grace: Duration, signal: Option<i32>) -> Result<()> {
         self.want(one, Wanted::Down).await?;
         self.ask_container(&one.container.id, Verb::Stop { grace, signal }).await
+    }
+
+    /// Gives it a place in a network: now, if it runs, and whenever it runs.
+    pub(crate) async fn connect_one(&self, one: &One, place: Place) -> Result<()> {
+        self.change_places(one, Verb::Join(place)).await
+    }
+
+    /// Takes its place in a network away.
+    pub(crate) async fn disconnect_one(&self, one: &One, network: PlaceIn) -> Result<()> {
+        self.change_places(one, Verb::Leave(network)).await
+    }
+
+    async fn change_places(&self, one: &One, verb: Verb) -> Result<()> {
+        let changed = self.registry.ask(&one.group.id, Target::Pod, verb).await;
+        changed.unwrap_or_else(|| Err(super::gone("container", &one.container.id))).map(drop)
     }
 
     /// Makes its processes stand still.

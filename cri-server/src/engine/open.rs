@@ -6,17 +6,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cleat_image::{Limits, Overlay, Policy, Puller, Registries, Store};
+use cleat_image::{Limits, Overlay, Puller, Registries, Store};
 use cleat_network::bridge::Bridge;
 use cleat_sys::cgroup::{CgroupError, Layout};
 
 use super::Engine;
+use super::activity::Activity;
 use super::apparmor;
 use super::container_files::Written;
 use super::error::EngineError;
 use super::free_ports::FreePorts;
 use super::host::{self, Defaults, HostError};
+use super::images::ImageSources;
 use super::monitor::{Launcher, MonitorError};
+use super::names::Names;
 use super::networks::{CniFolders, Networks};
 use super::paths::Paths;
 use super::records::{Records, RecordsError};
@@ -24,7 +27,7 @@ use super::recovery::recover;
 use super::registry::Registry;
 use super::shared::{Settings, Shared};
 use super::stats::Layers;
-use super::view::Board;
+use super::user_networks::UserNetworks;
 use super::volumes::Volumes;
 use super::waiting::Waiting;
 
@@ -35,17 +38,9 @@ pub(crate) struct Parts {
     /// What containers get that ask for nothing.
     pub defaults: Defaults,
     /// Where images come from.
-    pub registries: Registries,
+    pub image_sources: ImageSources,
     /// How images are pulled.
     pub limits: Limits,
-    /// Which images may be pulled; none lets all.
-    pub policy: Option<Policy>,
-    /// Credentials of this host.
-    pub auth_files: Vec<PathBuf>,
-    /// What is particular about registries' hosts.
-    pub host_folders: Vec<PathBuf>,
-    /// Whether layers are kept as they were pulled.
-    pub keep_blobs: bool,
     /// What pods are attached to unless there is a CNI configuration.
     pub(crate) bridge: Bridge,
     /// Where CNI configurations are looked for.
@@ -113,26 +108,27 @@ impl Engine {
             launcher: Launcher::new(&parts.settings.conmon).map_err(OpenError::Monitor)?,
             snapshots: Overlay::new(images.clone()),
             layers: Layers::default(),
-            board: Board::default(),
+            board: Arc::default(),
+            names: Names::default(),
             waiting: Waiting::default(),
             free_ports: FreePorts::default(),
             volumes: Volumes::open(paths.volumes())
                 .map_err(|source| OpenError::Folder { path: paths.volumes(), source })?,
+            activity: Activity::default(),
             written: Written::default(),
             settings: parts.settings,
             images,
             networks: Networks::new(parts.bridge, parts.cni),
+            user_networks: UserNetworks::default(),
             cgroups,
             paths,
         });
-        let puller = Puller::new(shared.images.clone(), parts.registries, parts.limits);
-        puller.set_policy(parts.policy);
-        puller.set_auth_files(parts.auth_files);
-        puller.set_host_folders(parts.host_folders);
-        shared.images.set_keep_blobs(parts.keep_blobs);
+        let puller = Puller::new(shared.images.clone(), Registries::default(), parts.limits);
         let registry = Arc::new(Registry::default());
         recover(&shared, &registry).await.map_err(OpenError::Recovery)?;
-        Ok(Self { shared, registry, puller })
+        let engine = Self { shared, registry, puller };
+        engine.set_image_sources(parts.image_sources);
+        Ok(engine)
     }
 }
 

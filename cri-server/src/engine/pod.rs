@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Id, PodConfig, PodResources, PortMapping};
+use super::model::{Id, Joined, PodConfig, PodResources, PortMapping};
 
 /// A pod's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub(crate) struct Pod {
     pub cgroup: String,
     /// Its addresses, the primary one first; empty on the host's network.
     pub addresses: Vec<IpAddr>,
+    /// Its places in networks while it is on them; absent in records of before there were several.
+    #[serde(default)]
+    pub joined: Vec<Joined>,
     /// The ports of the host that lead into it, those included that were free when it was made ready.
     #[serde(default)]
     pub ports: Vec<PortMapping>,
@@ -139,6 +142,7 @@ pub(crate) fn sample(id: &Id, state: PodState) -> Pod {
         created_at_ns: 0,
         cgroup: String::new(),
         addresses: Vec::new(),
+        joined: Vec::new(),
         ports: Vec::new(),
         state,
     }

@@ -20,7 +20,7 @@ use super::pod::{Pod, PodEvent, PodState};
 use super::records::{Everything, Operation};
 use super::registry::Registry;
 use super::shared::{Shared, entries};
-use super::steps;
+use super::{steps, user_networks};
 
 /// A process that still runs, and the connection that will tell of its end, unless its monitor takes none now.
 type Alive = (Arc<Process>, Option<Connection>);
@@ -60,17 +60,12 @@ fn collect_attachments(shared: &Arc<Shared>, registry: &Registry) {
     });
 }
 
-/// Tells the built-in network of every pod that is on it, before it is asked for anything else: what it has in the kernel
+/// Tells every network of the pods that are on it, before it is asked for anything else: what it has in the kernel
 /// is made from what it knows.
 fn restore_networks(shared: &Shared, pods: &[Pod]) -> Result<()> {
+    user_networks::restore(shared)?;
     for pod in pods {
-        let object = || format!("pod {}", pod.id);
-        let attached = shared
-            .records
-            .attachment(&pod.id)
-            .map_err(|error| EngineError::step("read the network attachment", object(), &error))?;
-        let Some(attached) = attached else { continue };
-        if let Err(error) = shared.networks.detacher().restore(&pod.id.to_string(), &attached) {
+        if let Err(error) = steps::take_over(shared, &pod.id) {
             tracing::error!(pod = %pod.id, error = %chain(&error), "the pod's host ports could not be taken over");
         }
     }
@@ -121,8 +116,21 @@ impl Case<'_> {
         self.publish_pod(&pod);
         if driver.has_ended_alone() {
             driver.rest();
+        } else {
+            self.reopen_names(&pod).await;
         }
         self.registry.adopt((driver, inbox), &pod);
+    }
+
+    /// The name server of a pod that runs ended with the daemon before.
+    async fn reopen_names(&self, pod: &Pod) {
+        if pod.joined.is_empty() {
+            return;
+        }
+        let served = pod.clone();
+        if let Err(error) = self.shared.blocking(move |shared| steps::open_names(shared, &served)).await {
+            tracing::error!(pod = %pod.id, error = %chain(&error), "the container finds no names");
+        }
     }
 
     /// Shows a pod that could not be removed, and its containers as ended: for its removal to be asked for again.
@@ -165,7 +173,10 @@ impl Case<'_> {
     async fn look_at_pod(&self, mut pod: Pod, open: Option<Operation>) -> Result<(Pod, Option<Alive>)> {
         let pause_pid = match pod.state {
             PodState::Ready { pause_pid: Some(pid) } => pid,
-            PodState::Ready { pause_pid: None } if open.is_none() => return Ok((pod, None)),
+            PodState::Ready { pause_pid: None } if open.is_none() => {
+                pod.joined = steps::still_joined(self.shared, &pod)?;
+                return Ok((pod, None));
+            }
             PodState::NotReady if open.is_none() => return Ok((pod, None)),
             _ => 0,
         };
@@ -180,6 +191,7 @@ impl Case<'_> {
             .state
             .next(PodEvent::Stopped)
             .map_err(|error| EngineError::step("change the state", format!("pod {}", pod.id), &error))?;
+        pod.joined.clear();
         Ok((pod, None))
     }
 

@@ -190,6 +190,7 @@ fn new_pod(shared: &Shared, config: PodConfig) -> Result<Pod> {
         created_at_ns: now_ns(),
         cgroup,
         addresses: Vec::new(),
+        joined: Vec::new(),
         ports: Vec::new(),
         state: PodState::Creating,
     })

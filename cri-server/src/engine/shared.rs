@@ -8,15 +8,18 @@ use cleat_image::{Overlay, Store};
 use cleat_network::Network;
 use cleat_sys::cgroup::Layout;
 
+use super::activity::Activity;
 use super::container_files::Written;
 use super::error::{EngineError, Result};
 use super::free_ports::FreePorts;
 use super::model::cgroup;
 use super::monitor::Launcher;
+use super::names::Names;
 use super::networks::Networks;
 use super::paths::Paths;
 use super::records::Records;
 use super::stats::Layers;
+use super::user_networks::UserNetworks;
 use super::view::Board;
 use super::volumes::Volumes;
 use super::waiting::Waiting;
@@ -84,8 +87,10 @@ pub(crate) struct Shared {
     pub paths: Paths,
     /// What is on record.
     pub records: Records,
-    /// What readers see.
-    pub board: Board,
+    /// What readers see; name servers read it too.
+    pub board: Arc<Board>,
+    /// The name servers that run.
+    pub(crate) names: Names,
     /// Images.
     pub images: Store,
     /// Containers' writable layers.
@@ -94,6 +99,8 @@ pub(crate) struct Shared {
     pub layers: Layers,
     /// The networks pods are attached to.
     pub(crate) networks: Networks,
+    /// Networks of their users' own.
+    pub(super) user_networks: UserNetworks,
     /// The host's cgroup hierarchies.
     pub cgroups: Layout,
     /// What this host can do.
@@ -106,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) free_ports: FreePorts,
     /// Volumes.
     pub(super) volumes: Volumes,
+    /// What is done and how long it takes.
+    pub(super) activity: Activity,
     /// Resting containers whose files are being written to.
     pub(super) written: Written,
 }

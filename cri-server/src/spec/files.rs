@@ -130,12 +130,45 @@ pub(crate) fn resolv_conf(dns: &Dns) -> Result<String, FileError> {
     Ok(text)
 }
 
+/// What the text of an /etc/resolv.conf says (resolv.conf(5)), as far as [`resolv_conf`] would write it again: what it would
+/// refuse, and what goes beyond its limits, is left out.
+pub(crate) fn read_resolv_conf(text: &str) -> Dns {
+    let mut dns = Dns::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("nameserver") => {
+                dns.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()))
+            }
+            // The last one holds.
+            Some("search" | "domain") => {
+                dns.searches = words.filter(|word| is_search_domain(word)).map(str::to_owned).collect();
+            }
+            Some("options") => {
+                dns.options.extend(words.filter(|word| is_option(word)).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    dns.servers.truncate(SERVERS_MAX);
+    dns.searches.truncate(SEARCHES_MAX);
+    // One more may be added.
+    dns.options.truncate(OPTIONS_MAX - 1);
+    while search_characters(&dns) > SEARCH_TEXT_MAX {
+        dns.searches.pop();
+    }
+    dns
+}
+
+fn search_characters(dns: &Dns) -> usize {
+    dns.searches.iter().map(|domain| domain.len() + 1).sum::<usize>().saturating_sub(1)
+}
+
 fn check_limits(dns: &Dns) -> Result<(), FileError> {
-    let search_text = dns.searches.iter().map(|domain| domain.len() + 1).sum::<usize>().saturating_sub(1);
     for (what, count, limit) in [
         ("nameservers", dns.servers.len(), SERVERS_MAX),
         ("search domains", dns.searches.len(), SEARCHES_MAX),
-        ("characters of search domains", search_text, SEARCH_TEXT_MAX),
+        ("characters of search domains", search_characters(dns), SEARCH_TEXT_MAX),
         ("options", dns.options.len(), OPTIONS_MAX),
     ] {
         if count > limit {
@@ -241,6 +274,20 @@ mod tests {
             let option = resolv_conf(&dns(&[], &[], &[&name]));
             assert_eq!(option.is_ok(), byte.is_ascii_graphic() && byte != b'#', "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_resolv_conf_of_the_hosts_is_read_as_far_as_it_can_be_written() {
+        let text = "# by hand\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\n nameserver\t2001:db8::1 rest\n\
+                    domain old.example\nsearch example.org a/b .\noptions edns0 #x ndots:2\noptions trust-ad\nbogus";
+        let expected =
+            dns(&["192.0.2.1", "2001:db8::1"], &["example.org", "."], &["edns0", "ndots:2", "trust-ad"]);
+        assert_eq!(read_resolv_conf(text), expected);
+        assert_eq!(read_resolv_conf(""), Dns::default());
+        let long =
+            format!("search {}\noptions {}", "a.long.domain.example.org. ".repeat(200), "o ".repeat(200));
+        let read = read_resolv_conf(&long.replace("a.long", &"l".repeat(63)));
+        assert!(resolv_conf(&read).is_ok() && !read.searches.is_empty());
     }
 
     #[test]

@@ -56,7 +56,9 @@ pub(crate) use facts::{
     AppArmorSupport, Architecture, ContainerFacts, DeviceGrant, DeviceKind, DiskRate, Host, HostDevice,
     KernelVersion, NetworkNamespace, PodFacts,
 };
-pub(crate) use files::{FileError, HostsEntry, host_lines, hostname_file, hosts_file, resolv_conf};
+pub(crate) use files::{
+    FileError, HostsEntry, host_lines, hostname_file, hosts_file, read_resolv_conf, resolv_conf,
+};
 pub(crate) use identity::identity;
 pub(crate) use image_volumes::image_volumes;
 pub(crate) use masks::{MASKED as MASKED_PATHS, READ_ONLY as READ_ONLY_PATHS};

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Limits;
+use super::figures::Counting;
 use super::layer::Layers;
 use super::writeback::Writeback;
 use crate::auth::{AuthError, AuthFiles, HostCredentials};
@@ -35,6 +36,7 @@ pub(crate) struct Engine {
     /// Counts every task and blocking thread, so that shutting down can wait for them.
     pub(super) tracker: TaskTracker,
     pub(super) stop: CancellationToken,
+    pub(super) figures: Counting,
 }
 
 impl Engine {

@@ -58,6 +58,7 @@ impl Pull {
             () = self.engine.stop.cancelled() => Err(PullCause::Cancelled),
             outcome = self.steps(&progress) => outcome,
         };
+        self.engine.figures.ended(outcome.is_ok());
         // The buffers of all layers are free now, and nobody has to wait until they are the kernel's again.
         self.engine.tracker.spawn_blocking(cleat_sys::heap::give_back);
         outcome.map_err(|cause| Arc::new(PullError::new(self.reference.to_string(), cause)))

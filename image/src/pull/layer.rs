@@ -189,6 +189,7 @@ impl Job {
         let counted = AtomicU64::new(0);
         let report = |done: u64| {
             let before = counted.swap(done, Ordering::Relaxed);
+            self.engine.figures.received(done - before);
             self.engine.writeback.received(done - before, &self.engine.store, &self.engine.tracker);
             show(done);
         };

@@ -13,6 +13,7 @@
 
 mod engine;
 mod error;
+mod figures;
 mod flight;
 mod image;
 mod layer;
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use engine::Engine;
 pub use error::{LayerError, PullCause, PullError, PullFailure};
+pub use figures::PullFigures;
 use flight::{Flight, Flights, WhenAlone};
 use image::{Outcome, Pull};
 use layer::Layers;
@@ -89,6 +91,7 @@ impl Puller {
             limits,
             tracker: tracker.clone(),
             stop: CancellationToken::new(),
+            figures: figures::Counting::default(),
         };
         Self { engine: Arc::new(engine), images: Arc::new(Flights::new(tracker)) }
     }
@@ -141,6 +144,12 @@ impl Puller {
         credentials: Option<Credentials>,
     ) -> Result<Arc<Image>, Arc<PullError>> {
         self.start(reference, credentials).wait().await
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn figures(&self) -> PullFigures {
+        self.engine.figures.now()
     }
 
     /// What pushes share with pulls.

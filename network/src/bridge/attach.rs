@@ -7,11 +7,11 @@ use nix::errno::Errno;
 
 use super::{Bridge, BridgeConfig, BridgeError, sysctl};
 use crate::{
-    Attached, MacAddress, Netns, POD_INTERFACE, Route,
+    Attached, MacAddress, Netns, Route,
     cni::PortMapping,
     netlink::{
         NetlinkError, Request, Socket, VethSpec, add_address, add_default_route, create_veth, get_link,
-        read_link, remove_link, set_port_up, set_up,
+        read_link, remove_link, set_port_isolated, set_port_up, set_up,
     },
 };
 
@@ -22,6 +22,10 @@ pub struct Attachment {
     pub container_id: String,
     /// The host's end, see [`super::host_ifname`].
     pub host_ifname: String,
+    /// The pod's end.
+    pub interface: String,
+    /// The families of which this link gets the default route.
+    pub leads: Leads,
     /// The addresses reserved for the pod, each of one of the bridge's subnets, at least one. The first is its main
     /// address.
     pub addresses: Vec<IpNet>,
@@ -29,6 +33,26 @@ pub struct Attachment {
     pub mac: Option<MacAddress>,
     /// Ports of the host that are to lead to the pod.
     pub ports: Vec<PortMapping>,
+}
+
+/// The families whose packets to everywhere else take one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leads {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Leads {
+    /// Both families.
+    pub const ALL: Self = Self { v4: true, v6: true };
+    /// Neither.
+    pub const NONE: Self = Self { v4: false, v6: false };
+
+    fn has(self, gateway: &IpAddr) -> bool {
+        if gateway.is_ipv4() { self.v4 } else { self.v6 }
+    }
 }
 
 impl Bridge {
@@ -39,7 +63,7 @@ impl Bridge {
         self.make_pair(&socket, netns, attachment, attached.mac)?;
         let linked = self
             .link_pod(&socket, netns, attachment, &attached)
-            .and_then(|()| self.publish(&attachment.container_id, &attached, &attachment.ports));
+            .and_then(|()| self.publish(&attachment.container_id, &attachment.host_ifname, &attached));
         if let Err(error) = linked {
             undo(attachment);
             // Whatever is wrong with the bridge itself, such as that somebody has set it down, the next attach mends.
@@ -61,7 +85,7 @@ impl Bridge {
             create_veth(&VethSpec {
                 host_name: &attachment.host_ifname,
                 bridge_index,
-                peer_name: POD_INTERFACE,
+                peer_name: &attachment.interface,
                 peer_mac: mac,
                 peer_netns: netns.as_fd(),
                 mtu: self.config.mtu(),
@@ -91,8 +115,11 @@ impl Bridge {
         attached: &Attached,
     ) -> Result<(), BridgeError> {
         let name = &attachment.host_ifname;
-        let answers =
-            socket.carry_out(&[set_port_up(name), get_link(name)]).map_err(|source| self.netlink(source))?;
+        let is_parted = self.config.walls().is_some_and(|walls| walls.parts_members);
+        let parted = is_parted.then(|| set_port_isolated(name));
+        // Before it is up: there is no moment in which it could be reached.
+        let requests: Vec<Request> = parted.into_iter().chain([set_port_up(name), get_link(name)]).collect();
+        let answers = socket.carry_out(&requests).map_err(|source| self.netlink(source))?;
         let answer = answers.last().map(Vec::as_slice).unwrap_or_default();
         let peer = read_link(name, answer).and_then(|link| {
             let request = format!("look up link {name}");
@@ -100,10 +127,10 @@ impl Bridge {
         });
         let requests = pod_requests(peer.map_err(|source| self.netlink(source))?, attached);
         let in_pod = netns.run(|| {
-            sysctl::settle_ipv6(POD_INTERFACE, self.config.has_ipv6())?;
+            sysctl::settle_ipv6(&attachment.interface, self.config.has_ipv6())?;
             let socket = self.route()?;
             socket.carry_out(&requests).map_err(|source| self.netlink(source))?;
-            self.await_addresses(&socket, POD_INTERFACE, &attached.addresses)
+            self.await_addresses(&socket, &attachment.interface, &attached.addresses)
         });
         let container_id = || attachment.container_id.clone();
         in_pod.map_err(|source| BridgeError::Netns { container_id: container_id(), source })??;
@@ -147,20 +174,21 @@ fn plan(config: &BridgeConfig, attachment: &Attachment) -> Result<Attached, Brid
         return Err(BridgeError::NoAddress { container_id: attachment.container_id.clone() });
     }
     Ok(Attached {
-        interface: POD_INTERFACE.to_owned(),
+        interface: attachment.interface.clone(),
         mac,
         addresses: addresses.clone(),
-        routes: default_routes(&gateways),
+        routes: default_routes(&gateways, attachment.leads),
         gateways,
         ports: attachment.ports.clone(),
         cni: None,
     })
 }
 
-/// One default route for each family, to its first gateway.
-fn default_routes(gateways: &[IpAddr]) -> Vec<Route> {
-    let v4 = gateways.iter().find(|gateway| gateway.is_ipv4());
-    let v6 = gateways.iter().find(|gateway| gateway.is_ipv6());
+/// One default route for each family that the link leads, to its first gateway.
+fn default_routes(gateways: &[IpAddr], leads: Leads) -> Vec<Route> {
+    let led = || gateways.iter().filter(|gateway| leads.has(gateway));
+    let v4 = led().find(|gateway| gateway.is_ipv4());
+    let v6 = led().find(|gateway| gateway.is_ipv6());
     let route = |gateway: &IpAddr| {
         let destination = match gateway {
             IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
@@ -199,6 +227,8 @@ mod tests {
         Attachment {
             container_id: "pod".to_owned(),
             host_ifname: "ct0".to_owned(),
+            interface: "eth0".to_owned(),
+            leads: Leads::ALL,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             mac: None,
             ports: Vec::new(),
@@ -220,6 +250,12 @@ mod tests {
         assert_eq!(attached.mac.unwrap().to_string(), "02:04:0a:58:00:05");
         let only_v4 = plan(&config(), &attachment(&["10.88.0.5/24"])).unwrap();
         assert_eq!(only_v4.routes.len(), 1);
+        for (leads, count) in
+            [(Leads::NONE, 0), (Leads { v6: false, ..Leads::ALL }, 1), (Leads { v4: false, ..Leads::ALL }, 1)]
+        {
+            let both = Attachment { leads, ..attachment(&["fd00:1::5/64", "10.88.0.5/24"]) };
+            assert_eq!(plan(&config(), &both).unwrap().routes.len(), count, "{leads:?}");
+        }
     }
 
     #[test]

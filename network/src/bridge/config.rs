@@ -22,6 +22,19 @@ pub struct BridgeConfig {
     subnets: Vec<Subnet>,
     mtu: Option<u32>,
     masquerade: bool,
+    walls: Option<Walls>,
+}
+
+/// What keeps a network apart. Without walls whoever routes a packet to a pod reaches it, as Kubernetes wants it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walls {
+    /// Whether nothing leads out of the network, or into it. Else what comes from elsewhere gets in by published ports
+    /// only, and what goes out may go anywhere but to `closed_to`.
+    pub is_internal: bool,
+    /// Whether those on the network cannot reach one another.
+    pub parts_members: bool,
+    /// Bridges of this host without walls of their own that it does not lead to, but by ports that are published there.
+    pub closed_to: Vec<String>,
 }
 
 /// A subnet with its gateway, which is the bridge itself.
@@ -48,6 +61,14 @@ pub enum ConfigError {
     /// There is no room for a gateway and a pod.
     #[error("subnet {0} has no room for a gateway and a pod")]
     TooSmall(IpNet),
+    /// The gateway is no address that the bridge could have.
+    #[error("gateway {gateway} is no host's address of subnet {subnet}")]
+    Gateway {
+        /// The gateway.
+        gateway: IpAddr,
+        /// The subnet.
+        subnet: IpNet,
+    },
     /// The link would not carry the subnets' packets.
     #[error("MTU {0} is not between 68 (1280 with IPv6) and 65535 bytes")]
     Mtu(u32),
@@ -62,25 +83,46 @@ impl BridgeConfig {
         mtu: Option<u32>,
         masquerade: bool,
     ) -> Result<Self, ConfigError> {
+        let subnets = subnets.iter().map(|net| Subnet::new(*net)).collect::<Result<_, _>>();
+        Self::with_subnets(name, subnets?, mtu, masquerade)
+    }
+
+    /// The same with gateways that are not the first host's addresses.
+    pub fn with_subnets(
+        name: &str,
+        subnets: Vec<Subnet>,
+        mtu: Option<u32>,
+        masquerade: bool,
+    ) -> Result<Self, ConfigError> {
         if !is_usable_name(name) {
             return Err(ConfigError::Name(name.to_owned()));
         }
         if subnets.is_empty() {
             return Err(ConfigError::NoSubnet(name.to_owned()));
         }
-        for (index, a) in subnets.iter().enumerate() {
-            if let Some(b) = subnets[..index].iter().find(|b| a.contains(*b) || b.contains(a)) {
-                return Err(ConfigError::Overlap(*b, *a));
+        for (index, a) in subnets.iter().map(|subnet| subnet.net).enumerate() {
+            let mut before = subnets[..index].iter().map(|subnet| subnet.net);
+            if let Some(b) = before.find(|b| a.contains(b) || b.contains(&a)) {
+                return Err(ConfigError::Overlap(b, a));
             }
         }
-        let subnets: Vec<Subnet> = subnets.iter().map(|net| Subnet::new(*net)).collect::<Result<_, _>>()?;
         let has_ipv6 = subnets.iter().any(|subnet| subnet.gateway.is_ipv6());
         if let Some(mtu) =
             mtu.filter(|mtu| !MTU_RANGE_BYTES.contains(mtu) || has_ipv6 && *mtu < MIN_MTU_IPV6_BYTES)
         {
             return Err(ConfigError::Mtu(mtu));
         }
-        Ok(Self { name: name.to_owned(), subnets, mtu, masquerade })
+        Ok(Self { name: name.to_owned(), subnets, mtu, masquerade, walls: None })
+    }
+
+    /// The same, kept apart by `walls`.
+    #[must_use]
+    pub fn walled(self, walls: Walls) -> Self {
+        Self { walls: Some(walls), ..self }
+    }
+
+    pub(crate) fn walls(&self) -> Option<&Walls> {
+        self.walls.as_ref()
     }
 
     /// The bridge's name.
@@ -137,6 +179,19 @@ impl Subnet {
         ipam::gateway(net).map(|gateway| Self { net, gateway }).ok_or(ConfigError::TooSmall(net))
     }
 
+    /// `net` with this gateway.
+    ///
+    /// # Errors
+    /// When the gateway is no host's address in it, or there is no room for a pod beside it.
+    pub fn with_gateway(net: IpNet, gateway: IpAddr) -> Result<Self, ConfigError> {
+        let net = Self::new(net)?.net;
+        if ipam::is_host(net, gateway) {
+            Ok(Self { net, gateway })
+        } else {
+            Err(ConfigError::Gateway { gateway, subnet: net })
+        }
+    }
+
     /// The bridge's own address with the subnet's prefix.
     #[must_use]
     pub fn gateway_net(&self) -> IpNet {
@@ -169,6 +224,22 @@ mod tests {
         assert_eq!(gateways, [net("10.88.0.1/16"), net("fd00:1::1/64")]);
         assert_eq!(config.with_prefix("10.88.9.9".parse().unwrap()), Some(net("10.88.9.9/16")));
         assert_eq!(config.with_prefix("10.89.9.9".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_gateway_is_a_hosts_address_of_its_subnet() {
+        for (subnet, gateway, is_good) in [
+            ("10.88.0.0/16", "10.88.0.1", true),
+            ("10.88.0.0/16", "10.88.255.254", true),
+            ("10.88.0.0/16", "10.88.0.0", false),
+            ("10.88.0.0/16", "10.88.255.255", false),
+            ("10.88.0.0/16", "10.89.0.1", false),
+            ("10.88.0.0/16", "fd00::1", false),
+            ("fd00:1::/64", "fd00:1::ff", true),
+        ] {
+            let made = Subnet::with_gateway(net(subnet), gateway.parse().unwrap());
+            assert_eq!(made.is_ok(), is_good, "{gateway} of {subnet}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 
-use super::{Bridge, BridgeConfig, BridgeError, ports::Ports, sysctl};
+use super::{Bridge, BridgeConfig, BridgeError, Walls, ports::Ports, sysctl};
 use crate::{
     MacAddress,
     netlink::{BridgeSpec, NetlinkError, Request, add_address, create_bridge, get_link, read_link, set_up},
@@ -107,7 +107,7 @@ fn assert_table(table: &Table, previous: Option<Ready>) -> Result<Option<Generat
 pub(super) fn table(config: &BridgeConfig, name: String, ports: Vec<Forwarded>) -> Table {
     let inside = || config.name().to_owned();
     let guard = if config.has_ipv4() { vec![Rule::DropToLoopback(inside())] } else { Vec::new() };
-    let chains = vec![
+    let mut chains = vec![
         (Chain::Guard, guard),
         (
             Chain::OutputGuard,
@@ -119,7 +119,22 @@ pub(super) fn table(config: &BridgeConfig, name: String, ports: Vec<Forwarded>) 
         (Chain::Hairpin, PortMap::ALL.map(Rule::MasqueradeForwarded).into()),
         (Chain::Postrouting, source_rules(config)),
     ];
+    // Only where there are walls: one more hook would be one more stop for every packet of the others.
+    if let Some(walls) = config.walls() {
+        chains.push((Chain::Forward, forward_rules(config.name(), walls)));
+    }
     Table::new(name, chains, ports)
+}
+
+/// What does not get over the walls.
+fn forward_rules(bridge: &str, walls: &Walls) -> Vec<Rule> {
+    let inside = || bridge.to_owned();
+    if walls.is_internal {
+        return vec![Rule::DropInward { inside: inside() }, Rule::DropOutward { inside: inside() }];
+    }
+    let closed = walls.closed_to.iter();
+    let to_others = closed.map(|other| Rule::DropToBridge { inside: inside(), other: other.clone() });
+    std::iter::once(Rule::DropUninvited { inside: inside() }).chain(to_others).collect()
 }
 
 /// Whose source becomes the host's: of what leaves the network, where that is wanted; of the host's loopback; and of

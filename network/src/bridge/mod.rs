@@ -29,6 +29,7 @@ mod attach;
 mod config;
 mod ensure;
 mod error;
+mod lead;
 mod name;
 mod ports;
 mod publish;
@@ -40,11 +41,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-pub use attach::Attachment;
-pub use config::{BridgeConfig, ConfigError, Subnet};
+pub use attach::{Attachment, Leads};
+pub use config::{BridgeConfig, ConfigError, Subnet, Walls};
 use ensure::Ready;
 pub use error::BridgeError;
-pub use name::host_ifname;
+pub use name::{host_ifname, host_ifname_on};
 pub use sysctl::host_has_ipv6;
 
 use crate::{
@@ -61,6 +62,8 @@ pub struct Bridge {
     config: BridgeConfig,
     /// Held by whoever changes the nftables table, so that it is always made of all the ports there are.
     state: Mutex<State>,
+    /// Held by nobody while [`Self::state`] is.
+    claims: ports::Claims,
 }
 
 /// What changes.
@@ -76,7 +79,13 @@ impl Bridge {
     /// The network that `config` describes; [`Self::ensure`] or the first attach makes it.
     #[must_use]
     pub fn new(config: BridgeConfig) -> Self {
-        Self { config, state: Mutex::default() }
+        Self { config, state: Mutex::default(), claims: ports::Claims::default() }
+    }
+
+    /// The network that `config` describes on the host of `other`: a port of the host leads into one of them only.
+    #[must_use]
+    pub fn beside(other: &Self, config: BridgeConfig) -> Self {
+        Self { config, state: Mutex::default(), claims: other.claims.clone() }
     }
 
     /// What it is made of.

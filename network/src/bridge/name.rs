@@ -19,6 +19,13 @@ pub fn host_ifname(pod_id: &str) -> String {
     }
 }
 
+/// The name of the host's end of a pod's link to one of several networks, which is called `network`: eleven digits of a
+/// hash of both.
+#[must_use]
+pub fn host_ifname_on(pod_id: &str, network: &str) -> String {
+    format!("{PREFIX}{:011x}", fnv1a_64(format!("{pod_id} on {network}").as_bytes()) >> 20)
+}
+
 /// Whether a link's name has the form of those that [`host_ifname`] makes.
 pub(super) fn is_of_pod(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(is_hex_digit))
@@ -52,6 +59,9 @@ mod tests {
             assert!(name.len() <= MAX_IFNAME_BYTES);
             assert!(is_of_pod(name));
         }
+        let further = host_ifname_on("4f9a0c1d2e3b", "n1");
+        assert_eq!(further, "ctfb7874f168a");
+        assert!(is_of_pod(&further) && further != host_ifname_on("4f9a0c1d2e3b", "n2"));
         for other in ["cleat0", "ct", "ct4f9a0c1d2e", "ct4f9a0c1d2e3b", "ct4f9a0c1d2eg"] {
             assert!(!is_of_pod(other), "{other}");
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
@@ -59,6 +60,35 @@ impl Ports {
 
     fn same_port(&self, port: &Forwarded) -> impl Iterator<Item = &Forwarded> {
         self.0.get(&(port.protocol, port.host_port)).into_iter().flatten()
+    }
+}
+
+/// Who has which port of the host, on all networks that share it: each has rules of its own, and a packet would find its
+/// way by whichever come first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claims(Arc<Mutex<Ports>>);
+
+impl Claims {
+    /// Gives a pod its ports: all or, where another pod has one of them on any network, none.
+    pub(super) fn claim(&self, wanted: &[Forwarded]) -> Result<(), BridgeError> {
+        self.lock().claim(wanted)
+    }
+
+    /// Takes a pod's ports back.
+    pub(super) fn release(&self, owner: &str) {
+        self.lock().release(owner);
+    }
+
+    /// Gives a pod back what it had.
+    pub(super) fn restore(&self, owner: &str, wanted: &[Forwarded]) -> Result<(), BridgeError> {
+        let mut ports = self.lock();
+        ports.release(owner);
+        ports.claim(wanted)
+    }
+
+    /// Nothing that changes it can panic half-way.
+    fn lock(&self) -> MutexGuard<'_, Ports> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

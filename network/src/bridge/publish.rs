@@ -15,38 +15,46 @@
 //! `::1` leads nowhere: the kernel has no `route_localnet` for IPv6. A program of the host that listens on the same port
 //! is not looked for, as no other implementation does either: connections go to the pod while the pod has the port.
 
-use super::{Bridge, BridgeError, ensure, host_ifname, ports, sysctl};
+use super::{Bridge, BridgeError, ensure, ports, sysctl};
 use crate::{Attached, cni::PortMapping, conntrack, netlink::set_port_hairpin, nft::Nftables};
 
 impl Bridge {
     /// Leads the host's ports to an attached pod; all or none.
-    pub(super) fn publish(
-        &self,
-        pod_id: &str,
-        attached: &Attached,
-        mappings: &[PortMapping],
-    ) -> Result<(), BridgeError> {
-        if mappings.is_empty() {
+    pub fn publish(&self, pod_id: &str, host_ifname: &str, attached: &Attached) -> Result<(), BridgeError> {
+        if attached.ports.is_empty() {
             return Ok(());
         }
-        let wanted = ports::plan(pod_id, &attached.addresses, mappings)?;
+        let wanted = ports::plan(pod_id, &attached.addresses, &attached.ports)?;
+        self.claims.claim(&wanted)?;
+        let published = self.lead(pod_id, host_ifname, &wanted);
+        if published.is_err() {
+            self.claims.release(pod_id);
+            return published;
+        }
+        conntrack::forget_before_publishing(&wanted);
+        Ok(())
+    }
+
+    fn lead(
+        &self,
+        pod_id: &str,
+        host_ifname: &str,
+        wanted: &[crate::nft::Forwarded],
+    ) -> Result<(), BridgeError> {
         let mut state = self.lock();
-        state.ports.claim(&wanted)?;
-        let published = self.add_ports(&state.ports.all(), &wanted);
+        state.ports.claim(wanted)?;
+        let published = self.add_ports(&state.ports.all(), wanted);
         if published.is_err() {
             state.ports.release(pod_id);
         }
         drop(state);
         published?;
-        let port = host_ifname(pod_id);
-        let looped = self.route().and_then(|socket| self.ask(&socket, set_port_hairpin(&port)));
-        if let Err(error) = looped {
+        let looped = self.route().and_then(|socket| self.ask(&socket, set_port_hairpin(host_ifname)));
+        if looped.is_err() {
             self.lock().ports.release(pod_id);
             self.forget();
-            return Err(error);
         }
-        conntrack::forget_before_publishing(&wanted);
-        Ok(())
+        looped.map(drop)
     }
 
     fn add_ports(
@@ -72,6 +80,9 @@ impl Bridge {
     pub fn unpublish(&self, pod_id: &str, mappings: &[PortMapping]) -> Result<(), BridgeError> {
         let mut state = self.lock();
         let mut gone = state.ports.release(pod_id);
+        if !gone.is_empty() {
+            self.claims.release(pod_id);
+        }
         let gateways: Vec<_> = self.config.subnets().iter().map(super::Subnet::gateway_net).collect();
         // Removing takes the key alone: any address of the family stands for the pod's.
         if gone.is_empty()
@@ -91,6 +102,10 @@ impl Bridge {
                     "keep ports that could not be removed"
                 );
             }
+            drop(state);
+            if let Err(error) = self.claims.restore(pod_id, &gone) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "keep ports from other networks");
+            }
             return Err(self.netlink(source));
         }
         drop(state);
@@ -101,6 +116,7 @@ impl Bridge {
     /// Takes over the ports of a pod that an earlier daemon attached, before anything else is asked of this network.
     pub fn restore(&self, pod_id: &str, attached: &Attached) -> Result<(), BridgeError> {
         let wanted = ports::plan(pod_id, &attached.addresses, &attached.ports)?;
+        self.claims.restore(pod_id, &wanted)?;
         let mut state = self.lock();
         state.ports.release(pod_id);
         state.ports.claim(&wanted)

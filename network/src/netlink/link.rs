@@ -138,6 +138,18 @@ pub(crate) fn set_port_hairpin(name: &str) -> Request {
     request(RTM_NEWLINK, 0, &message, format!("let {name} send frames back"))
 }
 
+/// Keeps a bridge's port from other ports that are kept so (`IFLA_BRPORT_ISOLATED`, kernel 4.18): what they send one
+/// another is dropped by the bridge itself, whether or not bridged packets pass a firewall.
+pub(crate) fn set_port_isolated(name: &str) -> Request {
+    let mode = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)]);
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(mode)]),
+    ];
+    request(RTM_NEWLINK, 0, &message, format!("keep {name} from the other ports"))
+}
+
 /// Sets the link of this number up; `name` is for errors.
 pub(crate) fn set_up(index: u32, name: &str) -> Request {
     let mut message = LinkMessage::default();

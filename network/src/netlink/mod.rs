@@ -17,15 +17,18 @@ mod route;
 mod socket;
 
 pub use error::NetlinkError;
+pub use route::host_routes;
 
 pub(crate) use address::add_address;
 pub(crate) use cleat_sys::netlink::{Attributes, attributes, be_u32, flags, ne_u32};
 pub(crate) use events::Events;
 pub(crate) use link::{
     BridgeSpec, LinkState, VethSpec, create_bridge, create_veth, get_link, list_ports, name_of_port,
-    read_link, set_port_hairpin, set_port_up, set_up,
+    read_link, set_port_hairpin, set_port_isolated, set_port_up, set_up,
 };
 pub(crate) use removal::remove_link;
 pub(crate) use request::Request;
-pub(crate) use route::{add_default_route, is_local, look_up_route};
+pub(crate) use route::{
+    add_default_route, is_local, look_up_route, remove_default_route, replace_default_route,
+};
 pub(crate) use socket::{Protocol, Socket};

@@ -3,7 +3,7 @@
 //! A rule is a little program: an expression loads a value into register 1, the next compares it and leaves the rule
 //! where it differs, the last is the verdict.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -62,6 +62,9 @@ const WORDS_IPV6: u32 = 4;
 /// `NFT_CT_STATUS` and `IPS_DST_NAT` in it: the connection's destination has been translated.
 const CT_STATUS: u32 = 2;
 const TRANSLATED: u32 = 1 << 5;
+/// `NFT_CT_STATE` and its bits for established and related ones (`NF_CT_STATE_BIT`).
+const CT_STATE: u32 = 0;
+const KNOWN_CONNECTION: u32 = (1 << 1) | (1 << 2);
 /// `NFT_CT_PROTO_DST`, `NFT_CT_DST_IP`, `NFT_CT_DST_IP6` of the direction `IP_CT_DIR_ORIGINAL`: where the connection's
 /// first packet was sent.
 const CT_PORT: u32 = 12;
@@ -151,6 +154,11 @@ impl Expressions {
         self.meta(META_OUTPUT_NAME).compare(EQUAL, &padded(name))
     }
 
+    /// Goes on where the packet came by another interface than `name`.
+    pub(super) fn came_not_by(self, name: &str) -> Self {
+        self.meta(META_INPUT_NAME).compare(NOT_EQUAL, &padded(name))
+    }
+
     /// Goes on where the packet came by the interface `name`.
     pub(super) fn came_by(self, name: &str) -> Self {
         self.meta(META_INPUT_NAME).compare(EQUAL, &padded(name))
@@ -173,6 +181,17 @@ impl Expressions {
         self.connection(CT_STATUS, None, REGISTER)
             .mask(&TRANSLATED.to_ne_bytes())
             .compare(NOT_EQUAL, &0_u32.to_ne_bytes())
+    }
+
+    /// Goes on where the packet belongs to no connection that was let through before, and nobody has translated its
+    /// destination.
+    pub(super) fn uninvited(self) -> Self {
+        self.connection(CT_STATE, None, REGISTER)
+            .mask(&KNOWN_CONNECTION.to_ne_bytes())
+            .compare(EQUAL, &0_u32.to_ne_bytes())
+            .connection(CT_STATUS, None, REGISTER)
+            .mask(&TRANSLATED.to_ne_bytes())
+            .compare(EQUAL, &0_u32.to_ne_bytes())
     }
 
     /// Goes on where the packet's destination is in `map`, whose value is loaded.
@@ -224,6 +243,38 @@ impl Expressions {
             .be_u32(ADDRESS, VALUE_REGISTER)
             .be_u32(PORT, VALUE_REGISTER + words);
         self.push("nat", &data)
+    }
+
+    /// Goes on where the packet's destination is this address.
+    pub(super) fn destined_to_ipv4(self, address: Ipv4Addr) -> Self {
+        let octets = address.octets();
+        self.meta(META_PROTOCOL)
+            .compare(EQUAL, &[PROTOCOL_IPV4])
+            .payload(DESTINATION_OFFSET_IPV4, octets.len())
+            .compare(EQUAL, &octets)
+    }
+
+    /// Goes on where the packet goes to this port by this transport protocol.
+    pub(super) fn destined_to_port(self, protocol: u8, port: u16) -> Self {
+        self.meta(META_TRANSPORT)
+            .compare(EQUAL, &[protocol])
+            .load(TRANSPORT_HEADER, DESTINATION_PORT_OFFSET, PORT_BYTES, REGISTER)
+            .compare(EQUAL, &port.to_be_bytes())
+    }
+
+    /// Sends the packet, and with it its connection, to another port of its destination.
+    pub(super) fn send_to_ipv4_port(self, port: u16) -> Self {
+        const DREG: u16 = 1;
+        const DATA: u16 = 2;
+        const TYPE: u16 = 1;
+        const FAMILY: u16 = 2;
+        const PORT: u16 = 5;
+        let data = Attributes::new().be_u32(DREG, REGISTER).nested(DATA, &value(&port.to_be_bytes()));
+        let translation = Attributes::new()
+            .be_u32(TYPE, NAT_DESTINATION)
+            .be_u32(FAMILY, PROTOCOL_IPV4.into())
+            .be_u32(PORT, REGISTER);
+        self.push("immediate", &data).push("nat", &translation)
     }
 
     /// Goes on with the rules of `chain`, and behind this rule where none of them judges.

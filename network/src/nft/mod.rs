@@ -9,10 +9,14 @@
 mod expression;
 mod message;
 mod port_map;
+mod redirect;
 mod ruleset;
 
 pub(crate) use port_map::{Forwarded, PortMap};
+pub(crate) use redirect::Redirect;
 pub(crate) use ruleset::{Chain, Rule, Table, table_name};
+
+use std::net::SocketAddrV4;
 
 use nix::errno::Errno;
 
@@ -53,6 +57,17 @@ impl Nftables {
     /// Removes the table of this name; done where there is none.
     pub(crate) fn remove(&self, table: &str) -> Result<(), NetlinkError> {
         self.0.carry_out(&ruleset::removal(table)).map(drop)
+    }
+
+    /// Leads what the namespace's own programs send to `from` to other ports of its address, by the table of this name,
+    /// which has nothing else.
+    pub(crate) fn redirect(
+        &self,
+        table: &str,
+        from: SocketAddrV4,
+        redirects: &[Redirect],
+    ) -> Result<(), NetlinkError> {
+        self.0.carry_out(&redirect::replacement(table, from, redirects)).map(drop)
     }
 
     /// Leads ports to pods, all at once, in the table of this name.

@@ -36,6 +36,8 @@ pub(crate) enum Chain {
     Prerouting,
     /// The same for packets of the host itself.
     Output,
+    /// Packets on their way from one interface to another.
+    Forward,
     /// Jumped to: the host's ports that lead to pods.
     Ports,
     /// Jumped to: connections to such a port whose answers would miss the host.
@@ -66,6 +68,28 @@ pub(crate) enum Rule {
     },
     /// Packets of the host itself to its own addresses go through [`Chain::Ports`].
     OwnToPorts,
+    /// Packets into the network are dropped, but for those of a published port and of connections from inside.
+    DropUninvited {
+        /// The bridge.
+        inside: String,
+    },
+    /// Packets to another bridge are dropped, but for the same.
+    DropToBridge {
+        /// The bridge.
+        inside: String,
+        /// The other.
+        other: String,
+    },
+    /// Packets into the network are dropped.
+    DropInward {
+        /// The bridge.
+        inside: String,
+    },
+    /// Packets out of the network are dropped.
+    DropOutward {
+        /// The bridge.
+        inside: String,
+    },
     /// Packets from elsewhere to the host's addresses go through [`Chain::Ports`], but for those to 127.0.0.0/8, which
     /// routing would refuse only after the translation.
     Ipv4ToPorts,
@@ -173,20 +197,22 @@ impl Chain {
             Self::OutputGuard => "output_guard",
             Self::Prerouting => "prerouting",
             Self::Output => "output",
+            Self::Forward => "forward",
             Self::Ports => "ports",
             Self::Hairpin => "hairpin",
             Self::Postrouting => "postrouting",
         }
     }
 
-    /// `NF_INET_PRE_ROUTING` (0), `NF_INET_LOCAL_OUT` (3) and `NF_INET_POST_ROUTING` (4), at the priorities `raw`,
-    /// `dstnat` and `srcnat`.
+    /// `NF_INET_PRE_ROUTING` (0), `NF_INET_FORWARD` (2), `NF_INET_LOCAL_OUT` (3) and `NF_INET_POST_ROUTING` (4), at the
+    /// priorities `raw`, `dstnat`, `filter` and `srcnat`.
     fn hook(self) -> Option<Hook> {
         match self {
             Self::Guard => Some(Hook { kind: "filter", number: 0, priority: -300 }),
             Self::OutputGuard => Some(Hook { kind: "filter", number: 3, priority: -300 }),
             Self::Prerouting => Some(Hook { kind: "nat", number: 0, priority: -100 }),
             Self::Output => Some(Hook { kind: "nat", number: 3, priority: -100 }),
+            Self::Forward => Some(Hook { kind: "filter", number: 2, priority: 0 }),
             Self::Ports | Self::Hairpin => None,
             Self::Postrouting => Some(Hook { kind: "nat", number: 4, priority: 100 }),
         }
@@ -207,6 +233,22 @@ impl Rule {
             Self::DropRedirects { inside, is_ipv4 } => (
                 all.leaves_by(inside).of_redirect(*is_ipv4).drop_packet(),
                 format!("drop redirects to {inside}"),
+            ),
+            Self::DropUninvited { inside } => (
+                all.leaves_by(inside).came_not_by(inside).uninvited().drop_packet(),
+                format!("drop the uninvited to {inside}"),
+            ),
+            Self::DropToBridge { inside, other } => (
+                all.came_by(inside).leaves_by(other).uninvited().drop_packet(),
+                format!("drop from {inside} to {other}"),
+            ),
+            Self::DropInward { inside } => (
+                all.leaves_by(inside).came_not_by(inside).drop_packet(),
+                format!("drop from elsewhere to {inside}"),
+            ),
+            Self::DropOutward { inside } => (
+                all.came_by(inside).leaves_not_by(inside).drop_packet(),
+                format!("drop from {inside} to elsewhere"),
             ),
             Self::OwnToPorts => {
                 (all.destined_to_host().jump(Chain::Ports.name()), "forward the host's own".to_owned())

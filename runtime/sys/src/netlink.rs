@@ -25,6 +25,8 @@ pub mod flags {
     pub const ECHO: u16 = 0x008;
     /// `NLM_F_ROOT | NLM_F_MATCH`: answer with all objects, then with [`super::DONE`].
     pub const DUMP: u16 = 0x300;
+    /// `NLM_F_REPLACE`: take the place of what exists.
+    pub const REPLACE: u16 = 0x100;
     /// `NLM_F_EXCL`: fail where it exists.
     pub const EXCL: u16 = 0x200;
     /// `NLM_F_CREATE`: make what does not exist.

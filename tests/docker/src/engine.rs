@@ -43,7 +43,7 @@ impl Said {
     }
 }
 
-/// Runs `body` on an engine that has busybox, then removes every container and image and looks for leaks. A failure is a
+/// Runs `body` on an engine that has busybox, then removes every container, network and image and looks for leaks. A failure is a
 /// panic while the engine still exists, so that its log is kept and shown.
 ///
 /// # Panics
@@ -105,7 +105,11 @@ impl Engine {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.cleat.world().command(&self.docker);
+        self.client(&self.docker, arguments)
+    }
+
+    fn client(&self, program: &std::path::Path, arguments: &[&str]) -> Command {
+        let mut command = self.cleat.world().command(program);
         let folder = self.folder.path().display();
         command.env("DOCKER_HOST", format!("unix://{folder}/docker.sock"));
         command.env("DOCKER_CONFIG", self.folder.path().join("config"));
@@ -131,6 +135,18 @@ impl Engine {
         drop(client.take_stdin());
         let output = client.finish(CALL_LIMIT).with_context(|| format!("docker {arguments:?}"))?;
         Ok(Said::of(&output))
+    }
+
+    /// Runs `docker-compose -f FILE ARGUMENTS...` and returns its output. Its progress goes to its error output.
+    ///
+    /// # Errors
+    /// Fails, with what it said, when it ends with a code other than 0.
+    pub fn compose(&self, file: &std::path::Path, arguments: &[&str]) -> Result<String> {
+        let mut command = self.client(&tool("docker-compose")?, &["--progress", "plain", "-f"]);
+        command.arg(file).args(arguments).stdin(Stdio::null());
+        let said = Said::of(&Client::spawn(command)?.finish(CALL_LIMIT)?);
+        ensure!(said.code == 0, "docker-compose {arguments:?}: {said:?}");
+        Ok(said.out)
     }
 
     /// Starts `docker ARGUMENTS...` with a pipe at each of its streams.
@@ -177,13 +193,14 @@ impl Engine {
         Ok((status, serde_json::from_str(&text).with_context(|| format!("the answer to {path}: {text:?}"))?))
     }
 
-    /// Removes every container and image.
+    /// Removes every container, network and image.
     fn clear(&self) -> Result<()> {
         let containers = self.run(&["ps", "-aq"])?;
         if !containers.is_empty() {
             let all: Vec<&str> = ["rm", "-f"].into_iter().chain(containers.lines()).collect();
             self.run(&all)?;
         }
+        self.run(&["network", "prune", "-f"])?;
         self.run(&["image", "prune", "-a", "-f"]).map(drop)
     }
 }

@@ -2,7 +2,7 @@
 //! leak checker.
 //!
 //! ```text
-//! check(body)   starts the engine, runs the body, removes every container and image, then looks for leaks
+//! check(body)   starts the engine, runs the body, removes every container, network and image, then looks for leaks
 //! Engine        a cleatd with a registry and the Docker Engine API
 //!  ├─ docker    the command line: its exit code and both its outputs
 //!  └─ curl      one request

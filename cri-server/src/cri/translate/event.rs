@@ -34,6 +34,8 @@ fn kind(kind: EventKind) -> Option<ContainerEventType> {
         | EventKind::Renamed
         | EventKind::ProbeBegan
         | EventKind::ProbeEnded
+        | EventKind::Joined
+        | EventKind::Left
         | EventKind::HealthChanged => return None,
     })
 }

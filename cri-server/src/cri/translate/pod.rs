@@ -30,6 +30,7 @@ pub(in crate::cri) fn config(config: Option<PodSandboxConfig>, runtime_handler: 
     let namespaces = namespace::of_pod(context.namespace_options.take())?;
     Ok(PodConfig {
         is_unconnected: false,
+        places: Vec::new(),
         network_of: None,
         ipc_of: None,
         extra_hosts: Vec::new(),

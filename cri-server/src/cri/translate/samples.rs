@@ -23,6 +23,7 @@ pub(super) fn pod() -> Pod {
         created_at_ns: 5,
         cgroup: "/pods/a".into(),
         ports: Vec::new(),
+        joined: Vec::new(),
         addresses: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
         state: PodState::Ready { pause_pid: Some(7) },
     }

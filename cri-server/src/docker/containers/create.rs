@@ -17,6 +17,7 @@ use super::settled::settled;
 use super::{devices, group, log_options, restart_policy, sources};
 use crate::docker::dispatch::Ask;
 use crate::docker::healthcheck::Healthcheck;
+use crate::docker::networks;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{json as in_json, read_json};
 use crate::docker::{Door, images};
@@ -56,8 +57,10 @@ pub(in crate::docker) async fn create(door: &Door, ask: Ask) -> Answer {
     };
     let command = spec::process_args(&config, &settings)
         .map_err(|_| Refusal::bad("no command specified: give one, or use an image that has one"))?;
-    let around = group::Around { image: &settings, facts: &door.facts, others: &others };
-    let mut group = group::config(&request, &around)?;
+    let endpoints = &request.networking_config.endpoints_config;
+    let places = networks::wanted(door, &request.host_config.network_mode, endpoints, &request.mac_address)?;
+    let around = group::Around { image: &settings, facts: &door.facts, others: &others, places };
+    let mut group = group::config(&request, around)?;
     others.settle(&mut body);
     devices::settle_weights(&mut body, &request.host_config);
     group.annotations.insert(REQUEST.to_owned(), settled(body, &settings).to_string());

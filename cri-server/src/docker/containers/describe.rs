@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, endpoints};
 use super::{defaults, health, restart_policy};
 use crate::docker::Facts;
 use crate::docker::notices::Attributes;
 use crate::docker::wire::rfc3339;
 use crate::engine::One;
 use crate::engine::container::{Container, ContainerState, Exit, ExitReason};
-use crate::engine::model::{Mount, MountSource, PortMapping};
+use crate::engine::model::{DEFAULT_NETWORK, Mount, MountSource, PortMapping};
 use crate::engine::pod::Pod;
 use crate::spec;
 
@@ -181,16 +181,19 @@ pub(super) fn inspect(one: &One, facts: &Facts) -> Value {
     if host["LogConfig"]["Type"] == "" {
         host["LogConfig"]["Type"] = json!("json-file");
     }
-    let (place, mounts) = (json!(Endpoint::of(one, &facts.subnets)), mounts(one, &host, facts));
+    let (networks, mounts) = (json!(endpoints(one)), mounts(one, &host, facts));
+    // The fields of before there were several networks are about the default one.
+    let place = networks.get(DEFAULT_NETWORK).cloned().unwrap_or_else(|| json!(Endpoint::default()));
     let owner = one.group.config.network_of.as_ref().unwrap_or(&one.group.id);
     let file = |name: &str| facts.root.join("pods").join(owner.as_str()).join(name);
     let mut network = json!({
         "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": published(one), "Gateway": place["Gateway"],
+        "EndpointID": place["EndpointID"], "MacAddress": place["MacAddress"],
         "IPAddress": place["IPAddress"], "IPPrefixLen": place["IPPrefixLen"], "IPv6Gateway": place["IPv6Gateway"],
         "GlobalIPv6Address": place["GlobalIPv6Address"], "GlobalIPv6PrefixLen": place["GlobalIPv6PrefixLen"],
     });
     defaults::fill(&mut network, defaults::network_settings());
-    network["Networks"] = json!({mode: place});
+    network["Networks"] = networks;
     let probe = container.health.as_ref().and_then(|health| health.probe.as_ref());
     let command = command(one);
     let (path, args) =

@@ -11,7 +11,9 @@ use super::others::Others;
 use super::request::{Create, HostConfig, PortBinding};
 use crate::docker::Facts;
 use crate::docker::refusal::Refusal;
-use crate::engine::model::{Dns, HostAlias, Mode, Namespaces, PodConfig, PortMapping, Protocol, Security};
+use crate::engine::model::{
+    Dns, HostAlias, Mode, Namespaces, Place, PodConfig, PortMapping, Protocol, Security,
+};
 
 /// The parameter of the UTS namespace that is the domain's name.
 const DOMAIN_NAME: &str = "kernel.domainname";
@@ -27,10 +29,12 @@ pub(super) struct Around<'a> {
     pub facts: &'a Facts,
     /// The containers whose namespaces it is to use.
     pub others: &'a Others,
+    /// Its places in networks.
+    pub places: Vec<Place>,
 }
 
 /// The group of the container that is asked for.
-pub(super) fn config(request: &Create, around: &Around<'_>) -> Result<PodConfig, Refusal> {
+pub(super) fn config(request: &Create, around: Around<'_>) -> Result<PodConfig, Refusal> {
     let host = &request.host_config;
     let on_host = host.network_mode == "host";
     let (ipc, ipc_of) = around.others.ipc(&host.ipc_mode);
@@ -44,6 +48,7 @@ pub(super) fn config(request: &Create, around: &Around<'_>) -> Result<PodConfig,
     Ok(PodConfig {
         hostname,
         is_unconnected: host.network_mode == "none",
+        places: around.places,
         network_of: around
             .others
             .network

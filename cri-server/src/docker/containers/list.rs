@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hyper::StatusCode;
 
-use super::endpoint::network;
+use super::endpoint::network_mode_of;
 use super::row::Row;
 use super::{describe, health};
 use crate::docker::Door;
@@ -13,7 +13,7 @@ use crate::docker::dispatch::Ask;
 use crate::docker::refusal::{Answer, Refusal};
 use crate::docker::wire::{Filters, json, now_ns};
 use crate::engine::One;
-use crate::engine::model::MountSource;
+use crate::engine::model::{Joined, MountSource};
 
 /// What lists are filtered by.
 const KNOWN: &[&str] = &[
@@ -115,7 +115,7 @@ fn fits(one: &One, filters: &Filters) -> bool {
                 _ => mount.destination == Path::new(value),
             })
         })
-        && any("network", &|value| network(one) == value)
+        && any("network", &|value| is_on(one, value))
         && any("ancestor", &|value| {
             let requested = &container.config.image.user_specified;
             requested == value
@@ -123,6 +123,17 @@ fn fits(one: &One, filters: &Filters) -> bool {
                 || container.image.id.contains(value)
         })
         && filters.fits_labels(|key| container.config.labels.get(key).map(String::as_str))
+}
+
+/// Whether it is on the network of this name or id, or is to be.
+fn is_on(one: &One, network: &str) -> bool {
+    let has_id = |joined: &Joined| {
+        joined.network.as_ref().is_some_and(|id| !network.is_empty() && id.as_str().starts_with(network))
+    };
+    let places = one.group.config.places();
+    places.iter().any(|place| place.network.name() == network)
+        || one.group.joined.iter().any(has_id)
+        || (places.is_empty() && network_mode_of(one) == network)
 }
 
 /// `GET /containers/{id}/json`.

@@ -42,10 +42,11 @@ use std::sync::Arc;
 use hyper::StatusCode;
 
 pub(super) use create::create;
+pub(super) use endpoint::network_mode_of;
 pub(super) use exec::{Execs, act as exec, action as exec_action};
 pub(super) use list::list;
 pub(super) use remove::prune;
-pub(super) use request::or_default;
+pub(super) use request::{EndpointRequest, or_default};
 
 use super::Door;
 use super::dispatch::Ask;

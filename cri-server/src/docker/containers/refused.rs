@@ -1,6 +1,6 @@
 //! What a request may not ask for: what cannot be, and what would otherwise be left out silently. Pure.
 
-use super::request::{Create, Endpoint, HostConfig};
+use super::request::{Create, HostConfig};
 use crate::docker::healthcheck::Healthcheck;
 use crate::docker::refusal::Refusal;
 use crate::spec::{self, Host};
@@ -17,7 +17,6 @@ pub(super) fn check(request: &Create, machine: &Host) -> Result<(), Refusal> {
     check_storage(&request.host_config)?;
     check_capabilities(&request.host_config)?;
     check_modes(request)?;
-    check_endpoints(request)?;
     request.healthcheck.as_ref().map_or(Ok(()), Healthcheck::check)?;
     let lists = [unbuilt_modes(request), unbuilt_limits(&request.host_config)];
     match lists.into_iter().flatten().find(|(wanted, _)| *wanted) {
@@ -161,45 +160,12 @@ fn check_modes(request: &Create) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// On the networks that there are nobody chooses addresses or names.
-fn check_endpoints(request: &Create) -> Result<(), Refusal> {
-    for endpoint in request.networking_config.endpoints_config.values().flatten() {
-        let Endpoint { ipam_config, aliases, links, mac_address, driver_opts } = endpoint;
-        let chooses = |value: &serde_json::Value| {
-            value.as_str().is_some_and(|text| !text.is_empty())
-                || value.as_array().is_some_and(|list| !list.is_empty())
-        };
-        if ipam_config.values().any(chooses) {
-            return Err(Refusal::bad("user specified IP address is supported on user defined networks only"));
-        }
-        if !aliases.is_empty() {
-            return Err(Refusal::bad(
-                "network-scoped alias is supported only for containers in user defined networks",
-            ));
-        }
-        let missing = [
-            (!links.is_empty(), "links"),
-            (!mac_address.is_empty(), "a MAC address of its own"),
-            (!driver_opts.is_empty(), "options of a network's driver"),
-        ];
-        if let Some((_, what)) = missing.iter().find(|(wanted, _)| *wanted) {
-            return Err(Refusal::not_built(format!("a container with {what}")));
-        }
-    }
-    Ok(())
-}
-
 fn unbuilt_modes(request: &Create) -> Vec<(bool, &'static str)> {
     let host = &request.host_config;
-    let mode = host.network_mode.as_str();
-    let plain_network =
-        matches!(mode, "" | "default" | "bridge" | "host" | "none") || mode.starts_with("container:");
     vec![
-        (!plain_network, "a network other than bridge, host, none and another container's"),
         (!host.device_requests.is_empty(), "device requests"),
         (!host.links.is_empty(), "links"),
         (!matches!(host.volume_driver.as_str(), "" | "local"), "this driver of volumes"),
-        (!request.mac_address.is_empty(), "a MAC address of its own"),
         (request.network_disabled, "a disabled network (`--network none` has one)"),
     ]
 }
@@ -219,7 +185,6 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_by_name() {
         for (text, status) in [
-            (r#"{"HostConfig":{"NetworkMode":"own"}}"#, 501),
             (r#"{"HostConfig":{"Links":["a:b"]}}"#, 501),
             (r#"{"HostConfig":{"VolumeDriver":"nfs"}}"#, 501),
             (r#"{"HostConfig":{"BlkioWeight":9}}"#, 400),
@@ -227,7 +192,6 @@ mod tests {
             (r#"{"HostConfig":{"StorageOpt":{"size":"1g"}}}"#, 500),
             (r#"{"HostConfig":{"StorageOpt":{"nosuch":"1"}}}"#, 500),
             (r#"{"Healthcheck":{"Test":["CMD","true"],"Interval":5}}"#, 400),
-            (r#"{"MacAddress":"02:42:ac:11:00:99"}"#, 501),
             (r#"{"HostConfig":{"PidMode":"nosuch"}}"#, 400),
             (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, 400),
             (r#"{"HostConfig":{"Memory":1000}}"#, 400),
@@ -236,10 +200,6 @@ mod tests {
             (r#"{"HostConfig":{"CapAdd":["ALL","NOSUCH"]}}"#, 400),
             (r#"{"HostConfig":{"NanoCpus":1}}"#, 400),
             (r#"{"HostConfig":{"NanoCpus":1,"CpuQuota":5000}}"#, 400),
-            (
-                r#"{"NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":{"IPv4Address":"1.2.3.4"}}}}}"#,
-                400,
-            ),
         ] {
             let refusal = check(&serde_json::from_str(text).unwrap()).unwrap_err();
             assert_eq!(refusal.status().as_u16(), status, "{text}: {}", refusal.message());

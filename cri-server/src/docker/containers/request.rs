@@ -183,13 +183,13 @@ pub(super) struct HostConfig {
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct NetworkingConfig {
     #[serde(deserialize_with = "or_default")]
-    pub endpoints_config: BTreeMap<String, Option<Endpoint>>,
+    pub endpoints_config: BTreeMap<String, Option<EndpointRequest>>,
 }
 
 /// What is asked of a place in a network.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub(super) struct Endpoint {
+pub(in crate::docker) struct EndpointRequest {
     #[serde(rename = "IPAMConfig", deserialize_with = "or_default")]
     pub ipam_config: BTreeMap<String, serde_json::Value>,
     #[serde(deserialize_with = "or_default")]
@@ -200,6 +200,8 @@ pub(super) struct Endpoint {
     pub mac_address: String,
     #[serde(deserialize_with = "or_default")]
     pub driver_opts: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    pub gw_priority: i32,
 }
 
 /// A mount of `--mount`.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::describe::{NS_PER_SECOND, command, mounts, ports, request, shown_command, status, word};
-use super::endpoint::{Endpoint, network};
+use super::endpoint::{Endpoint, endpoints, network_mode_of};
 use crate::docker::Facts;
 use crate::engine::One;
 
@@ -45,7 +45,7 @@ struct NetworkSettings {
 impl<'a> Row<'a> {
     /// Of a container whose image is called `image`.
     pub(super) fn of(one: &'a One, image: &'a str, facts: &Facts, now_ns: i64) -> Self {
-        let (container, mode) = (&one.container, network(one));
+        let (container, mode) = (&one.container, network_mode_of(one));
         // The request is read only where there is something to find in it: a list has to be quick.
         let mounts = match container.config.mounts.is_empty() {
             true => Vec::new(),
@@ -62,8 +62,8 @@ impl<'a> Row<'a> {
             labels: &container.config.labels,
             state: word(container),
             status: status(container, now_ns),
-            host_config: HostConfig { network_mode: mode.clone() },
-            network_settings: NetworkSettings { networks: [(mode, Endpoint::of(one, &[]))].into() },
+            host_config: HostConfig { network_mode: mode },
+            network_settings: NetworkSettings { networks: endpoints(one) },
             mounts,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::command::{Target, Verb};
 use super::lane::Running;
 use super::outcome::{Done, Outcome, PreparationFailure};
-use super::{Driver, missing};
+use super::{Driver, missing, networks};
 use crate::engine::container::Container;
 use crate::engine::container::ContainerEvent;
 use crate::engine::error::{EngineError, Result, chain};
@@ -41,6 +41,10 @@ impl Driver {
             self.members.values().map(|member| (member.container.clone(), member.process.clone())).collect();
         match verb {
             Verb::RunPod => Box::pin(async move { Done::PodUp(run_pod(&shared, &pod).await) }),
+            Verb::Join(_) | Verb::Leave(_) => {
+                let change = networks::change_of(&pod, verb);
+                Box::pin(async move { Done::Rejoined(networks::carry_out(&shared, &pod, change).await) })
+            }
             Verb::StopPod => {
                 Box::pin(
                     async move { Done::PodStopped(stop_pod(&shared, &pod, pause.as_deref(), &doomed).await) },

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::error::Result;
 use crate::engine::health::ProbeResult;
-use crate::engine::model::{ContainerConfig, Id, PodResources, Resources, RestartPolicy};
+use crate::engine::model::{ContainerConfig, Id, Place, PlaceIn, PodResources, Resources, RestartPolicy};
 use crate::engine::monitor::End;
 use crate::engine::restart::Wanted;
 use crate::engine::steps::CheckpointOrder;
@@ -33,6 +33,10 @@ pub(crate) enum Verb {
     StopPod,
     /// Stop it and remove it with its containers.
     RemovePod,
+    /// Put the group of one on one more network.
+    Join(Place),
+    /// Take it off the network of this name.
+    Leave(PlaceIn),
     /// Prepare a container.
     Create,
     /// Start it.
@@ -54,6 +58,27 @@ pub(crate) enum Verb {
     Update(Box<Resources>),
     /// Write its processes and files into an archive.
     Checkpoint(CheckpointOrder),
+}
+
+impl Verb {
+    /// Its name in figures.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::RunPod => "run_pod",
+            Self::StopPod => "stop_pod",
+            Self::RemovePod => "remove_pod",
+            Self::Join(_) => "join_network",
+            Self::Leave(_) => "leave_network",
+            Self::Create => "create_container",
+            Self::Start => "start_container",
+            Self::Stop { .. } => "stop_container",
+            Self::Pause => "pause_container",
+            Self::Resume => "resume_container",
+            Self::Remove => "remove_container",
+            Self::Update(_) => "update_container",
+            Self::Checkpoint(_) => "checkpoint_container",
+        }
+    }
 }
 
 /// A message to a driver.

@@ -22,6 +22,17 @@ pub(super) fn pod(pod: &Pod, verb: &Verb) -> Verdict {
         (Verb::RunPod, PodState::Creating) | (Verb::StopPod | Verb::RemovePod, _) => Verdict::Begin,
         (Verb::RunPod, PodState::Ready { .. }) => Verdict::Done,
         (Verb::RunPod, PodState::NotReady) if pod.config.kind.is_one() => Verdict::Begin,
+        (Verb::Join(_) | Verb::Leave(_), PodState::Ready { .. } | PodState::NotReady)
+            if pod.config.kind.is_one() && pod.config.owns_network() =>
+        {
+            Verdict::Begin
+        }
+        (Verb::Join(_) | Verb::Leave(_), _) => refuse(
+            "change the networks of",
+            format!("pod {}", pod.id),
+            pod.state.name(),
+            "only containers with a network namespace of their own have networks",
+        ),
         (Verb::RunPod, _) => refuse(
             "run",
             format!("pod {}", pod.id),
@@ -115,6 +126,8 @@ pub(super) fn joins(running: &Verb, request: &Verb) -> bool {
     match (running, request) {
         (Verb::Update(one), Verb::Update(other)) => one == other,
         (Verb::Checkpoint(one), Verb::Checkpoint(other)) => one.location == other.location,
+        (Verb::Join(one), Verb::Join(other)) => one == other,
+        (Verb::Leave(one), Verb::Leave(other)) => one == other,
         (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
     }
 }
@@ -135,7 +148,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::model::{Id, Resources};
+    use crate::engine::model::{Id, Place, PlaceIn, Resources};
     use crate::engine::pod::sample;
 
     const STOP: Verb = Verb::Stop { grace: Duration::from_secs(600), signal: None };
@@ -168,5 +181,7 @@ mod tests {
         assert!(joins(&limits(Some(2)), &limits(Some(2))));
         assert!(!joins(&limits(Some(2)), &limits(Some(3))));
         assert!(!joins(&Verb::StopPod, &Verb::RemovePod));
+        let place = |name: &str| Verb::Join(Place::plain(PlaceIn::Named(name.to_owned())));
+        assert!(joins(&place("n1"), &place("n1")) && !joins(&place("n1"), &place("n2")));
     }
 }

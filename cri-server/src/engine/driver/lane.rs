@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Reply, Verb};
 use super::judge;
+use crate::engine::activity::{Activity, Measured};
 
 /// One object's operations.
 #[derive(Default)]
@@ -31,6 +32,8 @@ pub(super) struct Running {
     pub deadline: watch::Sender<Instant>,
     /// The task that carries it out.
     pub task: Option<task::Id>,
+    /// Counts it.
+    pub measured: Measured,
 }
 
 impl Lane {
@@ -47,9 +50,10 @@ impl Lane {
 
 impl Running {
     /// An operation that begins now.
-    pub(super) fn new(verb: Verb, reply: Reply) -> Self {
+    pub(super) fn new(verb: Verb, reply: Reply, activity: &Activity) -> Self {
         let deadline = watch::Sender::new(deadline_of(&verb));
-        Self { verb, replies: vec![reply], cancel: CancellationToken::new(), deadline, task: None }
+        let measured = activity.begin(verb.name());
+        Self { verb, replies: vec![reply], cancel: CancellationToken::new(), deadline, task: None, measured }
     }
 
     /// The same, carried out by this task.

@@ -16,6 +16,7 @@ mod health;
 mod judge;
 mod lane;
 mod member;
+mod networks;
 mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -238,7 +239,7 @@ impl Driver {
             self.forget_unborn(&target);
             return answer(reply, Err(error));
         }
-        let running = Running::new(verb, reply);
+        let running = Running::new(verb, reply, &self.shared.activity);
         let act = self.act(&target, &running);
         let task = self.operations.spawn(act);
         let lane = self.lanes.entry(target).or_default();

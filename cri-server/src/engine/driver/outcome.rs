@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tokio::task::{Id as TaskId, JoinError};
 
 use super::command::{Command, Target, Verb};
+use super::networks::Places;
 use super::{Driver, Member, answer, judge};
 use crate::engine::container::{ContainerEvent, ContainerState};
 use crate::engine::error::{EngineError, Result, chain};
@@ -31,6 +32,8 @@ pub(super) enum Done {
     PodStopped(Result<()>),
     /// The pod was to be removed.
     PodRemoved(Result<()>),
+    /// The group's places in networks were to be changed.
+    Rejoined(Result<Places>),
     /// A container was to be prepared.
     Prepared(std::result::Result<Prepared, Box<PreparationFailure>>),
     /// A container was to be started.
@@ -72,6 +75,7 @@ impl Driver {
         };
         let Some(target) = target else { return };
         let running = self.lanes.get_mut(&target).and_then(|lane| lane.running.take());
+        running.iter().for_each(|running| running.measured.end(result.is_ok()));
         let id = self.id_of(&target);
         let did = |verb: fn(&Verb) -> bool| running.as_ref().is_some_and(|running| verb(&running.verb));
         let failed_start = result.is_err() && did(|verb| matches!(verb, Verb::Start));
@@ -102,6 +106,7 @@ impl Driver {
             }
             (_, Done::PodUp(Err(error))) => self.pod_is_gone().and(Err(error)),
             (_, Done::PodStopped(stopped)) => stopped.and_then(|()| self.pod_is_down()),
+            (_, Done::Rejoined(rejoined)) => rejoined.and_then(|places| self.is_rejoined(places)),
             (_, Done::PodRemoved(removed)) => removed.and_then(|()| self.pod_is_gone()),
             (Target::Container(id), Done::Prepared(Ok(prepared))) => self.container_is_ready(id, prepared),
             (Target::Container(id), Done::Prepared(Err(failure))) => self.container_is_not(id, *failure),
@@ -128,8 +133,9 @@ impl Driver {
         let state = self.next_pod_state(PodEvent::Created { pause_pid })?;
         self.change_pod(|pod| {
             pod.state = state;
-            pod.addresses = up.addresses;
-            pod.ports = up.ports;
+            pod.addresses = up.connected.addresses;
+            pod.joined = up.connected.joined;
+            pod.ports = up.connected.ports;
         });
         let recorded = self.commit_pod();
         if let Some(running) = up.running {
@@ -141,7 +147,10 @@ impl Driver {
 
     fn pod_is_down(&mut self) -> Result<()> {
         let state = self.next_pod_state(PodEvent::Stopped)?;
-        self.change_pod(|pod| pod.state = state);
+        self.change_pod(|pod| {
+            pod.state = state;
+            pod.joined.clear();
+        });
         self.commit_pod()
     }
 

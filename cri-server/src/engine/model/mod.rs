@@ -7,6 +7,7 @@ pub(crate) mod cgroup;
 mod container;
 mod health;
 mod id;
+mod network;
 mod pod;
 mod resources;
 mod security;
@@ -19,6 +20,9 @@ pub(crate) use container::{
 };
 pub(crate) use health::HealthCheck;
 pub(crate) use id::Id;
+pub(crate) use network::{
+    AddressRange, DEFAULT_NETWORK, Joined, Manners, NetworkWish, Place, PlaceIn, RangeWish, UserNetwork,
+};
 pub(crate) use pod::{
     Dns, HostAlias, IpcMode, Kind, Mode, Namespaces, PidMode, PodConfig, PodName, PortMapping, Protocol,
 };

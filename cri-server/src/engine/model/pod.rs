@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Id, Resources, Security, UserMode};
+use super::{Id, Place, PlaceIn, Resources, Security, UserMode};
 
 /// What a client asked a pod to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +22,14 @@ pub(crate) struct PodConfig {
     pub log_directory: Option<PathBuf>,
     /// What /etc/resolv.conf says; the host's own file is copied when absent.
     pub dns: Option<Dns>,
-    /// Whether its network namespace, if it has one of its own, stays without a network; absent in records of before
-    /// there were such.
+    /// Whether its network namespace, if it has one of its own, stays without a network unless [`Self::places`] has any;
+    /// absent in records of before there were such.
     #[serde(default)]
     pub is_unconnected: bool,
+    /// Its places in networks, the one it was made with first; without any it is on the default network. Only groups of one
+    /// have such.
+    #[serde(default)]
+    pub places: Vec<Place>,
     /// The group whose network it is in, in place of one of its own; the other has to run when it starts.
     #[serde(default)]
     pub network_of: Option<Id>,
@@ -68,6 +72,15 @@ impl PodConfig {
     /// Whether it has a /dev/shm of its own.
     pub(crate) fn owns_memory(&self) -> bool {
         self.namespaces.ipc.owns_memory() && self.ipc_of.is_none()
+    }
+
+    /// The networks it is to be on, and how; none where it has no network namespace of its own, or nothing in it.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        match (self.owns_network(), self.places.is_empty(), self.is_unconnected) {
+            (false, _, _) | (true, true, true) => Vec::new(),
+            (true, true, false) => vec![Place::plain(PlaceIn::Default)],
+            (true, false, _) => self.places.clone(),
+        }
     }
 }
 

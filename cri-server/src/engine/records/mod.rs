@@ -12,6 +12,7 @@
 //! Calls take some tens of microseconds and are made where they are needed, also on an async worker; the lock is held
 //! for one statement or transaction, never across an `.await`.
 mod addresses;
+mod networks;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use serde::de::DeserializeOwned;
 use super::container::Container;
 use super::model::Id;
 use super::pod::Pod;
+pub(crate) use addresses::Owed;
 
 /// A database call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,12 @@ pub(crate) enum RecordsError {
     /// All addresses of a subnet are in use.
     #[error("hand out an address")]
     Exhausted(#[source] cleat_network::ipam::Exhausted),
+    /// Somebody has the address that was asked for.
+    #[error("address {address} is in use already")]
+    AddressTaken {
+        /// The address.
+        address: std::net::IpAddr,
+    },
 }
 
 /// Operations that are journaled.

@@ -5,7 +5,10 @@ use rusqlite::Connection;
 use super::RecordsError;
 
 /// Each brings the schema from its index to its index plus one.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [FIRST, NETWORKS];
+
+/// Pods, containers, and one network.
+pub(super) const FIRST: &str = "
     CREATE TABLE pods (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
     CREATE TABLE containers (id TEXT PRIMARY KEY, pod TEXT NOT NULL, record TEXT NOT NULL) STRICT;
     CREATE INDEX containers_by_pod ON containers (pod);
@@ -14,7 +17,19 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX addresses_by_pod ON addresses (pod);
     CREATE TABLE attachments (pod TEXT PRIMARY KEY, attached TEXT NOT NULL) STRICT;
     CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"];
+";
+
+/// Networks of their users' own: a pod may be on several.
+const NETWORKS: &str = "
+    CREATE TABLE networks (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+    ALTER TABLE addresses ADD COLUMN network TEXT NOT NULL DEFAULT '';
+    ALTER TABLE attachments RENAME TO attachments_1;
+    CREATE TABLE attachments (
+        pod TEXT NOT NULL, network TEXT NOT NULL, attached TEXT NOT NULL, PRIMARY KEY (pod, network)
+    ) STRICT;
+    INSERT INTO attachments SELECT pod, '', attached FROM attachments_1;
+    DROP TABLE attachments_1;
+";
 
 /// Sets what holds for the connection.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {

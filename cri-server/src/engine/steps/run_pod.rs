@@ -15,13 +15,13 @@ use cleat_network::{Netns, PodNetwork};
 use nix::mount::{MsFlags, mount};
 
 use super::launch::{LaunchFailure, Running, launch, make_private_dir, make_state_dir};
-use super::{pod_files, user_namespace};
+use super::{names, networks, pod_files, user_namespace};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::model::{Mode, PortMapping, UserMapping, cgroup};
+use crate::engine::model::{Joined, Mode, PortMapping, UserMapping, cgroup};
 use crate::engine::monitor::Process;
 use crate::engine::paths::PodPaths;
 use crate::engine::pod::{Pod, PodState};
-use crate::engine::shared::{Shared, subnets};
+use crate::engine::shared::Shared;
 use crate::spec;
 
 /// Name of the pause program in its root filesystem.
@@ -31,7 +31,16 @@ pub(super) const PAUSE_PROGRAM: &str = "/pause";
 pub(crate) struct PodUp {
     /// Its pause process; none in a group of one.
     pub running: Option<Running>,
-    /// Its addresses.
+    /// How it is connected.
+    pub connected: Connected,
+}
+
+/// How a group is connected to the rest of the world.
+#[derive(Default)]
+pub(crate) struct Connected {
+    /// Its places in networks.
+    pub joined: Vec<Joined>,
+    /// Its addresses on the one that leads out, or on the first.
     pub addresses: Vec<IpAddr>,
     /// The ports of the host that lead into it.
     pub ports: Vec<PortMapping>,
@@ -61,13 +70,13 @@ pub(crate) async fn run_pod(
     let connected = pod.clone();
     let connect = shared.blocking(move |shared| connect(shared, &connected));
     if pod.config.kind.is_one() {
-        let (addresses, ports) = connect.await.map_err(PodFailure::from)?;
-        return Ok(PodUp { running: None, addresses, ports });
+        let connected = connect.await.map_err(PodFailure::from)?;
+        return Ok(PodUp { running: None, connected });
     }
-    let (addresses, running) = tokio::join!(connect, start_pause(shared, pod));
+    let (connected, running) = tokio::join!(connect, start_pause(shared, pod));
     let running = running.map_err(PodFailure::from)?;
-    match addresses {
-        Ok((addresses, ports)) => Ok(PodUp { running: Some(running), addresses, ports }),
+    match connected {
+        Ok(connected) => Ok(PodUp { running: Some(running), connected }),
         Err(error) => Err(Box::new(PodFailure { error, pause: Some(running.process) })),
     }
 }
@@ -135,15 +144,17 @@ fn mount_shm(paths: &PodPaths, size_bytes: u64, mapping: Option<&UserMapping>) -
     Ok(mount(Some("shm"), &paths.shm, Some("tmpfs"), flags, Some(options.as_str()))?)
 }
 
-/// Attaches the pod to its network and writes the files that tell of it.
-fn connect(shared: &Shared, pod: &Pod) -> Result<(Vec<IpAddr>, Vec<PortMapping>)> {
-    if !pod.config.owns_network() || pod.config.is_unconnected {
-        pod_files::write(shared, pod, &[])?;
-        return Ok((Vec::new(), Vec::new()));
+/// Puts the pod on its networks and writes the files that tell of it.
+fn connect(shared: &Shared, pod: &Pod) -> Result<Connected> {
+    let chosen = networks::choose(shared, pod.config.places())?;
+    if chosen.is_empty() {
+        pod_files::write(shared, pod)?;
+        return Ok(Connected::default());
     }
-    let paths = shared.paths.pod(&pod.id);
+    let ways = networks::ways_of(&chosen);
     let mut pod = pod.clone();
     if pod.config.kind.is_one() {
+        pod.config.port_mappings = networks::published(&chosen, ways, &pod.config.port_mappings);
         let view = shared.board.view();
         let in_use = view.pods.values().filter(|other| other.id != pod.id).flat_map(|other| &other.ports);
         pod.config.port_mappings = shared
@@ -151,35 +162,16 @@ fn connect(shared: &Shared, pod: &Pod) -> Result<(Vec<IpAddr>, Vec<PortMapping>)
             .choose(&pod.id, &pod.config.port_mappings, &in_use.collect::<Vec<_>>())
             .map_err(|error| EngineError::step("find a free port", format!("pod {}", pod.id), &error))?;
     }
-    let addresses = attach(shared, &pod, &paths)?;
-    pod_files::write(shared, &pod, &addresses)?;
-    Ok((addresses, pod.config.port_mappings))
-}
-
-fn attach(shared: &Shared, pod: &Pod, paths: &PodPaths) -> Result<Vec<IpAddr>> {
-    let object = || format!("pod {}", pod.id);
-    let _attaching = shared.networks.attaching();
-    let network =
-        shared.networks.current().map_err(|error| EngineError::step("find the network", object(), &error))?;
-    let reserved = shared
-        .records
-        .reserve_addresses(&pod.id, &subnets(&network))
-        .map_err(|error| EngineError::step("reserve addresses", object(), &error))?;
-    let request = pod_network(pod, paths, reserved);
-    // Written down before: from now on the detach is owed, whatever happens in between.
-    let record = |attached: &cleat_network::Attached| {
-        shared
-            .records
-            .put_attachment(&pod.id, attached)
-            .map_err(|error| EngineError::step("record the network attachment", object(), &error))
-    };
-    let intent = network.intent(&request);
-    record(&intent)?;
-    let attached = network
-        .attach(&request)
-        .map_err(|error| EngineError::step("attach to the network", object(), &error))?;
-    record(&attached)?;
-    Ok(attached.addresses.iter().map(ipnet::IpNet::addr).collect())
+    pod.joined = networks::join_all(shared, &pod, &chosen, ways)?;
+    names::open_names(shared, &pod)?;
+    pod_files::write(shared, &pod)?;
+    let main = ways.publisher().and_then(|index| pod.joined.get(index)).or(pod.joined.first());
+    let addresses = main.map(|place| place.addresses.iter().map(ipnet::IpNet::addr).collect());
+    Ok(Connected {
+        addresses: addresses.unwrap_or_default(),
+        ports: pod.config.port_mappings,
+        joined: pod.joined,
+    })
 }
 
 async fn start_pause(shared: &Arc<Shared>, pod: &Pod) -> Result<Running> {

@@ -9,9 +9,9 @@ use cleat_sys::cgroup::Cgroup;
 use nix::mount::{MntFlags, umount2};
 
 use super::cleanup::{Cleanup, absent_is_fine};
-use super::run_pod::{pause_cgroup, pod_network};
+use super::run_pod::pause_cgroup;
 use super::stop::await_monitor;
-use super::user_namespace;
+use super::{networks, user_namespace};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::model::Id;
 use crate::engine::monitor::Process;
@@ -44,7 +44,8 @@ fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
     let mut cleanup = Cleanup::of(format!("pod {}", pod.id));
     cleanup.step("end the pause process", empty_cgroup(shared, &pause_cgroup(pod)));
     if pod.config.owns_network() {
-        cleanup.step("detach from the network", detach(shared, pod));
+        shared.names.close(&pod.id);
+        cleanup.step("detach from the networks", networks::leave_all(shared, pod));
         cleanup.step("remove the network namespace", Netns::remove(&paths.netns));
     }
     cleanup.step("remove the user namespace", user_namespace::unpin(&paths.userns));
@@ -58,26 +59,6 @@ fn stop_blocking(shared: &Shared, pod: &Pod) -> Result<()> {
 
 fn unmount_shm(paths: &PodPaths) -> nix::Result<()> {
     unmounted(umount2(&paths.shm, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW))
-}
-
-/// The detach is owed from before the attach until it succeeds: the row that says so, and the addresses, go after it.
-fn detach(shared: &Shared, pod: &Pod) -> Result<()> {
-    let object = || format!("pod {}", pod.id);
-    let attached = shared
-        .records
-        .attachment(&pod.id)
-        .map_err(|error| EngineError::step("read the network attachment", object(), &error))?;
-    let Some(attached) = attached else { return Ok(()) };
-    let paths = shared.paths.pod(&pod.id);
-    shared
-        .networks
-        .detacher()
-        .detach(&pod_network(pod, &paths, Vec::new()), Some(&attached))
-        .map_err(|error| EngineError::step("detach from the network", object(), &error))?;
-    shared
-        .records
-        .release_network(&pod.id)
-        .map_err(|error| EngineError::step("release the addresses", object(), &error))
 }
 
 fn remove_blocking(shared: &Shared, pod: &Pod, pause: Option<&Process>) -> Result<()> {

@@ -2,6 +2,7 @@
 //! checker.
 #![forbid(unsafe_code)]
 
+mod compose;
 mod containers;
 mod copies;
 mod disks;
@@ -12,6 +13,8 @@ mod http;
 mod image_volumes;
 mod images;
 mod logs;
+mod names;
+mod networks;
 mod options;
 mod recovery;
 mod restarts;

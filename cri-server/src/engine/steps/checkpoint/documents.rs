@@ -144,6 +144,7 @@ pub(super) mod tests {
             resized: PodResources::default(),
             created_at_ns: 0,
             cgroup: String::new(),
+            joined: Vec::new(),
             addresses: vec![IpAddr::from([10, 1, 2, 3])],
             ports: Default::default(),
             state: PodState::NotReady,
