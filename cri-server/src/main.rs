@@ -16,6 +16,7 @@ mod streams;
 mod telemetry;
 mod time;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -41,8 +42,13 @@ fn main() -> ExitCode {
         }
     };
     if cli.command == Some(Command::Config) {
-        print!("{}", effective.to_toml());
-        return ExitCode::SUCCESS;
+        return match io::stdout().write_all(effective.to_toml().as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("cleatd: print the settings: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     // Monitors outlive the daemon: what its starter left open, a pipe that somebody reads to its end, is not for them.
     if let Err(error) = cleat_sys::descriptors::close_on_exec_from(3) {

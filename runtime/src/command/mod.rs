@@ -120,8 +120,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn dispatch(command: &str, arguments: &mut Arguments, global: &Global) -> Result<ExitCode, CommandError> {
     if global.version {
-        println!("cleat-runtime version {}\nspec: {OCI_VERSION}", env!("CARGO_PKG_VERSION"));
-        return Ok(ExitCode::SUCCESS);
+        let text = concat!("cleat-runtime version ", env!("CARGO_PKG_VERSION"));
+        return list::print(&format!("{text}\nspec: {OCI_VERSION}\n")).map(|()| ExitCode::SUCCESS);
     }
     if matches!(command, "create" | "run" | "exec") {
         guard::protect_own_program()?;

@@ -15,13 +15,17 @@ mod ways;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use cleat_network::bridge::{Bridge, BridgeConfig, ConfigError, Subnet, Walls};
 use cleat_network::ipam;
 use cleat_network::netlink::host_routes;
 use ipnet::IpNet;
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::StreamExt as _;
 
 use super::Engine;
+use super::container::ContainerState;
 use super::error::{EngineError, Result};
 use super::model::{Id, Joined, NetworkWish, Place, PlaceIn, UserNetwork};
 use super::one::One;
@@ -30,6 +34,9 @@ use super::shared::Shared;
 use super::view::View;
 use settle::{Around, settle};
 pub(super) use ways::{Candidate, Ways, ways};
+
+/// How long a container that has ended may take to give its place back before its network counts as in use.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A network and what makes it in the kernel.
 pub(crate) struct Known {
@@ -126,6 +133,18 @@ pub(crate) fn members<'a>(
     })
 }
 
+/// Whether everybody on a network has ended.
+fn all_leave(view: &View, network: &Id) -> bool {
+    let has_ended = |id: &Id| {
+        let container = view.containers.get(id);
+        container.is_none_or(|container| matches!(container.state, ContainerState::Exited(_)))
+    };
+    members(view, Some(network)).all(|(group, _)| match &group.config.kind {
+        super::model::Kind::One { container, .. } => has_ended(container),
+        super::model::Kind::Pod => false,
+    })
+}
+
 impl Engine {
     /// Makes a network.
     pub(crate) async fn create_network(&self, wish: NetworkWish) -> Result<Arc<Known>> {
@@ -142,9 +161,23 @@ impl Engine {
         self.shared.user_networks.find(name)
     }
 
-    /// Removes a network that nobody is on.
+    /// Removes a network that nobody is on. Containers that have ended are waited for until they have given their places
+    /// back, which they do behind the answer to who stopped them.
     pub(crate) async fn remove_network(&self, network: Arc<Known>) -> Result<()> {
-        self.shared.blocking(move |shared| remove(shared, &network)).await
+        // From before the first attempt on: nobody who leaves is missed.
+        let mut events = self.subscribe();
+        let limit = Instant::now() + LEAVE_LIMIT;
+        loop {
+            let known = network.clone();
+            let removed = self.shared.blocking(move |shared| remove(shared, &known)).await;
+            let is_refused = matches!(removed, Err(EngineError::InUse { .. }));
+            if !is_refused || !all_leave(&self.view(), &network.record.id) {
+                return removed;
+            }
+            if timeout_at(limit, events.next()).await.is_err() {
+                return removed;
+            }
+        }
     }
 
     /// The running containers on a network, none for the default one, with their places.
